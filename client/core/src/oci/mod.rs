@@ -1,0 +1,10 @@
+//! The OCI side: names, digests, manifests, and the mapping between TUF files and tags, manifests and layers.
+
+mod digest;
+mod manifest;
+pub mod mapping;
+mod reference;
+
+pub use digest::{Digest, DigestError};
+pub use manifest::{Descriptor, EMPTY_CONFIG, Manifest, ManifestError, media_type};
+pub use reference::{Reference, ReferenceError, RepositoryAddress, Tag, valid_repository, valid_tag};

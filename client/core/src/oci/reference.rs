@@ -1,0 +1,299 @@
+//! References to images, in the grammar of OCI distribution 1.1 and with docker's defaults for the host.
+
+use std::{fmt, str::FromStr};
+
+use super::{Digest, DigestError};
+
+/// The host that a reference without one means.
+const DEFAULT_HOST: &str = "docker.io";
+const MAX_NAME: usize = 255;
+
+/// A repository on a registry, `HOST[:PORT]/NAME`, for example `registry.example.com/acme/trust`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryAddress {
+    /// Host with an optional port, lower case.
+    pub host: String,
+    /// Repository name in the grammar of [`valid_repository`].
+    pub name: String,
+}
+
+/// What a user names: a repository with a tag, a digest, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// The registry and repository.
+    pub repository: RepositoryAddress,
+    /// The tag, if one was written. A reference with neither tag nor digest means `:latest`.
+    pub tag: Option<Tag>,
+    /// The digest, if one was written.
+    pub digest: Option<Digest>,
+}
+
+/// A tag: `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(String);
+
+/// A text that is not a reference or repository.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReferenceError {
+    /// The host part is not a host with an optional port.
+    #[error("`{text}`: `{host}` is not a registry host")]
+    Host {
+        /// The whole text, cut to 300 characters.
+        text: String,
+        /// The part read as host.
+        host: String,
+    },
+    /// The repository name breaks the grammar.
+    #[error(
+        "`{text}`: `{name}` is not a repository name (lower-case letters, digits, `.`, `_`, `-`, and `/`)"
+    )]
+    Name {
+        /// The whole text, cut to 300 characters.
+        text: String,
+        /// The part read as name.
+        name: String,
+    },
+    /// The tag breaks the grammar.
+    #[error("`{text}`: `{tag}` is not a tag (letters, digits, `.`, `_`, `-`; at most 128)")]
+    Tag {
+        /// The whole text, cut to 300 characters.
+        text: String,
+        /// The part read as tag.
+        tag: String,
+    },
+    /// The digest breaks the grammar.
+    #[error("`{text}`: not a reference")]
+    Digest {
+        /// The whole text, cut to 300 characters.
+        text: String,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// A repository was wanted, and the text has a tag or digest too.
+    #[error("`{text}` has a tag or digest where only REGISTRY/REPOSITORY is wanted")]
+    NotBare {
+        /// The whole text, cut to 300 characters.
+        text: String,
+    },
+}
+
+/// True if `name` is a repository name: components of lower-case letters and digits, joined inside by one `.`, one or
+/// two `_`, or any number of `-`, and separated by `/`; at most 255 characters (OCI distribution 1.1, "Pulling manifests").
+pub fn valid_repository(name: &str) -> bool {
+    name.len() <= MAX_NAME && name.split('/').all(valid_component)
+}
+
+fn valid_component(component: &str) -> bool {
+    let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = component.as_bytes();
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
+    alnum(first)
+        && alnum(last)
+        && component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(|separator| {
+            matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
+        })
+}
+
+/// True if `tag` matches `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`.
+pub fn valid_tag(tag: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    tag.len() <= 128
+        && tag.bytes().next().is_some_and(word)
+        && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-')
+}
+
+/// Host name, IPv4 or bracketed IPv6, with an optional port.
+fn valid_host(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, tail)) = rest.split_once(']') else { return false };
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            (None, tail)
+        }
+        None => {
+            let at = host.find(':').unwrap_or(host.len());
+            (Some(&host[..at]), &host[at..])
+        }
+    };
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    name.is_none_or(|name| name.len() <= 253 && name.split('.').all(label))
+        && (port.is_empty()
+            || port.strip_prefix(':').is_some_and(|p| {
+                !p.is_empty()
+                    && p.bytes().all(|b| b.is_ascii_digit())
+                    && p.parse::<u16>().is_ok_and(|p| p > 0)
+            }))
+}
+
+impl Tag {
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if valid_tag(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ReferenceError::Tag { text: cut(text), tag: cut(text) })
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for RepositoryAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.name)
+    }
+}
+
+impl FromStr for RepositoryAddress {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let reference: Reference = text.parse()?;
+        if reference.tag.is_some() || reference.digest.is_some() {
+            return Err(ReferenceError::NotBare { text: cut(text) });
+        }
+        Ok(reference.repository)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    /// Reads `[HOST/]NAME[:TAG][@DIGEST]`. As in docker, the first component is a host if it has a `.` or `:` or is
+    /// `localhost`; without a host, `docker.io` is meant, and a single-component name there is under `library/`.
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (
+                rest,
+                Some(digest.parse().map_err(|source| ReferenceError::Digest { text: cut(text), source })?),
+            ),
+            None => (text, None),
+        };
+        let (host, path) = match rest.split_once('/') {
+            Some((first, path)) if first.contains(['.', ':', '[']) || first == "localhost" => {
+                (Some(first), path)
+            }
+            _ => (None, rest),
+        };
+        let (name, tag) = match path.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (path, None),
+        };
+        if host.is_some_and(|h| !valid_host(h)) {
+            return Err(ReferenceError::Host { text: cut(text), host: cut(host.unwrap_or_default()) });
+        }
+        if !valid_repository(name) {
+            return Err(ReferenceError::Name { text: cut(text), name: cut(name) });
+        }
+        let tag = match tag {
+            Some(tag) if valid_tag(tag) => Some(Tag(tag.to_owned())),
+            Some(tag) => return Err(ReferenceError::Tag { text: cut(text), tag: cut(tag) }),
+            None => None,
+        };
+        let host = host.map_or_else(|| DEFAULT_HOST.to_owned(), str::to_ascii_lowercase);
+        let name = if host == DEFAULT_HOST && !name.contains('/') {
+            format!("library/{name}")
+        } else {
+            name.to_owned()
+        };
+        Ok(Self { repository: RepositoryAddress { host, name }, tag, digest })
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_docker_reads() {
+        for (text, shown) in [
+            ("registry.example.com/acme/net-monitor:v1", "registry.example.com/acme/net-monitor:v1"),
+            ("localhost/a", "localhost/a"),
+            ("127.0.0.1:5000/a/b:v1", "127.0.0.1:5000/a/b:v1"),
+            ("[::1]:5000/a", "[::1]:5000/a"),
+            ("Registry.Example.com/a", "registry.example.com/a"),
+            ("nginx:1.25", "docker.io/library/nginx:1.25"),
+            ("acme/x", "docker.io/acme/x"),
+            ("r.io/a__b/c--d.e", "r.io/a__b/c--d.e"),
+        ] {
+            assert_eq!(text.parse::<Reference>().unwrap().to_string(), shown);
+        }
+        let digest = Digest::of(b"x");
+        let both = format!("r.io/a:v1@{digest}").parse::<Reference>().unwrap();
+        assert_eq!((both.tag.unwrap().as_str(), both.digest), ("v1", Some(digest)));
+    }
+
+    /// T60, T61: a name that passes holds no glob character, no dot segment, no escape.
+    #[test]
+    fn refuses_names_outside_the_grammar() {
+        for bad in [
+            "",
+            "r.io/",
+            "r.io/A",
+            "r.io/../x",
+            "r.io//x",
+            "r.io/x/",
+            "r.io/a___b",
+            "r.io/a..b",
+            "r.io/a%2fb",
+            "r.io/a\\b",
+            "r.io/a*",
+            "r.io/[a]",
+            "r.io/-a",
+            "r.io/a:",
+            "r.io/a:-x",
+            "r.io/a@sha256:00",
+            "r.io:0/a",
+            "r.io:99999/a",
+            "-r.io/a",
+            "r..io/a",
+            "[::g]/a",
+            "r.io/a\0b",
+            "r.io/é",
+            "r.io/.",
+        ] {
+            assert!(bad.parse::<Reference>().is_err(), "{bad:?}");
+        }
+        assert!(format!("r.io/{}", "a".repeat(256)).parse::<Reference>().is_err());
+        assert!(format!("r.io/a:{}", "a".repeat(129)).parse::<Reference>().is_err());
+        assert!(matches!("r.io/a:v1".parse::<RepositoryAddress>(), Err(ReferenceError::NotBare { .. })));
+    }
+}

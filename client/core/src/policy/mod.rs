@@ -1,0 +1,1 @@
+//! The policy: which root speaks for which reference, and the verdict.

@@ -1,0 +1,1 @@
+//! OCI image layouts on disk: used by `sign` and bundles.

@@ -1,0 +1,11 @@
+//! Plimsoll's client: publish and verify trust metadata that lives in an OCI registry.
+//!
+//! The library does the work and the command line is a thin layer over it. Time is an argument or a [`clock::Clock`].
+
+pub mod clock;
+pub mod keys;
+pub mod layout;
+pub mod publish;
+pub mod registry;
+pub mod state;
+pub mod update;

@@ -1,0 +1,1 @@
+//! Making and submitting signed metadata.

@@ -1,0 +1,1 @@
+//! Trusted state on disk.

@@ -1,0 +1,1 @@
+//! The TUF client workflow: joins tuf, registry and state.

@@ -1,0 +1,1 @@
+//! What the tests share: real servers, hostile servers, images, peers.
