@@ -3,8 +3,10 @@
 mod digest;
 mod manifest;
 pub mod mapping;
+mod name;
 mod reference;
 
 pub use digest::{Digest, DigestError};
 pub use manifest::{Descriptor, EMPTY_CONFIG, Manifest, ManifestError, media_type};
+pub use name::{TargetName, TargetNameError};
 pub use reference::{Reference, ReferenceError, RepositoryAddress, Tag, valid_repository, valid_tag};

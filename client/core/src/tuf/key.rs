@@ -2,7 +2,7 @@
 
 use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, HEXLOWER};
 use ring::signature::{self, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -39,19 +39,9 @@ pub struct Key {
     pub keytype: String,
     /// `ed25519`, `ecdsa-sha2-nistp256` or something this version does not know.
     pub scheme: String,
-    /// The public part.
-    pub keyval: KeyVal,
-    /// Members this version does not know.
-    #[serde(flatten)]
-    pub extra: BTreeMap<String, serde_json::Value>,
-}
-
-/// The public part of a [`Key`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct KeyVal {
-    /// Ed25519: 32 bytes in hex. ECDSA: SubjectPublicKeyInfo in PEM, or the point in hex.
-    #[serde(default)]
-    pub public: String,
+    /// The public part, `{"public": "…"}` for the types we know: Ed25519 as 32 bytes in hex, ECDSA as a
+    /// SubjectPublicKeyInfo in PEM or a point in hex.
+    pub keyval: BTreeMap<String, serde_json::Value>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
@@ -104,7 +94,7 @@ impl Key {
         Self {
             keytype: keytype.to_owned(),
             scheme: scheme.to_owned(),
-            keyval: KeyVal { public: text, extra: BTreeMap::new() },
+            keyval: BTreeMap::from([("public".to_owned(), text.into())]),
             extra: BTreeMap::new(),
         }
     }
@@ -112,10 +102,15 @@ impl Key {
     /// The key id that we author: sha256 of the canonical key without extra members, in hex (TUF 1.0.34, 4.2, KEYID).
     pub fn id(&self) -> KeyId {
         let bare = serde_json::json!({
-            "keytype": self.keytype, "scheme": self.scheme, "keyval": {"public": self.keyval.public},
+            "keytype": self.keytype, "scheme": self.scheme, "keyval": {"public": self.text()},
         });
         let canonical = json::canonical_of(&bare).expect("three strings always have a canonical form");
         KeyId(crate::oci::Digest::of(&canonical).hex())
+    }
+
+    /// The public part as the document spells it; empty if it is not a string.
+    fn text(&self) -> &str {
+        self.keyval.get("public").and_then(serde_json::Value::as_str).unwrap_or_default()
     }
 
     /// The key's material, by its own type and scheme: a signature never chooses the algorithm.
@@ -123,10 +118,10 @@ impl Key {
     /// # Errors
     /// [`KeyError`] if the key is unknown, malformed or weak; it then never counts towards a threshold.
     pub fn public(&self) -> Result<PublicKey, KeyError> {
-        let text = self.keyval.public.as_str();
+        let text = self.text();
         match (self.keytype.as_str(), self.scheme.as_str()) {
             ("ed25519", "ed25519") => {
-                let bytes = HEXLOWER_PERMISSIVE
+                let bytes = HEXLOWER
                     .decode(text.as_bytes())
                     .ok()
                     .and_then(|b| <[u8; 32]>::try_from(b).ok())
@@ -141,9 +136,7 @@ impl Key {
                         PublicKey::Ed25519(_) => Err(KeyError::Malformed("ecdsa")),
                     }
                 } else {
-                    let point = HEXLOWER_PERMISSIVE
-                        .decode(text.as_bytes())
-                        .map_err(|_| KeyError::Malformed("ecdsa"))?;
+                    let point = HEXLOWER.decode(text.as_bytes()).map_err(|_| KeyError::Malformed("ecdsa"))?;
                     PublicKey::EcdsaP256(point).strong()
                 }
             }

@@ -1,6 +1,47 @@
-//! The client workflow of TUF 1.0.34, section 5, without I/O.
+//! The client workflow of TUF 1.0.34, section 5, without I/O: bytes and one fixed `now` in, verdict out.
+//!
+//! [`Trusted`] has one method per role in spec order and [`Search`] walks the delegations; whoever drives them fetches
+//! what they ask for. A document that was not verified has another type ([`Document`]) than one that was ([`Verified`]).
 
+mod error;
 pub mod json;
 mod key;
+pub mod metadata;
+mod pattern;
+mod search;
+mod trusted;
+mod verify;
 
-pub use key::{Key, KeyError, KeyId, KeyVal, PublicKey};
+pub use error::Error;
+pub use key::{Key, KeyError, KeyId, PublicKey};
+pub use metadata::{
+    DelegatedRole, Delegations, Document, Identity, MAX_SIGNATURES, MetaFile, Revocation, RoleKeys, RoleType,
+    Root, SPEC_VERSION, Signature, Snapshot, SuccinctRoles, Target, Targets, Timestamp, TrustId, assemble,
+    expires,
+};
+pub use pattern::{matches, within};
+pub use search::{Found, MAX_DEPTH, MAX_ROLES, Outcome, Search, Step};
+pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, TimestampUpdate, Trusted};
+pub use verify::{Verified, distinct_signers, verify};
+
+/// Limits on the size of each file, in bytes. A role's META `length` in the snapshot narrows them.
+pub mod limit {
+    /// Root documents.
+    pub const ROOT: u64 = 512 * 1024;
+    /// The timestamp document.
+    pub const TIMESTAMP: u64 = 16 * 1024;
+    /// The snapshot document: room for 50,000 roles with hashes.
+    pub const SNAPSHOT: u64 = 8 * 1024 * 1024;
+    /// Targets documents, top level and delegated.
+    pub const TARGETS: u64 = 8 * 1024 * 1024;
+
+    /// The limit for `role`.
+    pub fn of(role: &str) -> u64 {
+        match role {
+            "root" => ROOT,
+            "timestamp" => TIMESTAMP,
+            "snapshot" => SNAPSHOT,
+            _ => TARGETS,
+        }
+    }
+}

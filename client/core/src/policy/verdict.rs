@@ -1,0 +1,96 @@
+//! The one verdict of every surface: command line, JSON, hooks, metrics.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::tuf;
+
+/// What Plimsoll says of a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    /// The publisher means this digest now.
+    Verified,
+    /// Fresh proof that nobody signed it.
+    Absent,
+    /// The registry has no such manifest.
+    NoSuchTag,
+    /// The signed digest is not the one presented.
+    Mismatch,
+    /// Taken back by its publisher.
+    Revoked,
+    /// Required roots disagree.
+    Conflict,
+    /// The policy forbids it.
+    PolicyDeny,
+    /// No scope of the policy covers it.
+    NoPolicy,
+    /// Metadata is past its expiry: a freeze, or a dead signer.
+    Expired,
+    /// Metadata is older than what was seen.
+    Rollback,
+    /// A signature, threshold or document is wrong.
+    Untrusted,
+    /// The registry did not answer, or not usefully.
+    Unreachable,
+    /// The registry wants other credentials.
+    Auth,
+}
+
+impl Verdict {
+    /// The exit code of the command line.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Verified => 0,
+            Self::Absent => 10,
+            Self::NoSuchTag => 11,
+            Self::Mismatch => 12,
+            Self::Revoked => 14,
+            Self::Conflict => 15,
+            Self::PolicyDeny => 16,
+            Self::NoPolicy => 17,
+            Self::Expired => 20,
+            Self::Rollback => 21,
+            Self::Untrusted => 22,
+            Self::Unreachable => 30,
+            Self::Auth => 31,
+        }
+    }
+
+    /// The name as it is printed, for example `NO_SUCH_TAG`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Verified => "VERIFIED",
+            Self::Absent => "ABSENT",
+            Self::NoSuchTag => "NO_SUCH_TAG",
+            Self::Mismatch => "MISMATCH",
+            Self::Revoked => "REVOKED",
+            Self::Conflict => "CONFLICT",
+            Self::PolicyDeny => "POLICY_DENY",
+            Self::NoPolicy => "NO_POLICY",
+            Self::Expired => "EXPIRED",
+            Self::Rollback => "ROLLBACK",
+            Self::Untrusted => "UNTRUSTED",
+            Self::Unreachable => "UNREACHABLE",
+            Self::Auth => "AUTH",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<&tuf::Error> for Verdict {
+    /// Time, order and trust are told apart; none of them is ever `Unreachable` or `Absent`.
+    fn from(error: &tuf::Error) -> Self {
+        match error {
+            tuf::Error::Expired { .. } => Self::Expired,
+            tuf::Error::Rollback { .. } | tuf::Error::RoleRemoved { .. } => Self::Rollback,
+            _ => Self::Untrusted,
+        }
+    }
+}

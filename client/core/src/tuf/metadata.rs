@@ -1,0 +1,576 @@
+//! The documents (TUF 1.0.34, section 4), typed, with what they do not know preserved.
+
+use std::{collections::BTreeMap, fmt};
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+use super::{Error, Key, KeyId, json};
+use crate::oci::Digest;
+
+/// What we author as `spec_version`. Read: any `1.x`.
+pub const SPEC_VERSION: &str = "1.0.34";
+/// More signatures than this on one document refuse it.
+pub const MAX_SIGNATURES: usize = 1024;
+
+type Extra = BTreeMap<String, Value>;
+
+/// A document as it came: parsed strictly, **not** verified.
+#[derive(Debug, Clone)]
+pub struct Document<T> {
+    /// What the signatures are over, parsed.
+    pub signed: T,
+    /// The signatures; no key id twice.
+    pub signatures: Vec<Signature>,
+    /// The bytes as they came.
+    pub bytes: Vec<u8>,
+    /// The canonical form of `signed`: what the signatures are over.
+    pub canonical: Vec<u8>,
+}
+
+/// One signature (4.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Whose.
+    pub keyid: KeyId,
+    /// The signature in hex.
+    pub sig: String,
+}
+
+/// What the four role types have in common.
+pub trait RoleType: Serialize + DeserializeOwned + Clone + fmt::Debug {
+    /// The value of `_type`.
+    const TYPE: &'static str;
+    /// The members that all roles have.
+    fn common(&self) -> &Common;
+    /// The same, to change them when authoring.
+    fn common_mut(&mut self) -> &mut Common;
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    fn check(&self) -> Result<(), String>;
+}
+
+/// The members that every role has (4.3 to 4.6).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Common {
+    /// The role's type.
+    #[serde(rename = "_type")]
+    pub role_type: String,
+    /// `1.` and more.
+    pub spec_version: String,
+    /// From 1.
+    pub version: u64,
+    /// UTC, whole seconds.
+    #[serde(with = "expires")]
+    pub expires: DateTime<Utc>,
+    /// Which trust repository this belongs to, and what else we add.
+    #[serde(rename = "x-plimsoll", default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+impl Common {
+    /// The members of a document that we author.
+    pub fn new(role_type: &str, version: u64, expires: DateTime<Utc>, identity: Identity) -> Self {
+        Self {
+            role_type: role_type.to_owned(),
+            spec_version: SPEC_VERSION.to_owned(),
+            version,
+            expires,
+            identity: Some(identity),
+        }
+    }
+}
+
+/// 128 random bits in hex that name a trust repository for ever (docs/oci-mapping.md, "x-plimsoll").
+pub type TrustId = String;
+
+/// What we add to every document: `signed.x-plimsoll`. Stock clients skip it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The trust repository.
+    pub trust: TrustId,
+    /// When it was signed, UTC.
+    #[serde(with = "expires")]
+    pub at: DateTime<Utc>,
+    /// Root only: the scopes that the trust repository may speak about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
+    /// The view, if the document is not of the whole repository. Our client asks for none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<String>,
+    /// Targets roles only: what must not be run any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocations: Vec<Revocation>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A digest, or a whole scope, that was taken back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// The digest taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The path patterns of a delegation that was removed as a revocation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Why, in the publisher's words.
+    pub reason: String,
+    /// When, UTC.
+    #[serde(with = "expires")]
+    pub at: DateTime<Utc>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Which keys, and how many of them, sign a role.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoleKeys {
+    /// The ids of the keys.
+    pub keyids: Vec<KeyId>,
+    /// How many distinct keys must sign, from 1.
+    pub threshold: u64,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// `root` (4.3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Root {
+    /// Members common to all roles.
+    #[serde(flatten)]
+    pub common: Common,
+    /// True if versioned files never change.
+    #[serde(default)]
+    pub consistent_snapshot: bool,
+    /// All keys the top-level roles use.
+    pub keys: BTreeMap<KeyId, Key>,
+    /// `root`, `timestamp`, `snapshot`, `targets`, and possibly `mirrors`.
+    pub roles: BTreeMap<String, RoleKeys>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// `timestamp` (4.6).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timestamp {
+    /// Members common to all roles.
+    #[serde(flatten)]
+    pub common: Common,
+    /// Has one entry, `snapshot.json`.
+    pub meta: BTreeMap<String, MetaFile>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// `snapshot` (4.4).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Members common to all roles.
+    #[serde(flatten)]
+    pub common: Common,
+    /// `targets.json` and one entry for every delegated role, by file name without version.
+    pub meta: BTreeMap<String, MetaFile>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What a timestamp or snapshot says of a file (METAFILES and META, 4.4).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaFile {
+    /// The file's version, from 1.
+    pub version: u64,
+    /// Its length in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// Its hashes in hex, by algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hashes: Option<BTreeMap<String, String>>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// `targets`, top level or delegated (4.5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Targets {
+    /// Members common to all roles.
+    #[serde(flatten)]
+    pub common: Common,
+    /// What the role vouches for, by target name.
+    pub targets: BTreeMap<String, Target>,
+    /// Whom it delegates to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegations: Option<Delegations>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// One target (4.5, TARGETS).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// Length in bytes; of a manifest, for us.
+    pub length: u64,
+    /// Hashes in hex, by algorithm.
+    pub hashes: BTreeMap<String, String>,
+    /// Whatever the publisher adds; we add `mediaType`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<BTreeMap<String, Value>>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Delegations (4.5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delegations {
+    /// The keys of the delegated roles.
+    pub keys: BTreeMap<KeyId, Key>,
+    /// The delegated roles, in the order they are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<DelegatedRole>,
+    /// Hash bins instead of `roles` (TAP 15).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succinct_roles: Option<SuccinctRoles>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// One delegation (4.5, ROLES).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DelegatedRole {
+    /// The role's name.
+    pub name: String,
+    /// Its keys.
+    #[serde(flatten)]
+    pub keys: RoleKeysOnly,
+    /// True if names that match are asked of nobody after it.
+    pub terminating: bool,
+    /// Patterns of names it may speak about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Vec<String>>,
+    /// Or prefixes of the sha256 of the names, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_hash_prefixes: Option<Vec<String>>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Key ids and threshold inside a delegation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoleKeysOnly {
+    /// The ids of the keys.
+    pub keyids: Vec<KeyId>,
+    /// How many distinct keys must sign, from 1.
+    pub threshold: u64,
+}
+
+/// TAP 15: `2^bit_length` roles called `name_prefix-HEX`, chosen by the leading bits of the name's sha256.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuccinctRoles {
+    /// Their keys.
+    #[serde(flatten)]
+    pub keys: RoleKeysOnly,
+    /// 1 to 32.
+    pub bit_length: u32,
+    /// What the names start with.
+    pub name_prefix: String,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl<T: RoleType> Document<T> {
+    /// Parses `bytes`, the document of `role`, strictly. Nothing is verified yet; the caller capped the length.
+    ///
+    /// # Errors
+    /// [`Error::Json`], [`Error::Shape`], [`Error::Invalid`], [`Error::DuplicateSignature`].
+    pub fn parse(role: &str, bytes: &[u8]) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Envelope<'a> {
+            #[serde(borrow)]
+            signed: &'a RawValue,
+            signatures: Vec<Signature>,
+        }
+        let json_error = |source| Error::Json { role: role.to_owned(), source };
+        let shape = |source| Error::Shape { role: role.to_owned(), source };
+        let invalid = |what: String| Error::Invalid { role: role.to_owned(), what };
+
+        let value = json::parse(bytes).map_err(json_error)?;
+        let signed = value.member("signed").ok_or_else(|| invalid("no member `signed`".to_owned()))?;
+        let canonical = signed.canonical().map_err(json_error)?;
+        drop(value);
+
+        let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(shape)?;
+        let signed: T = serde_json::from_str(envelope.signed.get()).map_err(shape)?;
+        let common = signed.common();
+        if common.role_type != T::TYPE {
+            return Err(invalid(format!("_type is not `{}`", T::TYPE)));
+        }
+        if !common.spec_version.starts_with("1.") {
+            return Err(invalid("spec_version is not 1.x".to_owned()));
+        }
+        if common.version == 0 {
+            return Err(invalid("version 0".to_owned()));
+        }
+        signed.check().map_err(invalid)?;
+
+        let signatures = envelope.signatures;
+        if signatures.len() > MAX_SIGNATURES {
+            return Err(invalid(format!("more than {MAX_SIGNATURES} signatures")));
+        }
+        let mut ids: Vec<&KeyId> = signatures.iter().map(|s| &s.keyid).collect();
+        ids.sort();
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::DuplicateSignature { role: role.to_owned(), keyid: pair[0].clone() });
+        }
+        Ok(Self { signed, signatures, bytes: bytes.to_vec(), canonical })
+    }
+
+    /// The document's version.
+    pub fn version(&self) -> u64 {
+        self.signed.common().version
+    }
+
+    /// sha256 of the bytes as they came.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+
+    /// Refuses the document if `now` is not before its expiry.
+    ///
+    /// # Errors
+    /// [`Error::Expired`].
+    pub fn check_expiry(&self, role: &str, now: DateTime<Utc>) -> Result<(), Error> {
+        let common = self.signed.common();
+        if now < common.expires {
+            return Ok(());
+        }
+        Err(Error::Expired { role: role.to_owned(), version: common.version, expires: common.expires })
+    }
+}
+
+/// The bytes of a document that we author. Equal arguments give equal bytes; every stock client reads them.
+///
+/// # Panics
+/// Never: role types serialise to JSON without floats.
+pub fn assemble<T: RoleType>(signed: &T, signatures: &[Signature]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Envelope<'a, T> {
+        signatures: &'a [Signature],
+        signed: &'a T,
+    }
+    serde_json::to_vec(&Envelope { signatures, signed }).expect("role types always serialise")
+}
+
+impl RoleType for Root {
+    const TYPE: &'static str = "root";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for role in ["root", "timestamp", "snapshot", "targets"] {
+            if !self.roles.contains_key(role) {
+                return Err(format!("no role `{role}`"));
+            }
+        }
+        self.roles.iter().try_for_each(|(name, role)| check_threshold(name, role.threshold))
+    }
+}
+
+impl RoleType for Timestamp {
+    const TYPE: &'static str = "timestamp";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_meta(&self.meta, "snapshot.json")
+    }
+}
+
+impl Timestamp {
+    /// What it says of the snapshot.
+    ///
+    /// # Panics
+    /// Never for a parsed document: `check` requires the entry.
+    pub fn snapshot(&self) -> &MetaFile {
+        &self.meta["snapshot.json"]
+    }
+}
+
+impl RoleType for Snapshot {
+    const TYPE: &'static str = "snapshot";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_meta(&self.meta, "targets.json")
+    }
+}
+
+impl Snapshot {
+    /// What it says of `role`.
+    pub fn role(&self, role: &str) -> Option<&MetaFile> {
+        self.meta.get(&format!("{role}.json"))
+    }
+}
+
+impl RoleType for Targets {
+    const TYPE: &'static str = "targets";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if let Some((name, _)) = self.targets.iter().find(|(_, t)| t.hashes.is_empty()) {
+            return Err(format!("target `{}` has no hash", cut(name)));
+        }
+        let Some(delegations) = &self.delegations else { return Ok(()) };
+        if let Some(succinct) = &delegations.succinct_roles {
+            if !delegations.roles.is_empty() {
+                return Err("both `roles` and `succinct_roles`".to_owned());
+            }
+            if !(1..=32).contains(&succinct.bit_length) {
+                return Err("bit_length is not in 1 to 32".to_owned());
+            }
+            check_threshold(&succinct.name_prefix, succinct.keys.threshold)?;
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for role in &delegations.roles {
+            if matches!(role.name.as_str(), "" | "root" | "timestamp" | "snapshot" | "targets") {
+                return Err(format!("delegates to `{}`", cut(&role.name)));
+            }
+            if !names.insert(&role.name) {
+                return Err(format!("delegates to `{}` twice", cut(&role.name)));
+            }
+            if role.paths.is_some() == role.path_hash_prefixes.is_some() {
+                return Err(format!("`{}` needs either paths or path_hash_prefixes", cut(&role.name)));
+            }
+            check_threshold(&role.name, role.keys.threshold)?;
+        }
+        Ok(())
+    }
+}
+
+impl Targets {
+    /// The delegated role `name`, if this role delegates to it by name.
+    pub fn delegated(&self, name: &str) -> Option<&DelegatedRole> {
+        self.delegations.as_ref()?.roles.iter().find(|role| role.name == name)
+    }
+
+    /// What the role takes back.
+    pub fn revocations(&self) -> &[Revocation] {
+        self.common.identity.as_ref().map_or(&[], |identity| &identity.revocations)
+    }
+}
+
+impl Target {
+    /// The sha256, if it is listed and well-formed.
+    pub fn digest(&self) -> Option<Digest> {
+        Digest::from_hex(self.hashes.get("sha256")?).ok()
+    }
+
+    /// `custom.mediaType`: the media type of the manifest.
+    pub fn media_type(&self) -> Option<&str> {
+        self.custom.as_ref()?.get("mediaType")?.as_str()
+    }
+}
+
+impl MetaFile {
+    /// What a document we author says of another: version, sha256 and length.
+    pub fn of(version: u64, bytes: &[u8]) -> Self {
+        let hashes = BTreeMap::from([("sha256".to_owned(), Digest::of(bytes).hex())]);
+        Self { version, length: Some(bytes.len() as u64), hashes: Some(hashes), extra: BTreeMap::new() }
+    }
+
+    /// The sha256, if it is listed and well-formed.
+    pub fn digest(&self) -> Option<Digest> {
+        Digest::from_hex(self.hashes.as_ref()?.get("sha256")?).ok()
+    }
+}
+
+fn check_threshold(name: &str, threshold: u64) -> Result<(), String> {
+    if threshold == 0 { Err(format!("threshold 0 for `{}`", cut(name))) } else { Ok(()) }
+}
+
+fn check_meta(meta: &BTreeMap<String, MetaFile>, required: &str) -> Result<(), String> {
+    if !meta.contains_key(required) {
+        return Err(format!("no `{required}` in meta"));
+    }
+    match meta.iter().find(|(_, m)| m.version == 0 || m.hashes.as_ref().is_some_and(BTreeMap::is_empty)) {
+        Some((name, _)) => Err(format!("`{}` has version 0 or an empty list of hashes", cut(name))),
+        None => Ok(()),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// `YYYY-MM-DDTHH:MM:SSZ`.
+pub(crate) fn format_time(time: &DateTime<Utc>) -> String {
+    time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Serde for times as TUF writes them: `YYYY-MM-DDTHH:MM:SSZ`, nothing else (4.2.1, EXPIRES).
+pub mod expires {
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    use super::{DateTime, Deserialize, NaiveDateTime, Utc};
+
+    /// Writes the time.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::format_time(time))
+    }
+
+    /// Reads the time.
+    ///
+    /// # Errors
+    /// Any other form.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%SZ").map(|t| t.and_utc());
+        match parsed {
+            Ok(time) if super::format_time(&time) == text => Ok(time),
+            _ => Err(D::Error::custom("a time is not of the form YYYY-MM-DDTHH:MM:SSZ")),
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The trusted-metadata state machine (TUF 1.0.34, section 5): one method per role, in spec order.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verified, limit, metadata::RoleType,
+    verify,
+};
+use crate::oci::Digest;
+
+/// At most this many root steps in one run (5.3.3). Verified roots persist, so the next run goes on.
+pub const MAX_ROOT_STEPS: u64 = 256;
+
+/// A version that was seen and, where known, the sha256 of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The version.
+    pub version: u64,
+    /// sha256 of the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+/// The memory against rollback: the highest versions seen. It only grows, but for fast-forward recovery (5.3.11).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HighWater {
+    /// The newest root.
+    pub root: Option<Mark>,
+    /// The newest timestamp.
+    pub timestamp: Option<Mark>,
+    /// The newest snapshot that a timestamp named.
+    pub snapshot_named: Option<Mark>,
+    /// The newest snapshot verified.
+    pub snapshot: Option<Mark>,
+    /// Every role that the newest snapshot named, `targets` included.
+    pub roles: BTreeMap<String, Mark>,
+}
+
+/// What a timestamp brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampUpdate {
+    /// A newer one: to be persisted.
+    New,
+    /// The one already held.
+    Same,
+    /// The held version with other content. The held one stays; the signer, or who holds its key, said two things.
+    Equivocated,
+}
+
+/// Verified metadata at one fixed time.
+///
+/// A refused document leaves everything here as it was before the call. Documents must come in the order root,
+/// timestamp, snapshot, targets, delegated roles.
+#[derive(Debug, Clone)]
+pub struct Trusted {
+    now: DateTime<Utc>,
+    memory: HighWater,
+    root: Verified<Root>,
+    root_final: bool,
+    held_timestamp: Option<Document<Timestamp>>,
+    held_snapshot: Option<Document<Snapshot>>,
+    timestamp: Option<Verified<Timestamp>>,
+    snapshot: Option<Verified<Snapshot>>,
+    /// By role: who delegated, and the document.
+    roles: BTreeMap<String, (String, Verified<Targets>)>,
+}
+
+impl Trusted {
+    /// Starts from a root that is trusted out of band or was persisted (5.2). `now` is the fixed update start time (5.1).
+    ///
+    /// # Errors
+    /// If the bytes are not a root that its own keys vouch for.
+    pub fn new(root: &[u8], now: DateTime<Utc>) -> Result<Self, Error> {
+        let document = parse::<Root>("root", root)?;
+        let keys = document.signed.clone();
+        let root = verify_top(document, &keys, "root")?;
+        check_identity("root", &root, None)?;
+        let memory = HighWater { root: Some(mark(&root)), ..HighWater::default() };
+        Ok(Self {
+            now,
+            memory,
+            root,
+            root_final: false,
+            held_timestamp: None,
+            held_snapshot: None,
+            timestamp: None,
+            snapshot: None,
+            roles: BTreeMap::new(),
+        })
+    }
+
+    /// Brings back what an earlier update remembered. `timestamp` and `snapshot` are the cached documents, taken only
+    /// if they are the ones that `memory` names; a lost one is fetched again and held to `memory` all the same.
+    #[must_use]
+    pub fn with_memory(
+        mut self,
+        memory: HighWater,
+        timestamp: Option<&[u8]>,
+        snapshot: Option<&[u8]>,
+    ) -> Self {
+        self.held_timestamp = held("timestamp", timestamp, memory.timestamp);
+        self.held_snapshot = held("snapshot", snapshot, memory.snapshot);
+        let root = self.memory.root;
+        self.memory = HighWater { root, ..memory };
+        self
+    }
+
+    /// The memory as it stands now; to be persisted with each role that verifies.
+    pub fn memory(&self) -> &HighWater {
+        &self.memory
+    }
+
+    /// The fixed time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// The newest root verified so far.
+    pub fn root(&self) -> &Verified<Root> {
+        &self.root
+    }
+
+    /// The timestamp, once verified.
+    pub fn timestamp(&self) -> Option<&Verified<Timestamp>> {
+        self.timestamp.as_ref()
+    }
+
+    /// The snapshot, once verified.
+    pub fn snapshot(&self) -> Option<&Verified<Snapshot>> {
+        self.snapshot.as_ref()
+    }
+
+    /// A targets role, once verified, and the role that delegated to it (`root` for `targets`).
+    pub fn role(&self, role: &str) -> Option<(&str, &Verified<Targets>)> {
+        self.roles.get(role).map(|(delegator, document)| (delegator.as_str(), document))
+    }
+
+    /// The trust id that every document must carry, once a root carries one.
+    pub fn trust_id(&self) -> Option<&str> {
+        trust_id(&self.root)
+    }
+
+    /// Takes the successor of the trusted root (5.3).
+    ///
+    /// # Errors
+    /// If it is not signed by both thresholds, not the next version, or of another trust repository.
+    pub fn update_root(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let document = parse::<Root>("root", bytes)?;
+        // 5.3.4: signed by a threshold of the trusted root's keys, and by a threshold of its own.
+        let new = document.signed.clone();
+        verify_top(document.clone(), &self.root.signed, "root")?;
+        let document = verify_top(document, &new, "root")?;
+        // 5.3.5: exactly the next version.
+        let expected = self.root.version() + 1;
+        if document.version() != expected {
+            return Err(Error::RootVersion { expected, found: document.version() });
+        }
+        check_identity("root", &document, self.trust_id())?;
+        // 5.3.6: not checked for expiry here; only the last root's expiry matters (5.3.10).
+        self.recover_from_fast_forward(&document);
+        self.memory.root = Some(mark(&document));
+        self.root = document;
+        self.root_final = false;
+        Ok(())
+    }
+
+    /// 5.3.11, at each step: what the new root's keys no longer vouch for is forgotten, with the versions it set. A key
+    /// added beside the old ones resets nothing.
+    fn recover_from_fast_forward(&mut self, root: &Document<Root>) {
+        let lapsed = |signed: bool| !signed;
+        if self
+            .held_timestamp
+            .as_ref()
+            .is_some_and(|held| lapsed(verify_top(held.clone(), &root.signed, "timestamp").is_ok()))
+        {
+            self.held_timestamp = None;
+            self.memory.timestamp = None;
+            self.memory.snapshot_named = None;
+        }
+        if self
+            .held_snapshot
+            .as_ref()
+            .is_some_and(|held| lapsed(verify_top(held.clone(), &root.signed, "snapshot").is_ok()))
+        {
+            self.held_snapshot = None;
+            self.memory.snapshot = None;
+            self.memory.snapshot_named = None;
+            self.memory.roles.clear();
+        }
+    }
+
+    /// Ends the root chain: there is no newer root (5.3.8, 5.3.10).
+    ///
+    /// # Errors
+    /// [`Error::Expired`] if the newest root is expired at `now`.
+    pub fn finish_root(&mut self) -> Result<(), Error> {
+        // 5.3.10: a freeze at an expired root is refused.
+        self.root.check_expiry("root", self.now)?;
+        self.root_final = true;
+        Ok(())
+    }
+
+    /// The cached timestamp, if there is one that the memory names.
+    pub fn held_timestamp(&self) -> Option<&[u8]> {
+        self.held_timestamp.as_ref().map(|held| held.bytes.as_slice())
+    }
+
+    /// The cached snapshot, if there is one that the memory names.
+    pub fn held_snapshot(&self) -> Option<&[u8]> {
+        self.held_snapshot.as_ref().map(|held| held.bytes.as_slice())
+    }
+
+    /// Takes a timestamp (5.4).
+    ///
+    /// # Errors
+    /// If it is not signed by its threshold, older than the memory in itself or in the snapshot it names, expired, or
+    /// of another trust repository.
+    pub fn update_timestamp(&mut self, bytes: &[u8]) -> Result<TimestampUpdate, Error> {
+        const ROLE: &str = "timestamp";
+        if !self.root_final {
+            return Err(Error::Order { role: ROLE.to_owned(), missing: "the newest root" });
+        }
+        let document = parse::<Timestamp>(ROLE, bytes)?;
+        // 5.4.2: signatures.
+        let document = verify_top(document, &self.root.signed, ROLE)?;
+        check_identity(ROLE, &document, self.trust_id())?;
+        // 5.4.3.1: not older than the trusted timestamp; the same version only with the same bytes.
+        let mut update = TimestampUpdate::New;
+        let mut document = document;
+        if let Some(seen) = self.memory.timestamp {
+            not_older(ROLE, seen.version, document.version())?;
+            if seen.version == document.version() {
+                update = TimestampUpdate::Same;
+                if seen.digest != Some(document.digest()) {
+                    let equivocation = Error::Equivocation { role: ROLE.to_owned(), version: seen.version };
+                    let held = self.held_timestamp.clone().ok_or(equivocation)?;
+                    document = verify_top(held, &self.root.signed, ROLE)?;
+                    update = TimestampUpdate::Equivocated;
+                }
+            }
+        }
+        // 5.4.3.2: the snapshot it names is not older, and a known version is named with its known hash.
+        let named = mark_of(document.signed.snapshot());
+        for seen in [self.memory.snapshot_named, self.memory.snapshot].into_iter().flatten() {
+            not_older("snapshot", seen.version, named.version)?;
+            same_if_known("snapshot", seen, named)?;
+        }
+        // 5.4.4: expiry.
+        document.check_expiry(ROLE, self.now)?;
+        // 5.4.5: to be persisted.
+        self.memory.timestamp = Some(mark(&document));
+        self.memory.snapshot_named = Some(named);
+        self.timestamp = Some(document);
+        self.snapshot = None;
+        self.roles.clear();
+        Ok(update)
+    }
+
+    /// What the timestamp says of the snapshot, once there is a timestamp.
+    pub fn wanted_snapshot(&self) -> Option<&MetaFile> {
+        self.timestamp.as_ref().map(|timestamp| timestamp.signed.snapshot())
+    }
+
+    /// Takes the snapshot that the timestamp names (5.5). True if it is not the one already held.
+    ///
+    /// # Errors
+    /// If it is not the one named, not signed by its threshold, drops or lowers a role, gives a known version another
+    /// hash, is expired, or of another trust repository.
+    pub fn update_snapshot(&mut self, bytes: &[u8]) -> Result<bool, Error> {
+        const ROLE: &str = "snapshot";
+        let Some(meta) = self.wanted_snapshot().cloned() else {
+            return Err(Error::Order { role: ROLE.to_owned(), missing: "the timestamp" });
+        };
+        // 5.5.2: hashes and length of the timestamp.
+        check_meta(ROLE, "the timestamp", &meta, bytes)?;
+        let document = parse::<Snapshot>(ROLE, bytes)?;
+        // 5.5.3: signatures.
+        let document = verify_top(document, &self.root.signed, ROLE)?;
+        check_identity(ROLE, &document, self.trust_id())?;
+        // 5.5.4: the version that the timestamp names.
+        same_version(ROLE, meta.version, document.version())?;
+        // 5.5.5: every role seen before is still listed, none lower, none with another hash for a known version.
+        for (role, seen) in &self.memory.roles {
+            let Some(now) = document.signed.role(role) else {
+                return Err(Error::RoleRemoved { role: role.clone() });
+            };
+            not_older(role, seen.version, now.version)?;
+            same_if_known(role, *seen, mark_of(now))?;
+        }
+        // 5.5.6: expiry.
+        document.check_expiry(ROLE, self.now)?;
+        // 5.5.7: to be persisted.
+        let new = mark(&document);
+        let changed = self.memory.snapshot != Some(new);
+        self.memory.snapshot = Some(new);
+        self.memory.roles = document
+            .signed
+            .meta
+            .iter()
+            .filter_map(|(file, meta)| Some((file.strip_suffix(".json")?.to_owned(), mark_of(meta))))
+            .collect();
+        self.snapshot = Some(document);
+        Ok(changed)
+    }
+
+    /// What the snapshot says of `role`.
+    ///
+    /// # Errors
+    /// [`Error::Order`] without a snapshot, [`Error::NotInSnapshot`] if it does not list the role.
+    pub fn wanted_role(&self, role: &str) -> Result<&MetaFile, Error> {
+        let snapshot = self
+            .snapshot
+            .as_ref()
+            .ok_or_else(|| Error::Order { role: role.to_owned(), missing: "the snapshot" })?;
+        snapshot.signed.role(role).ok_or_else(|| Error::NotInSnapshot { role: role.to_owned() })
+    }
+
+    /// Takes a targets role that `delegator` delegates to (5.6); `root` is the delegator of `targets`.
+    ///
+    /// A role that was verified under another delegator earlier is verified again under this one.
+    ///
+    /// # Errors
+    /// If the role is not in the snapshot or not delegated, or the document is not the one the snapshot names, not
+    /// signed by its threshold, expired, or of another trust repository.
+    pub fn update_targets(&mut self, role: &str, delegator: &str, bytes: &[u8]) -> Result<(), Error> {
+        let meta = self.wanted_role(role)?;
+        // 5.6.2: hashes and length of the snapshot.
+        check_meta(role, "the snapshot", meta, bytes)?;
+        let version = meta.version;
+        let document = parse::<Targets>(role, bytes)?;
+        // 5.6.3: signatures, by the keys of whoever delegates.
+        let document = if delegator == "root" && role == "targets" {
+            verify_top(document, &self.root.signed, role)?
+        } else {
+            let not_delegated =
+                || Error::NotDelegated { role: role.to_owned(), delegator: delegator.to_owned() };
+            let (_, parent) = self.roles.get(delegator).ok_or_else(not_delegated)?;
+            let delegations = parent.signed.delegations.as_ref().ok_or_else(not_delegated)?;
+            let keys = super::search::delegation_keys(delegations, role).ok_or_else(not_delegated)?;
+            verify(document, role, &delegations.keys, &keys.keyids, keys.threshold)?
+        };
+        check_identity(role, &document, self.trust_id())?;
+        // 5.6.4: the version that the snapshot names.
+        same_version(role, version, document.version())?;
+        // 5.6.5: expiry.
+        document.check_expiry(role, self.now)?;
+        // 5.6.6: to be persisted.
+        self.roles.insert(role.to_owned(), (delegator.to_owned(), document));
+        Ok(())
+    }
+}
+
+fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, Error> {
+    let limit = limit::of(role);
+    if bytes.len() as u64 > limit {
+        return Err(Error::TooLong { role: role.to_owned(), limit });
+    }
+    Document::parse(role, bytes)
+}
+
+/// A cached document that is the one remembered; anything else counts as lost.
+fn held<T: RoleType>(role: &str, bytes: Option<&[u8]>, mark: Option<Mark>) -> Option<Document<T>> {
+    let (bytes, mark) = (bytes?, mark?);
+    if mark.digest != Some(Digest::of(bytes)) {
+        return None;
+    }
+    parse(role, bytes).ok()
+}
+
+fn verify_top<T>(document: Document<T>, root: &Root, role: &str) -> Result<Verified<T>, Error> {
+    let keys = root.roles.get(role).expect("Root::check requires the four top-level roles");
+    verify(document, role, &root.keys, &keys.keyids, keys.threshold)
+}
+
+fn trust_id<T: RoleType>(document: &Document<T>) -> Option<&str> {
+    document.signed.common().identity.as_ref().map(|identity| identity.trust.as_str())
+}
+
+/// Identity (docs/oci-mapping.md, "x-plimsoll"): once a root carries a trust id, every document must carry the same, and
+/// none may belong to a view that was not asked for.
+fn check_identity<T: RoleType>(
+    role: &str,
+    document: &Document<T>,
+    expected: Option<&str>,
+) -> Result<(), Error> {
+    if let Some(view) = document.signed.common().identity.as_ref().and_then(|identity| identity.view.clone())
+    {
+        return Err(Error::View { role: role.to_owned(), view });
+    }
+    let found = trust_id(document);
+    match expected {
+        Some(expected) if found != Some(expected) => Err(Error::Identity {
+            role: role.to_owned(),
+            expected: expected.to_owned(),
+            found: found.unwrap_or("none").to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Length and every known hash of META must hold; if hashes are listed, one must be known.
+fn check_meta(role: &str, referrer: &'static str, meta: &MetaFile, bytes: &[u8]) -> Result<(), Error> {
+    if let Some(expected) = meta.length
+        && expected != bytes.len() as u64
+    {
+        return Err(Error::Length { role: role.to_owned(), expected, found: bytes.len() as u64 });
+    }
+    let Some(hashes) = &meta.hashes else { return Ok(()) };
+    let refuse =
+        |algorithm: &str| Error::Hash { role: role.to_owned(), referrer, algorithm: algorithm.to_owned() };
+    let mut known = false;
+    for (algorithm, listed) in hashes {
+        let algorithm_impl = match algorithm.as_str() {
+            "sha256" => &ring::digest::SHA256,
+            "sha512" => &ring::digest::SHA512,
+            _ => continue,
+        };
+        known = true;
+        if HEXLOWER.encode(ring::digest::digest(algorithm_impl, bytes).as_ref()) != *listed {
+            return Err(refuse(algorithm));
+        }
+    }
+    if known { Ok(()) } else { Err(refuse("known hash")) }
+}
+
+fn not_older(role: &str, held: u64, offered: u64) -> Result<(), Error> {
+    if offered < held { Err(Error::Rollback { role: role.to_owned(), held, offered }) } else { Ok(()) }
+}
+
+fn same_version(role: &str, expected: u64, found: u64) -> Result<(), Error> {
+    if expected == found { Ok(()) } else { Err(Error::Version { role: role.to_owned(), expected, found }) }
+}
+
+fn same_if_known(role: &str, seen: Mark, now: Mark) -> Result<(), Error> {
+    let differs = matches!((seen.digest, now.digest), (Some(a), Some(b)) if a != b);
+    if seen.version == now.version && differs {
+        return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
+    }
+    Ok(())
+}
+
+fn mark<T: RoleType>(document: &Document<T>) -> Mark {
+    Mark { version: document.version(), digest: Some(document.digest()) }
+}
+
+fn mark_of(meta: &MetaFile) -> Mark {
+    Mark { version: meta.version, digest: meta.digest() }
+}
