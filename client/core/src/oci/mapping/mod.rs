@@ -143,6 +143,7 @@ mod tests {
         for (what, limit) in [
             ("Manifest, bytes", MAX_MANIFEST),
             ("Layers in a manifest", MAX_LAYERS),
+            ("Roots in `latest`, the newest", MAX_LAYERS - 2 - SNAPSHOTS),
             ("File inside the manifest, bytes", INLINE_MAX),
             ("Snapshots listed", SNAPSHOTS),
         ] {
