@@ -118,3 +118,85 @@ impl Manifest {
         serde_json::to_vec(self).expect("a manifest of strings and integers always serialises")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = r#"{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}"#;
+
+    /// A manifest with `head` in front, so that a test says what is special about it.
+    fn parse(head: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(format!("{{{head},\"config\":{EMPTY},\"layers\":[]}}").as_bytes())
+    }
+
+    #[test]
+    fn writing_undoes_parsing_to_the_byte() {
+        let layer = r#"{"mediaType":"a/b","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,"data":"e30=","annotations":{"a":"1","b":"2"}}"#;
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"c/d","config":{EMPTY},"layers":[{layer}],"annotations":{{"x":"y"}}}}"#,
+            media_type::MANIFEST
+        );
+        assert_eq!(Manifest::parse(text.as_bytes()).unwrap().to_bytes(), text.as_bytes());
+    }
+
+    #[test]
+    fn optional_and_unknown_members_are_no_obstacle() {
+        let manifest = parse(r#""schemaVersion":2,"subject":{},"x":1.5"#).unwrap();
+        assert_eq!((manifest.media_type, manifest.artifact_type), (None, None));
+        assert_eq!(manifest.config.digest, Digest::of(EMPTY_CONFIG));
+    }
+
+    /// T77: CVE-2021-41190.
+    #[test]
+    fn a_document_that_could_be_an_index_too_is_refused() {
+        let manifest = format!(r#""schemaVersion":2,"mediaType":"{}""#, media_type::MANIFEST);
+        for ambiguous in [&manifest, r#""schemaVersion":2"#] {
+            for manifests in ["[]", "[{}]", "{}", "false"] {
+                let parsed = parse(&format!(r#"{ambiguous},"manifests":{manifests}"#));
+                assert!(matches!(parsed, Err(ManifestError::Ambiguous)), "{ambiguous} {manifests}");
+            }
+        }
+        for other in [media_type::INDEX, media_type::DOCKER_LIST, media_type::DOCKER_MANIFEST, ""] {
+            let parsed = parse(&format!(r#""schemaVersion":2,"mediaType":"{other}""#));
+            assert!(matches!(parsed, Err(ManifestError::MediaType(found)) if found == other), "{other}");
+        }
+    }
+
+    #[test]
+    fn any_schema_version_but_2_is_refused() {
+        for version in [0, 1, 3, 255] {
+            let parsed = parse(&format!(r#""schemaVersion":{version}"#));
+            assert!(matches!(parsed, Err(ManifestError::SchemaVersion(found)) if found == version));
+        }
+        for shape in
+            [r#""schemaVersion":258"#, r#""schemaVersion":"2""#, r#""schemaVersion":2.0"#, r#""x":0"#]
+        {
+            assert!(matches!(parse(shape), Err(ManifestError::Shape(_))), "{shape}");
+        }
+    }
+
+    /// T51: whichever of two a parser takes, another may take the other.
+    #[test]
+    fn duplicate_members_are_refused_wherever_they_stand() {
+        for twice in [
+            r#""schemaVersion":1,"schemaVersion":2"#,
+            r#""schemaVersion":2,"layers":[]"#,
+            r#""schemaVersion":2,"annotations":{"a":"1","a":"1"}"#,
+            r#""schemaVersion":2,"unknown":[{"b":1,"\u0062":1}]"#,
+        ] {
+            let parsed = parse(twice);
+            assert!(matches!(parsed, Err(ManifestError::Json(json::JsonError::Duplicate { .. }))), "{twice}");
+        }
+    }
+
+    #[test]
+    fn anything_but_one_json_document_is_refused() {
+        for bytes in ["", "{}{}", "\u{feff}{}", "<html>"] {
+            assert!(matches!(Manifest::parse(bytes.as_bytes()), Err(ManifestError::Json(_))), "{bytes}");
+        }
+        for shape in ["[]", "null", "{}", r#"{"schemaVersion":2,"config":{}}"#] {
+            assert!(matches!(Manifest::parse(shape.as_bytes()), Err(ManifestError::Shape(_))), "{shape}");
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! How TUF files map onto tags, manifests and layers (docs/oci-mapping.md).
