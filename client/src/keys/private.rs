@@ -1,0 +1,217 @@
+//! Private keys kept in memory and in files, signing through ring.
+
+use std::{fmt, path::Path};
+
+use pkcs8::{LineEnding, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
+use plimsoll_core::tuf::{Key, KeyId, PublicKey};
+use ring::{
+    rand::{SecureRandom, SystemRandom},
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+};
+use zeroize::Zeroizing;
+
+use super::{KeyFileError, Passphrase, SignError, Signer, file, sealed};
+
+const PLAIN_KEY: &str = "an Ed25519 or ECDSA P-256 private key in PKCS#8";
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// DER before the 32 bytes of the seed in a version 1 PrivateKeyInfo (RFC 8410, section 7).
+const ED25519_PKCS8: &[u8] =
+    &[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// The kinds of keys that Plimsoll makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Ed25519 (RFC 8032).
+    Ed25519,
+    /// ECDSA on P-256 with SHA-256.
+    EcdsaP256,
+}
+
+/// A private key in this process's memory; its bytes are wiped when it is dropped and never shown.
+pub struct PrivateKey {
+    algorithm: Algorithm,
+    /// PKCS#8 version 1 in DER. ring does not wipe its key pairs, so one is built for each signature and kept no longer.
+    pkcs8: Zeroizing<Vec<u8>>,
+    public: PublicKey,
+    key: Key,
+    id: KeyId,
+}
+
+impl PrivateKey {
+    /// A new key from the system's randomness.
+    ///
+    /// # Errors
+    /// [`SignError::Randomness`].
+    pub fn generate(algorithm: Algorithm) -> Result<Self, SignError> {
+        let random = SystemRandom::new();
+        let made = match algorithm {
+            Algorithm::Ed25519 => {
+                let mut pkcs8 = Zeroizing::new([ED25519_PKCS8, &[0; 32]].concat());
+                random.fill(&mut pkcs8[ED25519_PKCS8.len()..]).map_err(|_| SignError::Randomness)?;
+                Self::from_ed25519(pkcs8)
+            }
+            Algorithm::EcdsaP256 => {
+                let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
+                    .map_err(|_| SignError::Randomness)?;
+                Self::from_ecdsa(Zeroizing::new(pkcs8.as_ref().to_vec()))
+            }
+        };
+        Ok(made.expect("a key just made is of its own form"))
+    }
+
+    /// Reads the encrypted PKCS#8 PEM file `path`, ours or one of `openssl`: PBES2 with scrypt or PBKDF2-HMAC-SHA256 and
+    /// AES-256-CBC. Blocking: file I/O, and up to a second of derivation or more if the file asks for it.
+    ///
+    /// # Errors
+    /// [`KeyFileError`] by name: the file is missing, over 16 KiB, open to others than its owner, not such a key,
+    /// unencrypted, too costly to open, of an unsupported algorithm, or `passphrase` is not its passphrase.
+    pub fn load(path: &Path, passphrase: &Passphrase) -> Result<Self, KeyFileError> {
+        let pem = file::read_private(path, sealed::SEALED_KEY)?;
+        Self::from_pkcs8(&sealed::unseal(&pem, passphrase, path)?, path)
+    }
+
+    /// Writes the new file `path`, mode 0600: PKCS#8 version 1 (RFC 5958, RFC 8410), encrypted with PBES2, scrypt and
+    /// AES-256-CBC, in PEM. Durable on return; a failure leaves no file. Blocking: file I/O and about 0.1 s of derivation.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Exists`] if there is anything at `path`, [`KeyFileError::Io`], [`KeyFileError::Randomness`].
+    pub fn save(&self, path: &Path, passphrase: &Passphrase) -> Result<(), KeyFileError> {
+        file::create_private(path, &sealed::seal(&self.pkcs8, passphrase)?)
+    }
+
+    /// Reads the unencrypted PKCS#8 PEM file `path`: only for a daemon's own online key, in its own data folder.
+    ///
+    /// # Errors
+    /// As [`PrivateKey::load`], as far as they apply.
+    pub fn load_insecure_plain(path: &Path) -> Result<Self, KeyFileError> {
+        Self::from_pem_insecure_plain(&file::read_private(path, PLAIN_KEY)?, path)
+    }
+
+    /// Writes the new file `path`, mode 0600, **unencrypted**: only for a daemon's own online key, in its own data folder.
+    /// Durable on return; a failure leaves no file.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Exists`] if there is anything at `path`, [`KeyFileError::Io`].
+    pub fn save_insecure_plain(&self, path: &Path) -> Result<(), KeyFileError> {
+        file::create_private(path, &self.to_pem_insecure_plain())
+    }
+
+    /// The key in an unencrypted PKCS#8 PEM. `path` names the text's origin in errors; nothing is read from it.
+    ///
+    /// # Errors
+    /// [`KeyFileError::NotAKey`], [`KeyFileError::UnsupportedAlgorithm`].
+    pub fn from_pem_insecure_plain(pem: &str, path: &Path) -> Result<Self, KeyFileError> {
+        match SecretDocument::from_pem(pem) {
+            Ok((sealed::PLAIN_LABEL, document)) => Self::from_pkcs8(document.as_bytes(), path),
+            _ => Err(not_a_key(path)),
+        }
+    }
+
+    /// The key as **unencrypted** PKCS#8 version 1 in PEM.
+    pub fn to_pem_insecure_plain(&self) -> Zeroizing<String> {
+        SecretDocument::try_from(self.pkcs8.as_slice())
+            .and_then(|document| document.to_pem(sealed::PLAIN_LABEL, LineEnding::LF))
+            .expect("the DER was read or made by us")
+    }
+
+    /// The public part.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The kind of the key.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    fn from_pkcs8(der: &[u8], path: &Path) -> Result<Self, KeyFileError> {
+        let info = PrivateKeyInfoRef::try_from(der).map_err(|_| not_a_key(path))?;
+        let unsupported = |oid: ObjectIdentifier| KeyFileError::UnsupportedAlgorithm {
+            path: path.to_owned(),
+            algorithm: format!("the key algorithm {oid}"),
+        };
+        let read = match info.algorithm.oid {
+            ED25519 => {
+                // Read by hand, as version 2 files exist and what we keep and write is version 1.
+                let seed = info.private_key.as_bytes().strip_prefix(&[0x04, 0x20]).filter(|s| s.len() == 32);
+                let seed = seed.ok_or_else(|| not_a_key(path))?;
+                let key = Self::from_ed25519(Zeroizing::new([ED25519_PKCS8, seed].concat()));
+                key.filter(|key| match (&info.public_key, &key.public) {
+                    (Some(stated), PublicKey::Ed25519(ours)) => stated.raw_bytes() == ours,
+                    _ => true,
+                })
+            }
+            EC => {
+                let curve = info.algorithm.parameters_oid().map_err(|_| not_a_key(path))?;
+                if curve != P256 {
+                    return Err(unsupported(curve));
+                }
+                Self::from_ecdsa(Zeroizing::new(der.to_vec()))
+            }
+            oid => return Err(unsupported(oid)),
+        };
+        read.ok_or_else(|| not_a_key(path))
+    }
+
+    fn from_ed25519(pkcs8: Zeroizing<Vec<u8>>) -> Option<Self> {
+        let public = ed25519_pair(&pkcs8)?.public_key().as_ref().try_into().ok()?;
+        Some(Self::new(Algorithm::Ed25519, pkcs8, PublicKey::Ed25519(public)))
+    }
+
+    fn from_ecdsa(pkcs8: Zeroizing<Vec<u8>>) -> Option<Self> {
+        let public = ecdsa_pair(&pkcs8)?.public_key().as_ref().to_vec();
+        Some(Self::new(Algorithm::EcdsaP256, pkcs8, PublicKey::EcdsaP256(public)))
+    }
+
+    fn new(algorithm: Algorithm, pkcs8: Zeroizing<Vec<u8>>, public: PublicKey) -> Self {
+        let key = Key::new(&public);
+        let id = key.id();
+        Self { algorithm, pkcs8, public, key, id }
+    }
+}
+
+impl Signer for PrivateKey {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn key_id(&self) -> KeyId {
+        self.id.clone()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        const READ: &str = "the key was read by ring before";
+        match self.algorithm {
+            Algorithm::Ed25519 => Ok(ed25519_pair(&self.pkcs8).expect(READ).sign(message).as_ref().to_vec()),
+            Algorithm::EcdsaP256 => ecdsa_pair(&self.pkcs8)
+                .ok_or(SignError::Randomness)?
+                .sign(&SystemRandom::new(), message)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| SignError::Randomness),
+        }
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateKey")
+            .field("algorithm", &self.algorithm)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+fn ed25519_pair(pkcs8: &[u8]) -> Option<Ed25519KeyPair> {
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok()
+}
+
+/// ring checks that the two parts belong together; it draws randomness for that.
+fn ecdsa_pair(pkcs8: &[u8]) -> Option<EcdsaKeyPair> {
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new()).ok()
+}
+
+fn not_a_key(path: &Path) -> KeyFileError {
+    KeyFileError::NotAKey { path: path.to_owned(), expected: PLAIN_KEY }
+}
