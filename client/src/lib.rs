@@ -3,6 +3,7 @@
 //! The library does the work and the command line is a thin layer over it. Time is an argument or a [`clock::Clock`].
 
 pub mod clock;
+pub mod home;
 pub mod keys;
 pub mod layout;
 pub mod publish;

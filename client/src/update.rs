@@ -1,1 +1,342 @@
-//! The TUF client workflow: joins tuf, registry and state.
+//! The TUF client workflow (TUF 1.0.34, section 5) with its I/O: the only place that joins tuf, a source of metadata and
+//! trusted state.
+
+use std::{future::Future, path::Path, time::Duration};
+
+use plimsoll_core::{
+    oci::Digest,
+    policy::Verdict,
+    tuf::{
+        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Step, TimestampUpdate, Trusted,
+    },
+};
+
+use crate::state::{Entry, State, StateError, StateKey};
+
+mod registry_source;
+mod tuf_source;
+
+pub use registry_source::RegistrySource;
+pub use tuf_source::TufSource;
+
+/// How long a process waits for another one that updates the same state.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where metadata comes from. Transport only: nothing a source says is believed.
+pub trait Source: Send {
+    /// Starts a round. `entry` is what the last complete update saw, if it may be relied on.
+    fn begin(&mut self, entry: Option<&Entry>) -> impl Future<Output = Result<Begin, SourceError>> + Send;
+    /// The root of `version`; none if, and only if, there is none.
+    fn root(&mut self, version: u64) -> impl Future<Output = Result<Option<Vec<u8>>, SourceError>> + Send;
+    /// The timestamp.
+    fn timestamp(&mut self) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
+    /// The snapshot that a timestamp describes as `meta`.
+    fn snapshot(&mut self, meta: &MetaFile) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
+    /// The targets role that a snapshot describes as `meta`.
+    fn targets(
+        &mut self,
+        role: &str,
+        meta: &MetaFile,
+    ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
+    /// What to remember when the round is complete.
+    fn entry(&self) -> Option<Entry>;
+    /// Where it is, for messages.
+    fn location(&self) -> String;
+}
+
+/// How a round starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Everything may be new.
+    Changed,
+    /// Nothing changed since the entry.
+    Unchanged,
+}
+
+/// Why a source did not give a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The source lists a file and then does not have it: it was replaced meanwhile, or is damaged.
+    #[error("{location} lists {file} but does not have it")]
+    Gone {
+        /// The source.
+        location: String,
+        /// The file.
+        file: String,
+    },
+    /// There is no trust metadata at all. No proof of anything.
+    #[error("there is no trust metadata at {location}")]
+    Empty {
+        /// The source.
+        location: String,
+    },
+    /// The entry point is not one.
+    #[error("what {location} serves is not a trust repository")]
+    Mapping {
+        /// The source.
+        location: String,
+        /// Why.
+        source: plimsoll_core::oci::mapping::MappingError,
+    },
+    /// The registry or server.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
+}
+
+/// Why an update failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// Metadata that is not to be trusted, or not any more.
+    #[error(transparent)]
+    Tuf(#[from] tuf::Error),
+    /// The pinned root and the stored chain contradict each other.
+    #[error("the pinned root version {version} is not the one in the chain trusted before")]
+    PinnedRoot {
+        /// The pinned root's version.
+        version: u64,
+    },
+    /// More than [`MAX_ROOT_STEPS`] new roots; the verified ones are kept, so the next run goes on.
+    #[error("more than {MAX_ROOT_STEPS} new root versions in one run; run again to go on")]
+    TooManyRoots,
+    /// The metadata could not be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Trusted state could not be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl UpdateError {
+    /// The verdict; none if the fault is local (state, options), which is never a verdict about a reference.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Tuf(error) => Some(error.into()),
+            Self::PinnedRoot { .. } | Self::Source(SourceError::Mapping { .. }) => Some(Verdict::Untrusted),
+            Self::TooManyRoots | Self::Source(SourceError::Gone { .. } | SourceError::Empty { .. }) => {
+                Some(Verdict::Unreachable)
+            }
+            Self::Source(SourceError::Registry(error)) => registry_verdict(error),
+            Self::State(_) => None,
+        }
+    }
+}
+
+/// The verdict of a registry's failure; none for misuse.
+pub fn registry_verdict(error: &crate::registry::RegistryError) -> Option<Verdict> {
+    match () {
+        () if error.is_misuse() => None,
+        () if error.is_auth() => Some(Verdict::Auth),
+        () if error.is_untrusted() => Some(Verdict::Untrusted),
+        () => Some(Verdict::Unreachable),
+    }
+}
+
+/// One update at one fixed time, over trusted state that is locked until this is dropped.
+#[derive(Debug)]
+pub struct Session<S> {
+    source: S,
+    state: State,
+    trusted: Trusted,
+    pinned: Document<Root>,
+    equivocation: bool,
+    refetched: bool,
+}
+
+impl<S: Source> Session<S> {
+    /// Opens the state of the trust repository that the root document `pinned` starts and brings it up to date.
+    ///
+    /// `now` is the fixed update start time (5.1). Each role is persisted as soon as it verifies; a refusal leaves that
+    /// role and later ones as they were.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub async fn refresh(
+        source: S,
+        base: &Path,
+        pinned: &[u8],
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Self, UpdateError> {
+        let document = Document::<Root>::parse("root", pinned)?;
+        let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
+        let key = StateKey::of(pinned, trust_id);
+        let state = State::open(base, &key, LOCK_PATIENCE).await?;
+        let trusted = start(&state, &document, now)?;
+        let mut session =
+            Self { source, state, trusted, pinned: document, equivocation: false, refetched: false };
+        let entry = session.state.entry()?;
+        match session.round(entry.as_ref()).await {
+            // The source changed under us, or what it said to be unchanged is not in our cache: once more, from the start.
+            Err(UpdateError::Source(SourceError::Gone { .. })) => session.again().await?,
+            other => other?,
+        }
+        Ok(session)
+    }
+
+    /// What is trusted now.
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// True if the source showed the held timestamp's version with other content: its signer said two things.
+    pub fn equivocation(&self) -> bool {
+        self.equivocation
+    }
+
+    /// Searches for the target name `name` (5.6.7), fetching only the roles on its way.
+    ///
+    /// # Errors
+    /// [`UpdateError`]: then nothing is known about the name, not even that it is absent.
+    pub async fn find(&mut self, name: &str) -> Result<Outcome, UpdateError> {
+        let mut search = Search::new(name);
+        loop {
+            match search.step(&self.trusted)? {
+                Step::Done(outcome) => return Ok(outcome),
+                Step::Load { role, delegator, meta } => match self.load(&role, &delegator, &meta).await {
+                    Err(UpdateError::Source(SourceError::Gone { .. })) if !self.refetched => {
+                        self.again().await?;
+                        search = Search::new(name);
+                    }
+                    other => other?,
+                },
+            }
+        }
+    }
+
+    /// Loads `role`, which `delegator` delegates to and which must be loaded itself.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub async fn load_role(&mut self, role: &str, delegator: &str) -> Result<(), UpdateError> {
+        let meta = self.trusted.wanted_role(role)?.clone();
+        self.load(role, delegator, &meta).await
+    }
+
+    async fn again(&mut self) -> Result<(), UpdateError> {
+        self.refetched = true;
+        self.trusted = start(&self.state, &self.pinned, self.trusted.now())?;
+        self.round(None).await
+    }
+
+    /// Sections 5.3 to 5.5, and the entry that ends a complete round.
+    async fn round(&mut self, entry: Option<&Entry>) -> Result<(), UpdateError> {
+        let entry = entry.filter(|_| self.trusted.held_timestamp().is_some() && self.trusted.held_snapshot().is_some());
+        let begin = self.source.begin(entry).await?;
+        if begin == Begin::Changed {
+            self.roots().await?;
+        }
+        self.trusted.finish_root()?;
+        self.timestamp(begin).await?;
+        self.snapshot(begin).await?;
+        if begin == Begin::Changed
+            && let Some(entry) = self.source.entry()
+        {
+            self.state.put_entry(&entry)?;
+        }
+        Ok(())
+    }
+
+    /// 5.3.2 to 5.3.9.
+    async fn roots(&mut self) -> Result<(), UpdateError> {
+        for _ in 0..MAX_ROOT_STEPS {
+            let next = self.trusted.root().version() + 1;
+            // 5.3.3: if there is none, this is the newest. Only the source's plain "there is none" counts as that.
+            let Some(bytes) = self.source.root(next).await? else { return Ok(()) };
+            let mut ahead = self.trusted.clone();
+            ahead.update_root(&bytes)?;
+            if next == self.pinned.version() && bytes != self.pinned.bytes {
+                return Err(UpdateError::PinnedRoot { version: next });
+            }
+            // 5.3.8: persisted as soon as it verifies.
+            self.state.put_root(next, &bytes, ahead.memory())?;
+            self.trusted = ahead;
+        }
+        let next = self.trusted.root().version() + 1;
+        if self.source.root(next).await?.is_some() { Err(UpdateError::TooManyRoots) } else { Ok(()) }
+    }
+
+    /// 5.4.
+    async fn timestamp(&mut self, begin: Begin) -> Result<(), UpdateError> {
+        let held = self.trusted.held_timestamp().map(<[u8]>::to_vec);
+        let bytes = match (begin, held) {
+            (Begin::Unchanged, Some(held)) => held,
+            _ => self.source.timestamp().await?,
+        };
+        match self.trusted.update_timestamp(&bytes)? {
+            TimestampUpdate::New => self.state.put("timestamp", &bytes, self.trusted.memory())?,
+            // A cached copy that was torn is healed.
+            TimestampUpdate::Same if self.state.document("timestamp")?.as_deref() != Some(&bytes) => {
+                self.state.put("timestamp", &bytes, self.trusted.memory())?;
+            }
+            TimestampUpdate::Same => {}
+            TimestampUpdate::Equivocated => self.equivocation = true,
+        }
+        Ok(())
+    }
+
+    /// 5.5.
+    async fn snapshot(&mut self, begin: Begin) -> Result<(), UpdateError> {
+        let meta = self.trusted.wanted_snapshot().expect("the timestamp was just verified").clone();
+        let held = self.trusted.held_snapshot().map(<[u8]>::to_vec);
+        // 5.5.1: the one already held need not be fetched, if the timestamp names its hash.
+        let bytes = match held {
+            Some(held) if begin == Begin::Unchanged || meta.digest() == Some(Digest::of(&held)) => held,
+            _ => self.source.snapshot(&meta).await?,
+        };
+        self.trusted.update_snapshot(&bytes)?;
+        if self.state.document("snapshot")?.as_deref() != Some(&bytes) {
+            self.state.put("snapshot", &bytes, self.trusted.memory())?;
+        }
+        Ok(())
+    }
+
+    /// 5.6 for one role. A cached document is used only if it is the one that the snapshot names by its hash.
+    async fn load(&mut self, role: &str, delegator: &str, meta: &MetaFile) -> Result<(), UpdateError> {
+        let cached = self.state.document(role)?.filter(|bytes| meta.digest() == Some(Digest::of(bytes)));
+        let fresh = cached.is_none();
+        let bytes = match cached {
+            Some(bytes) => bytes,
+            None => self.source.targets(role, meta).await?,
+        };
+        self.trusted.update_targets(role, delegator, &bytes)?;
+        if fresh {
+            // 5.6.6.
+            self.state.put(role, &bytes, self.trusted.memory())?;
+        }
+        Ok(())
+    }
+}
+
+/// Where an update starts (5.2): at the newest root of the stored chain, or at the pinned one, which is shipped out of
+/// band. The newest stored root wins; a pinned root that contradicts the stored chain is refused.
+fn start(
+    state: &State,
+    pinned: &Document<Root>,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<Trusted, UpdateError> {
+    let own = Trusted::new(&pinned.bytes, now)?;
+    let memory = match state.memory() {
+        Some(memory) => memory.clone(),
+        None => HighWater::default(),
+    };
+    let stored = state.document("root")?.filter(|bytes| {
+        memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(bytes)))
+    });
+    let trusted = match (stored, memory.root) {
+        (Some(bytes), Some(seen)) if seen.version >= pinned.version() => {
+            match state.root(pinned.version())? {
+                Some(known) if known == pinned.bytes => Trusted::new(&bytes, now)?,
+                Some(_) => return Err(UpdateError::PinnedRoot { version: pinned.version() }),
+                // Pinned below where the stored chain starts: walk from the pinned root, and reach the stored one.
+                None => own,
+            }
+        }
+        // Pinned ahead of the stored chain: the chain must lead to it, byte by byte.
+        (Some(bytes), Some(_)) => Trusted::new(&bytes, now)?,
+        // First use, or a torn root: from the pinned one, and at least up to the one remembered.
+        _ => own,
+    };
+    let (timestamp, snapshot) = (state.document("timestamp")?, state.document("snapshot")?);
+    Ok(trusted.with_memory(memory, timestamp.as_deref(), snapshot.as_deref()))
+}

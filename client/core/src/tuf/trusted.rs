@@ -61,6 +61,8 @@ pub struct Trusted {
     memory: HighWater,
     root: Verified<Root>,
     root_final: bool,
+    /// The newest root seen before, which the chain must reach.
+    root_floor: Option<Mark>,
     held_timestamp: Option<Document<Timestamp>>,
     held_snapshot: Option<Document<Snapshot>>,
     timestamp: Option<Verified<Timestamp>>,
@@ -85,6 +87,7 @@ impl Trusted {
             memory,
             root,
             root_final: false,
+            root_floor: None,
             held_timestamp: None,
             held_snapshot: None,
             timestamp: None,
@@ -94,7 +97,8 @@ impl Trusted {
     }
 
     /// Brings back what an earlier update remembered. `timestamp` and `snapshot` are the cached documents, taken only
-    /// if they are the ones that `memory` names; a lost one is fetched again and held to `memory` all the same.
+    /// if they are the ones that `memory` names; a lost one is fetched again and held to `memory` all the same. So is
+    /// the root: a chain that starts further back must reach the newest root seen.
     #[must_use]
     pub fn with_memory(
         mut self,
@@ -104,8 +108,8 @@ impl Trusted {
     ) -> Self {
         self.held_timestamp = held("timestamp", timestamp, memory.timestamp);
         self.held_snapshot = held("snapshot", snapshot, memory.snapshot);
-        let root = self.memory.root;
-        self.memory = HighWater { root, ..memory };
+        self.root_floor = memory.root;
+        self.memory = memory;
         self
     }
 
@@ -162,7 +166,9 @@ impl Trusted {
         check_identity("root", &document, self.trust_id())?;
         // 5.3.6: not checked for expiry here; only the last root's expiry matters (5.3.10).
         self.recover_from_fast_forward(&document);
-        self.memory.root = Some(mark(&document));
+        if self.root_floor.is_none_or(|floor| floor.version <= document.version()) {
+            self.memory.root = Some(mark(&document));
+        }
         self.root = document;
         self.root_final = false;
         Ok(())
@@ -196,8 +202,13 @@ impl Trusted {
     /// Ends the root chain: there is no newer root (5.3.8, 5.3.10).
     ///
     /// # Errors
+    /// [`Error::Rollback`] or [`Error::Equivocation`] if the chain ends below or beside a root seen before,
     /// [`Error::Expired`] if the newest root is expired at `now`.
     pub fn finish_root(&mut self) -> Result<(), Error> {
+        if let Some(floor) = self.root_floor {
+            not_older("root", floor.version, self.root.version())?;
+            same_if_known("root", floor, mark(&self.root))?;
+        }
         // 5.3.10: a freeze at an expired root is refused.
         self.root.check_expiry("root", self.now)?;
         self.root_final = true;

@@ -1,0 +1,66 @@
+//! Where files live: XDG, or everything under `PLIMSOLL_HOME`.
+
+use std::path::{Path, PathBuf};
+
+/// The folders of one user.
+#[derive(Debug, Clone)]
+pub struct Home {
+    config: PathBuf,
+    state: PathBuf,
+}
+
+/// No folder could be found.
+#[derive(Debug, thiserror::Error)]
+#[error("neither PLIMSOLL_HOME nor HOME is set: set PLIMSOLL_HOME to the folder that shall hold policy and state")]
+pub struct NoHome;
+
+impl Home {
+    /// The folders that the environment names: `PLIMSOLL_HOME`, else `XDG_CONFIG_HOME` and `XDG_STATE_HOME` with their
+    /// defaults under `HOME`. Nothing is created.
+    ///
+    /// # Errors
+    /// [`NoHome`].
+    pub fn from_env() -> Result<Self, NoHome> {
+        let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        if let Some(home) = variable("PLIMSOLL_HOME") {
+            return Ok(Self::at(&home));
+        }
+        let home = variable("HOME");
+        let xdg = |name: &str, default: &str| {
+            variable(name)
+                .filter(|path| path.is_absolute())
+                .or_else(|| home.as_ref().map(|home| home.join(default)))
+                .map(|path| path.join("plimsoll"))
+                .ok_or(NoHome)
+        };
+        Ok(Self {
+            config: xdg("XDG_CONFIG_HOME", ".config")?,
+            state: xdg("XDG_STATE_HOME", ".local/state")?,
+        })
+    }
+
+    /// Everything under one folder.
+    pub fn at(folder: &Path) -> Self {
+        Self { config: folder.to_owned(), state: folder.join("state") }
+    }
+
+    /// The policy: the one thing `verify` reads.
+    pub fn policy(&self) -> PathBuf {
+        self.config.join("policy.toml")
+    }
+
+    /// The pinned root documents.
+    pub fn roots(&self) -> PathBuf {
+        self.config.join("roots")
+    }
+
+    /// Which daemon takes submissions for which trust repository.
+    pub fn servers(&self) -> PathBuf {
+        self.config.join("servers.toml")
+    }
+
+    /// Trusted state, one folder per trust id.
+    pub fn state(&self) -> PathBuf {
+        self.state.clone()
+    }
+}
