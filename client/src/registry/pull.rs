@@ -1,0 +1,300 @@
+//! Pulling: manifests, blobs and tags.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK},
+};
+use plimsoll_core::{
+    oci::{Descriptor, Digest, RepositoryAddress, media_type, valid_tag},
+    tuf::json,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use url::Url;
+
+use super::{
+    Known, ManifestAnswer, ManifestBytes, ManifestFault, Refusal, Registry, RegistryError, check_reference,
+    missing, request, scope, site,
+    transport::{Request, Response, content_length, unexpected},
+};
+
+/// For manifests whose size no caller limits, in bytes; what the specification asks registries to take at least.
+const MAX_MANIFEST: u64 = 4 << 20;
+/// Longer ones are not worth sending back.
+const MAX_ETAG: usize = 256;
+const MAX_PAGE: u64 = 4 << 20;
+const MAX_PAGES: usize = 1000;
+const MAX_TAGS: usize = 200_000;
+/// What registries say a manifest's digest is (OCI distribution 1.1, "Pulling manifests").
+const DIGEST_HEADER: &str = "docker-content-digest";
+
+impl Registry {
+    /// Fetches the manifest that `reference`, a tag or digest, names in `repo`: at most `cap` bytes, in one request once
+    /// a token is at hand.
+    ///
+    /// With `known`, the request is conditional where the registry knows `ETag`s, and the known manifest reads
+    /// [`ManifestAnswer::NotModified`] either way. The digest is computed here; by digest, it is compared.
+    ///
+    /// # Errors
+    /// Any [`RegistryError`]; only a 404 by the registry itself is [`ManifestAnswer::NotFound`].
+    pub async fn manifest(
+        &self,
+        repo: &RepositoryAddress,
+        reference: &str,
+        cap: u64,
+        known: Option<&Known>,
+    ) -> Result<ManifestAnswer, RegistryError> {
+        self.bounded(repo, self.manifest_within(repo, reference, cap, known)).await
+    }
+
+    async fn manifest_within(
+        &self,
+        repo: &RepositoryAddress,
+        reference: &str,
+        cap: u64,
+        known: Option<&Known>,
+    ) -> Result<ManifestAnswer, RegistryError> {
+        let wanted = check_reference(reference)?;
+        let mut request = self.manifest_request(Method::GET, repo, reference)?;
+        let etag = known.and_then(|k| k.etag.as_deref()).filter(|e| e.len() <= MAX_ETAG);
+        let etag = etag.and_then(|etag| HeaderValue::from_str(etag).ok());
+        let conditional = etag.is_some();
+        if let Some(etag) = etag {
+            request.headers.insert(IF_NONE_MATCH, etag);
+        }
+        let response = self.send(&scope(repo, false), &request).await?;
+        match response.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if conditional => return Ok(ManifestAnswer::NotModified),
+            _ if missing(&request, &response) => return Ok(ManifestAnswer::NotFound),
+            _ => return Err(unexpected(&response)),
+        }
+        let url = site::shown(&response.url);
+        let media_type = manifest_type(&response)?;
+        let etag = response.headers.get(ETAG).and_then(|e| e.to_str().ok());
+        let etag = etag.filter(|e| e.len() <= MAX_ETAG).map(str::to_owned);
+        let bytes = self.inner.transport.read(response, cap).await?;
+        let digest = Digest::of(&bytes);
+        if let Some(expected) = wanted.filter(|wanted| *wanted != digest) {
+            return Err(RegistryError::DigestMismatch { url, expected, got: digest });
+        }
+        if known.is_some_and(|known| known.digest == digest) {
+            return Ok(ManifestAnswer::NotModified);
+        }
+        check_manifest(&bytes, &media_type).map_err(|source| RegistryError::Manifest { url, source })?;
+        Ok(ManifestAnswer::Found(ManifestBytes { bytes, digest, media_type, etag }))
+    }
+
+    /// Asks for the type, digest and size of what `reference` names in `repo`; `None` is a 404 by the registry itself.
+    ///
+    /// By tag, the digest is the registry's word: a registry that sends none is asked for the manifest itself.
+    ///
+    /// # Errors
+    /// Any [`RegistryError`].
+    pub async fn head_manifest(
+        &self,
+        repo: &RepositoryAddress,
+        reference: &str,
+    ) -> Result<Option<Descriptor>, RegistryError> {
+        self.bounded(repo, self.head_within(repo, reference)).await
+    }
+
+    async fn head_within(
+        &self,
+        repo: &RepositoryAddress,
+        reference: &str,
+    ) -> Result<Option<Descriptor>, RegistryError> {
+        let wanted = check_reference(reference)?;
+        let request = self.manifest_request(Method::HEAD, repo, reference)?;
+        let response = self.send(&scope(repo, false), &request).await?;
+        match response.status {
+            StatusCode::OK => {}
+            _ if missing(&request, &response) => return Ok(None),
+            _ => return Err(unexpected(&response)),
+        }
+        if let (Some(digest), Some(size)) = (header_digest(&response), content_length(&response.headers)) {
+            if let Some(expected) = wanted.filter(|wanted| *wanted != digest) {
+                let url = site::shown(&response.url);
+                return Err(RegistryError::DigestMismatch { url, expected, got: digest });
+            }
+            return Ok(Some(descriptor(manifest_type(&response)?, digest, size)));
+        }
+        Ok(match self.manifest_within(repo, reference, MAX_MANIFEST, None).await? {
+            ManifestAnswer::Found(m) => Some(descriptor(m.media_type, m.digest, m.bytes.len() as u64)),
+            ManifestAnswer::NotFound => None,
+            ManifestAnswer::NotModified => unreachable!("nothing was known"),
+        })
+    }
+
+    fn manifest_request(
+        &self,
+        method: Method,
+        repo: &RepositoryAddress,
+        reference: &str,
+    ) -> Result<Request, RegistryError> {
+        let mut request = request(method, self.inner.endpoint(repo, &format!("manifests/{reference}"))?);
+        request.headers.insert(ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
+        Ok(request)
+    }
+
+    /// Fetches the blob `digest` from `repo`; `None` is a 404 by the registry itself. The bytes are hashed here.
+    ///
+    /// `size`, in bytes, is what the blob must have if `exact`, else what it may have at most.
+    ///
+    /// # Errors
+    /// [`RegistryError::DigestMismatch`], [`RegistryError::SizeMismatch`] and [`RegistryError::TooLarge`] if it is not
+    /// that blob; any other [`RegistryError`].
+    pub async fn blob(
+        &self,
+        repo: &RepositoryAddress,
+        digest: &Digest,
+        size: u64,
+        exact: bool,
+    ) -> Result<Option<Bytes>, RegistryError> {
+        self.bounded(repo, async {
+            let request = request(Method::GET, self.inner.endpoint(repo, &format!("blobs/{digest}"))?);
+            let response = self.send(&scope(repo, false), &request).await?;
+            match response.status {
+                StatusCode::OK => {}
+                _ if missing(&request, &response) => return Ok(None),
+                _ => return Err(unexpected(&response)),
+            }
+            let url = site::shown(&response.url);
+            let bytes = self.inner.transport.read(response, size).await?;
+            let got = bytes.len() as u64;
+            if exact && got != size {
+                return Err(RegistryError::SizeMismatch { url, expected: size, got });
+            }
+            let got = Digest::of(&bytes);
+            if got != *digest {
+                return Err(RegistryError::DigestMismatch { url, expected: *digest, got });
+            }
+            Ok(Some(bytes))
+        })
+        .await
+    }
+
+    /// Lists the tags of `repo`, in the registry's order, over as many pages as it takes (at most 1000, and 200,000
+    /// tags).
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] if there is no such repository, [`RegistryError::RedirectRefused`] for pages that go
+    /// in a circle or lead elsewhere, any other [`RegistryError`].
+    pub async fn tags(&self, repo: &RepositoryAddress) -> Result<Vec<String>, RegistryError> {
+        self.bounded(repo, self.tags_within(repo)).await
+    }
+
+    async fn tags_within(&self, repo: &RepositoryAddress) -> Result<Vec<String>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let first = self.inner.endpoint(repo, "tags/list?n=1000")?;
+        let (mut url, mut seen, mut tags) = (first.clone(), HashSet::new(), Vec::new());
+        loop {
+            let request = request(Method::GET, url.clone());
+            seen.insert(url.clone());
+            let response = self.send(&scope(repo, false), &request).await?;
+            match response.status {
+                StatusCode::OK => {}
+                _ if missing(&request, &response) => {
+                    return Err(RegistryError::NotFound { url: site::shown(&url) });
+                }
+                _ => return Err(unexpected(&response)),
+            }
+            let next = next_page(&response);
+            let body = self.inner.transport.read(response, MAX_PAGE).await?;
+            let malformed = |what| RegistryError::Malformed { url: site::shown(&url), what };
+            let page: Page = serde_json::from_slice(&body).map_err(|_| malformed("no list of tags"))?;
+            let page = page.tags.unwrap_or_default();
+            if !page.iter().all(|tag| valid_tag(tag)) {
+                return Err(malformed("a tag outside the grammar of tags"));
+            }
+            tags.extend(page);
+            let Some(next) = next else { return Ok(tags) };
+            let next = next.ok_or_else(|| malformed("no usable Link"))?;
+            let refuse = |source| RegistryError::RedirectRefused {
+                from: site::shown(&url),
+                to: site::shown(&next),
+                source,
+            };
+            if !site::same_origin(&first, &next) || next.path() != first.path() {
+                return Err(refuse(Refusal::OtherList));
+            }
+            if seen.contains(&next) || seen.len() >= MAX_PAGES || tags.len() > MAX_TAGS {
+                return Err(refuse(Refusal::Circle));
+            }
+            url = next;
+        }
+    }
+}
+
+fn descriptor(media_type: String, digest: Digest, size: u64) -> Descriptor {
+    Descriptor { media_type, digest, size, data: None, annotations: Default::default() }
+}
+
+/// The digest in the header of `response`: the registry's word.
+pub(super) fn header_digest(response: &Response) -> Option<Digest> {
+    response.headers.get(DIGEST_HEADER)?.to_str().ok()?.parse().ok()
+}
+
+/// The `Content-Type` of `response` without parameters, if it is a manifest's.
+fn manifest_type(response: &Response) -> Result<String, RegistryError> {
+    let found = bare_type(&response.headers);
+    let manifests =
+        [media_type::MANIFEST, media_type::INDEX, media_type::DOCKER_MANIFEST, media_type::DOCKER_LIST];
+    if manifests.contains(&found.as_str()) {
+        return Ok(found);
+    }
+    let got = found.chars().take(200).collect();
+    Err(RegistryError::ContentType { url: site::shown(&response.url), got })
+}
+
+fn bare_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Refuses a manifest that another reader could take for something else (CVE-2021-41190; T77).
+fn check_manifest(bytes: &[u8], media_type: &str) -> Result<(), ManifestFault> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Probe {
+        media_type: Option<String>,
+        manifests: Option<IgnoredAny>,
+        config: Option<IgnoredAny>,
+        layers: Option<IgnoredAny>,
+        fs_layers: Option<IgnoredAny>,
+    }
+    json::check(bytes)?;
+    let probe: Probe = serde_json::from_slice(bytes).map_err(|_| ManifestFault::Shape)?;
+    let index = matches!(media_type, media_type::INDEX | media_type::DOCKER_LIST);
+    let of_image = probe.config.is_some() || probe.layers.is_some();
+    if probe.fs_layers.is_some() || if index { of_image } else { probe.manifests.is_some() } {
+        return Err(ManifestFault::Ambiguous);
+    }
+    match probe.media_type {
+        Some(own) if own != media_type => Err(ManifestFault::MediaType),
+        _ => Ok(()),
+    }
+}
+
+/// Where `Link: <…>; rel="next"` leads (RFC 8288): `None` if there is no such link, `Some(None)` if it is no URL.
+fn next_page(response: &Response) -> Option<Option<Url>> {
+    for value in response.headers.get_all(LINK) {
+        let mut rest = value.to_str().ok()?;
+        while let Some((_, from)) = rest.split_once('<') {
+            let Some((target, after)) = from.split_once('>') else { break };
+            let (params, _) = after.split_once('<').unwrap_or((after, ""));
+            let next =
+                params.split([';', ',']).map(str::trim).any(|p| p == "rel=\"next\"" || p == "rel=next");
+            if next {
+                return Some(response.url.join(target).ok());
+            }
+            rest = after;
+        }
+    }
+    None
+}

@@ -1,0 +1,124 @@
+//! Pushing: blobs and manifests.
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+use plimsoll_core::oci::{Digest, RepositoryAddress};
+
+use super::{
+    Registry, RegistryError, check_reference, missing,
+    pull::header_digest,
+    request, scope, site,
+    transport::{Response, content_length, location, unexpected},
+};
+
+impl Registry {
+    /// Stores `bytes` as a blob in `repo` and returns their digest. Nothing is sent if the registry has the blob.
+    ///
+    /// When this returns, the registry has said that it holds the blob under that digest. It may be called again after
+    /// any error: an upload that was not finished leaves nothing that can be seen.
+    ///
+    /// # Errors
+    /// [`RegistryError::SizeMismatch`] or [`RegistryError::DigestMismatch`] if the registry's word about the blob is not
+    /// what was sent, [`RegistryError::RedirectRefused`] for an upload location that is not followed, any other
+    /// [`RegistryError`].
+    pub async fn put_blob(&self, repo: &RepositoryAddress, bytes: Bytes) -> Result<Digest, RegistryError> {
+        self.bounded(repo, self.put_blob_within(repo, bytes)).await
+    }
+
+    async fn put_blob_within(&self, repo: &RepositoryAddress, bytes: Bytes) -> Result<Digest, RegistryError> {
+        let (inner, scope) = (&*self.inner, scope(repo, true));
+        let digest = Digest::of(&bytes);
+        let head = request(Method::HEAD, inner.endpoint(repo, &format!("blobs/{digest}"))?);
+        let response = self.send(&scope, &head).await?;
+        match response.status {
+            StatusCode::OK => {
+                let (expected, url) = (bytes.len() as u64, site::shown(&response.url));
+                return match content_length(&response.headers) {
+                    Some(got) if got != expected => Err(RegistryError::SizeMismatch { url, expected, got }),
+                    _ => confirmed(&response, digest),
+                };
+            }
+            _ if missing(&head, &response) => {}
+            _ => return Err(unexpected(&response)),
+        }
+
+        let mut start = request(Method::POST, inner.endpoint(repo, "blobs/uploads/")?);
+        start.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        let response = self.send(&scope, &start).await?;
+        match response.status {
+            StatusCode::ACCEPTED => {}
+            StatusCode::NOT_FOUND => return Err(RegistryError::NotFound { url: site::shown(&start.url) }),
+            _ => return Err(unexpected(&response)),
+        }
+        let mut url = location(&response)?;
+        site::check_hop(&start.url, &start.url, &url, inner.transport.plain_http()).map_err(|source| {
+            RegistryError::RedirectRefused { from: site::shown(&start.url), to: site::shown(&url), source }
+        })?;
+        url.set_fragment(None);
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+
+        let ours = site::same_origin(&start.url, &url);
+        let mut put = request(Method::PUT, url);
+        put.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        put.body = bytes;
+        let response =
+            if ours { self.send(&scope, &put).await? } else { inner.transport.send(&put, None).await? };
+        match response.status {
+            StatusCode::CREATED => confirmed(&response, digest),
+            StatusCode::NOT_FOUND => Err(RegistryError::NotFound { url: site::shown(&put.url) }),
+            _ => Err(unexpected(&response)),
+        }
+    }
+
+    /// Stores `bytes` as the manifest `reference`, a tag or their digest, of `repo` and returns their digest.
+    ///
+    /// Registries replace a tag at once and without comparing: the last writer wins.
+    ///
+    /// # Errors
+    /// [`RegistryError::Argument`] if `reference` is another digest, [`RegistryError::DigestMismatch`] if the registry
+    /// stored other bytes,
+    /// [`RegistryError::NotFound`] if it has no such repository, any other [`RegistryError`].
+    pub async fn put_manifest(
+        &self,
+        repo: &RepositoryAddress,
+        reference: &str,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Digest, RegistryError> {
+        self.bounded(repo, async {
+            let wanted = check_reference(reference)?;
+            let mut put = request(Method::PUT, self.inner.endpoint(repo, &format!("manifests/{reference}"))?);
+            let digest = Digest::of(&bytes);
+            if wanted.is_some_and(|wanted| wanted != digest) {
+                let text = reference.to_owned();
+                return Err(RegistryError::Argument { text, what: "the digest of this manifest" });
+            }
+            let content_type = HeaderValue::from_str(media_type).map_err(|_| RegistryError::Argument {
+                text: media_type.chars().take(200).collect(),
+                what: "a media type",
+            })?;
+            put.headers.insert(CONTENT_TYPE, content_type);
+            put.body = bytes;
+            let response = self.send(&scope(repo, true), &put).await?;
+            match response.status {
+                StatusCode::CREATED => confirmed(&response, digest),
+                StatusCode::NOT_FOUND => Err(RegistryError::NotFound { url: site::shown(&put.url) }),
+                _ => Err(unexpected(&response)),
+            }
+        })
+        .await
+    }
+}
+
+/// `digest`, unless the registry says that it holds something else.
+fn confirmed(response: &Response, digest: Digest) -> Result<Digest, RegistryError> {
+    match header_digest(response) {
+        Some(got) if got != digest => {
+            Err(RegistryError::DigestMismatch { url: site::shown(&response.url), expected: digest, got })
+        }
+        _ => Ok(digest),
+    }
+}
