@@ -11,7 +11,9 @@ pub struct Home {
 
 /// No folder could be found.
 #[derive(Debug, thiserror::Error)]
-#[error("neither PLIMSOLL_HOME nor HOME is set: set PLIMSOLL_HOME to the folder that shall hold policy and state")]
+#[error(
+    "neither PLIMSOLL_HOME nor HOME is set: set PLIMSOLL_HOME to the folder that shall hold policy and state"
+)]
 pub struct NoHome;
 
 impl Home {
@@ -33,10 +35,7 @@ impl Home {
                 .map(|path| path.join("plimsoll"))
                 .ok_or(NoHome)
         };
-        Ok(Self {
-            config: xdg("XDG_CONFIG_HOME", ".config")?,
-            state: xdg("XDG_STATE_HOME", ".local/state")?,
-        })
+        Ok(Self { config: xdg("XDG_CONFIG_HOME", ".config")?, state: xdg("XDG_STATE_HOME", ".local/state")? })
     }
 
     /// Everything under one folder.

@@ -7,7 +7,8 @@ use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
     tuf::{
-        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Step, TimestampUpdate, Trusted,
+        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Step, TimestampUpdate,
+        Trusted,
     },
 };
 
@@ -165,6 +166,11 @@ impl<S: Source> Session<S> {
         let trusted = start(&state, &document, now)?;
         let mut session =
             Self { source, state, trusted, pinned: document, equivocation: false, refetched: false };
+        if session.state.memory().is_none() {
+            // 5.2: the trusted root is stored before anything is asked of anybody.
+            let (version, memory) = (session.pinned.version(), session.trusted.memory().clone());
+            session.state.put_root(version, pinned, &memory)?;
+        }
         let entry = session.state.entry()?;
         match session.round(entry.as_ref()).await {
             // The source changed under us, or what it said to be unchanged is not in our cache: once more, from the start.
@@ -221,10 +227,20 @@ impl<S: Source> Session<S> {
 
     /// Sections 5.3 to 5.5, and the entry that ends a complete round.
     async fn round(&mut self, entry: Option<&Entry>) -> Result<(), UpdateError> {
-        let entry = entry.filter(|_| self.trusted.held_timestamp().is_some() && self.trusted.held_snapshot().is_some());
+        let complete = self.trusted.held_timestamp().is_some()
+            && self.trusted.held_snapshot().is_some()
+            && self.trusted.root().version() >= self.pinned.version();
+        let entry = entry.filter(|_| complete);
         let begin = self.source.begin(entry).await?;
         if begin == Begin::Changed {
             self.roots().await?;
+        }
+        let (pinned, reached) = (self.pinned.version(), self.trusted.root().version());
+        if reached < pinned {
+            // The chain ends below a root that was handed over out of band: it is withheld.
+            return Err(
+                tuf::Error::Rollback { role: "root".to_owned(), held: pinned, offered: reached }.into()
+            );
         }
         self.trusted.finish_root()?;
         self.timestamp(begin).await?;
@@ -320,9 +336,9 @@ fn start(
         Some(memory) => memory.clone(),
         None => HighWater::default(),
     };
-    let stored = state.document("root")?.filter(|bytes| {
-        memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(bytes)))
-    });
+    let stored = state
+        .document("root")?
+        .filter(|bytes| memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(bytes))));
     let trusted = match (stored, memory.root) {
         (Some(bytes), Some(seen)) if seen.version >= pinned.version() => {
             match state.root(pinned.version())? {

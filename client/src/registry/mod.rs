@@ -7,6 +7,7 @@ mod auth;
 mod challenge;
 mod credentials;
 mod error;
+mod http;
 mod pull;
 mod push;
 mod site;
@@ -18,8 +19,8 @@ mod transport;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
 use plimsoll_core::oci::{Digest, RepositoryAddress, valid_repository, valid_tag};
 use url::Url;
 

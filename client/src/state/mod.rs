@@ -246,7 +246,8 @@ impl State {
                 Ok(Some(record.memory))
             }
             None => {
-                let traces = ["root", "timestamp", "snapshot", "targets"].map(|role| self.document_path(role));
+                let traces =
+                    ["root", "timestamp", "snapshot", "targets"].map(|role| self.document_path(role));
                 if traces.iter().any(|path| path.exists()) { Err(lost()) } else { Ok(None) }
             }
         }

@@ -109,7 +109,8 @@ impl Trusted {
         self.held_timestamp = held("timestamp", timestamp, memory.timestamp);
         self.held_snapshot = held("snapshot", snapshot, memory.snapshot);
         self.root_floor = memory.root;
-        self.memory = memory;
+        let root = memory.root.or(self.memory.root);
+        self.memory = HighWater { root, ..memory };
         self
     }
 

@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, Digest, Manifest, ManifestError, media_type};
 
 /// What the manifest at [`LATEST`](super::LATEST) lists: an unsigned hint. Whoever owns the registry may have written it;
 /// the TUF workflow decides what the files are worth.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The files by name, such as `3.root.json`.
     pub files: BTreeMap<String, Listed>,
