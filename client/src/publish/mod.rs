@@ -1,1 +1,16 @@
-//! Making and submitting signed metadata.
+//! The publish side: making, signing and submitting metadata.
+//!
+//! [`author`] builds documents and is pure; [`api`] is what client and daemon say to each other; [`Publisher`] fetches the
+//! verified head, applies a change to it, submits it, and applies it again to a newer head if somebody was faster.
+
+pub mod api;
+pub mod author;
+mod error;
+mod init;
+mod publisher;
+mod server;
+
+pub use error::PublishError;
+pub use init::{InitRequest, Initialised, init};
+pub use publisher::{DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, SignRequest};
+pub use server::Server;

@@ -102,6 +102,11 @@ impl Auth {
         if cache.len() >= MAX_CACHED {
             cache.clear();
         }
+        if cached.until.is_none() {
+            // Basic is the same for pulling and pushing: the other need not be asked for again.
+            let other = Scope { push: !scope.push, ..scope.clone() };
+            cache.insert(other, Cached { header: header.clone(), until: None });
+        }
         cache.insert(scope.clone(), cached);
         Ok(header)
     }

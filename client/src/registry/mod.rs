@@ -21,7 +21,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
-use plimsoll_core::oci::{Digest, RepositoryAddress, valid_repository, valid_tag};
+use plimsoll_core::oci::{Digest, RepositoryAddress, valid_tag};
 use url::Url;
 
 pub use credentials::{Credentials, Secret};
@@ -191,11 +191,10 @@ impl Inner {
             text: repo.to_string().chars().take(200).collect(),
             what: "a repository on a registry",
         };
-        let host = if repo.host == "docker.io" { "registry-1.docker.io" } else { &repo.host };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
-        if !host.bytes().all(plain) || !valid_repository(&repo.name) {
+        if repo.to_string().parse().as_ref() != Ok(repo) {
             return Err(wrong());
         }
+        let host = if repo.host == "docker.io" { "registry-1.docker.io" } else { &repo.host };
         let parse =
             |scheme| Url::parse(&format!("{scheme}://{host}/v2/{}/{tail}", repo.name)).map_err(|_| wrong());
         let url = parse("https")?;

@@ -1,0 +1,127 @@
+//! What client and daemon say to each other over HTTP (docs/http-api.md). JSON, both ways.
+
+use std::collections::BTreeMap;
+
+use plimsoll_core::tuf::{Key, KeyId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// More than this many documents in one submission are refused.
+pub const MAX_DOCUMENTS: usize = 64;
+/// A submission may be this long, bytes.
+pub const MAX_SUBMISSION: u64 = 24 * 1024 * 1024;
+/// An answer of the daemon may be this long, bytes.
+pub const MAX_ANSWER: u64 = 1024 * 1024;
+
+/// `GET /v1/trusts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trusts {
+    /// The trust repositories that the daemon serves.
+    pub trusts: Vec<TrustInfo>,
+}
+
+/// `GET /v1/trusts/NAME`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrustInfo {
+    /// What the daemon calls it.
+    pub name: String,
+    /// Where its metadata is put, `HOST/REPOSITORY`.
+    pub repository: String,
+    /// The daemon's keys for it.
+    pub online: OnlineKeys,
+    /// The trust id; none before `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_id: Option<String>,
+    /// The newest accepted version of each role.
+    pub heads: BTreeMap<String, u64>,
+}
+
+/// The public keys that sign timestamp and snapshot of one trust repository, and of no other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OnlineKeys {
+    /// Signs `timestamp`.
+    pub timestamp: Key,
+    /// Signs `snapshot`.
+    pub snapshot: Key,
+}
+
+impl OnlineKeys {
+    /// Role and key id of each, for people to compare.
+    pub fn ids(&self) -> [(&'static str, KeyId); 2] {
+        [("timestamp", self.timestamp.id()), ("snapshot", self.snapshot.id())]
+    }
+}
+
+/// `POST /v1/trusts/NAME/submissions`: signed documents that take effect together, by role.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Submission {
+    /// The documents, each `{"signed": …, "signatures": […]}`.
+    pub documents: BTreeMap<String, Box<RawValue>>,
+}
+
+/// The answer to a submission that was taken, and to a question about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Names the submission: hex.
+    pub id: String,
+    /// How far it came.
+    pub state: Progress,
+    /// The version of each role submitted.
+    pub documents: BTreeMap<String, u64>,
+    /// The first timestamp that holds it.
+    pub timestamp: u64,
+}
+
+/// How far a submission came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Progress {
+    /// Durable at the daemon.
+    Accepted,
+    /// In a timestamp that the registry serves.
+    Published,
+}
+
+/// Any answer but success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What kind.
+    pub code: RefusalCode,
+    /// For people: what is wrong, and what to do.
+    pub message: String,
+    /// With [`RefusalCode::Conflict`]: the newest version of each role that was submitted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heads: BTreeMap<String, u64>,
+}
+
+/// Kinds of refusal, each with one HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalCode {
+    /// 400: not a submission.
+    Malformed,
+    /// 404: no such trust repository or submission.
+    NotFound,
+    /// 409: somebody else published this version first. Apply the change to the newest version and submit that.
+    Conflict,
+    /// 413: too long.
+    TooLarge,
+    /// 422: understood and not allowed.
+    Refused,
+    /// 503: the daemon cannot take it now.
+    Unavailable,
+}
+
+impl RefusalCode {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::Refused => 422,
+            Self::Unavailable => 503,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Building documents. Pure: time, ids and signers are arguments.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use plimsoll_core::{
+    oci::{Descriptor, Digest, TargetName},
+    policy::Scope,
+    tuf::{
+        DelegatedRole, Delegations, Identity, Key, KeyId, PublicKey, Revocation, RoleKeys, Root, Signature, Target,
+        Targets, assemble, json, matches,
+        metadata::{Common, RoleKeysOnly, RoleType},
+    },
+};
+
+use super::api::OnlineKeys;
+use crate::keys::{SignError, Signer};
+
+/// The longest life of root and targets documents, also what we give them.
+pub const MAX_ROOT_LIFE: TimeDelta = TimeDelta::days(365);
+/// The longest life of delegated roles, also what we give them.
+pub const MAX_DELEGATED_LIFE: TimeDelta = TimeDelta::days(90);
+/// The longest life of snapshot and timestamp.
+pub const MAX_ONLINE_LIFE: TimeDelta = TimeDelta::days(7);
+/// Role names are this long at most, so that each is a tag.
+pub const MAX_ROLE_NAME: usize = 128;
+
+/// The longest life that a document of `role` may have.
+pub fn max_life(role: &str) -> TimeDelta {
+    match role {
+        "root" | "targets" => MAX_ROOT_LIFE,
+        "timestamp" | "snapshot" => MAX_ONLINE_LIFE,
+        _ => MAX_DELEGATED_LIFE,
+    }
+}
+
+/// Why a change cannot be made. All of it is misuse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorError {
+    /// A label that could not be part of a role name.
+    #[error("`{label}` cannot label a role: use letters, digits, `_` and single `-`, and not latest, inbox or mirrors")]
+    Label {
+        /// The label.
+        label: String,
+    },
+    /// The role name would be too long.
+    #[error("the role name `{name}` is longer than {MAX_ROLE_NAME} characters")]
+    NameTooLong {
+        /// The name.
+        name: String,
+    },
+    /// The name is taken, or was.
+    #[error("`{name}` already is the name of a role; choose another --label")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A child's scope is not inside its parent's.
+    #[error("{scope} is not inside what {parent} may speak about ({allowed})")]
+    OutOfScope {
+        /// The scope or name.
+        scope: String,
+        /// The role that may not speak about it.
+        parent: String,
+        /// What it may speak about.
+        allowed: String,
+    },
+    /// Fewer keys than the threshold, or a threshold of 0.
+    #[error("threshold {threshold} cannot be met by {keys} distinct keys")]
+    Threshold {
+        /// The threshold.
+        threshold: u64,
+        /// How many distinct keys there are.
+        keys: usize,
+    },
+    /// A digest that was revoked is to be signed again.
+    #[error("{digest} was revoked ({reason}) and cannot be signed again")]
+    Revoked {
+        /// The digest.
+        digest: Digest,
+        /// The reason given then.
+        reason: String,
+    },
+}
+
+/// Signs `signed` with each signer and returns the document's bytes.
+///
+/// # Errors
+/// [`SignError`].
+///
+/// # Panics
+/// Never: documents that we author hold no floats.
+pub fn sign<T: RoleType>(signed: &T, signers: &[&dyn Signer]) -> Result<Vec<u8>, SignError> {
+    let canonical = json::canonical_of(signed).expect("documents that we author have a canonical form");
+    let signatures = signers
+        .iter()
+        .map(|signer| {
+            let sig = data_encoding::HEXLOWER.encode(&signer.sign(&canonical)?);
+            Ok(Signature { keyid: signer.key_id(), sig })
+        })
+        .collect::<Result<Vec<_>, SignError>>()?;
+    Ok(assemble(signed, &signatures))
+}
+
+/// The first root of a trust repository: one owner key set for root and targets, the daemon's keys for the rest.
+pub fn first_root(
+    trust: &str,
+    scopes: &[Scope],
+    owners: &[Key],
+    threshold: u64,
+    online: &OnlineKeys,
+    now: DateTime<Utc>,
+) -> Root {
+    let mut identity = identity(trust, now);
+    identity.scope = scopes.iter().map(ToString::to_string).collect();
+    let mut keys = BTreeMap::new();
+    let mut role = |list: &[Key], threshold| {
+        keys.extend(list.iter().map(|key| (key.id(), key.clone())));
+        RoleKeys { keyids: list.iter().map(Key::id).collect(), threshold, extra: BTreeMap::new() }
+    };
+    let roles = BTreeMap::from([
+        ("root".to_owned(), role(owners, threshold)),
+        ("targets".to_owned(), role(owners, threshold)),
+        ("snapshot".to_owned(), role(std::slice::from_ref(&online.snapshot), 1)),
+        ("timestamp".to_owned(), role(std::slice::from_ref(&online.timestamp), 1)),
+    ]);
+    Root {
+        common: Common::new("root", 1, now + MAX_ROOT_LIFE, identity),
+        consistent_snapshot: true,
+        keys,
+        roles,
+        extra: BTreeMap::new(),
+    }
+}
+
+/// An empty targets document of `role`, version 1.
+pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
+    Targets {
+        common: Common::new("targets", 1, now + max_life(role), identity(trust, now)),
+        targets: BTreeMap::new(),
+        delegations: None,
+        extra: BTreeMap::new(),
+    }
+}
+
+/// Makes `targets` the next version of itself: version + 1, signed at `now`, with a full life ahead.
+pub fn next_version(role: &str, targets: &mut Targets, now: DateTime<Utc>) {
+    let common = &mut targets.common;
+    common.version += 1;
+    common.expires = now + max_life(role);
+    if let Some(identity) = &mut common.identity {
+        identity.at = now;
+    }
+}
+
+/// The name of the role that `parent` delegates to under `label`.
+///
+/// # Errors
+/// [`AuthorError::Label`], [`AuthorError::NameTooLong`].
+pub fn role_name(parent: &str, label: &str) -> Result<String, AuthorError> {
+    let refuse = || AuthorError::Label { label: label.chars().take(80).collect() };
+    let fits = !label.is_empty()
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && !label.contains("--")
+        && !label.starts_with(['-'])
+        && !label.ends_with('-')
+        && !label.starts_with("x-")
+        && !matches!(label, "root" | "timestamp" | "snapshot" | "targets" | "mirrors" | "latest" | "inbox");
+    if !fits {
+        return Err(refuse());
+    }
+    let name = format!("{parent}--{label}");
+    if name.len() > MAX_ROLE_NAME { Err(AuthorError::NameTooLong { name }) } else { Ok(name) }
+}
+
+/// Adds a delegation of `scope` to `targets`, the document of a role that may speak about `allowed` (path patterns).
+/// More specific scopes come first; the delegation is terminating.
+///
+/// # Errors
+/// [`AuthorError`].
+pub fn delegate(
+    targets: &mut Targets,
+    parent: (&str, &[String]),
+    name: &str,
+    scope: &Scope,
+    keys: &[PublicKey],
+    threshold: u64,
+) -> Result<(), AuthorError> {
+    let (parent, allowed) = parent;
+    let patterns = scope.patterns();
+    if !patterns.iter().all(|pattern| plimsoll_core::tuf::within(pattern, allowed)) {
+        return Err(out_of_scope(scope, parent, allowed));
+    }
+    let distinct: BTreeMap<KeyId, Key> =
+        keys.iter().map(|public| Key::new(public)).map(|key| (key.id(), key)).collect();
+    if threshold == 0 || threshold > distinct.len() as u64 {
+        return Err(AuthorError::Threshold { threshold, keys: distinct.len() });
+    }
+    let delegations = targets.delegations.get_or_insert_with(|| Delegations {
+        keys: BTreeMap::new(),
+        roles: Vec::new(),
+        succinct_roles: None,
+        extra: BTreeMap::new(),
+    });
+    if delegations.roles.iter().any(|role| role.name == name) {
+        return Err(AuthorError::NameTaken { name: name.to_owned() });
+    }
+    let role = DelegatedRole {
+        name: name.to_owned(),
+        keys: RoleKeysOnly { keyids: distinct.keys().cloned().collect(), threshold },
+        terminating: true,
+        paths: Some(patterns),
+        path_hash_prefixes: None,
+        extra: BTreeMap::new(),
+    };
+    delegations.keys.extend(distinct);
+    // Ordered most specific first: before the first sibling that contains it.
+    let at = delegations
+        .roles
+        .iter()
+        .position(|sibling| {
+            let wider = sibling.paths.as_deref().unwrap_or_default();
+            role.paths.iter().flatten().all(|pattern| plimsoll_core::tuf::within(pattern, wider))
+        })
+        .unwrap_or(delegations.roles.len());
+    delegations.roles.insert(at, role);
+    Ok(())
+}
+
+/// Lets `targets`, whose role may speak about `allowed`, vouch for `descriptor` under `name`, and under its digest where
+/// the role may speak about digests. Returns the names written.
+///
+/// # Errors
+/// [`AuthorError::OutOfScope`], [`AuthorError::Revoked`].
+pub fn vouch(
+    targets: &mut Targets,
+    role: (&str, &[String]),
+    name: &TargetName,
+    descriptor: &Descriptor,
+) -> Result<Vec<String>, AuthorError> {
+    let (role, allowed) = role;
+    let may = |name: &str| allowed.iter().any(|pattern| matches(pattern, name));
+    let by_name = name.to_string();
+    if !may(&by_name) {
+        return Err(out_of_scope(name, role, allowed));
+    }
+    if let Some(revocation) = targets.revocations().iter().find(|r| r.digest == Some(descriptor.digest)) {
+        return Err(AuthorError::Revoked {
+            digest: descriptor.digest,
+            reason: revocation.reason.clone(),
+        });
+    }
+    let target = Target {
+        length: descriptor.size,
+        hashes: BTreeMap::from([("sha256".to_owned(), descriptor.digest.hex())]),
+        custom: Some(BTreeMap::from([("mediaType".to_owned(), descriptor.media_type.clone().into())])),
+        extra: BTreeMap::new(),
+    };
+    let by_digest =
+        TargetName::Digest { repository: name.repository().to_owned(), digest: descriptor.digest }.to_string();
+    let mut written = vec![by_name];
+    if may(&by_digest) && !written.contains(&by_digest) {
+        written.push(by_digest);
+    }
+    for name in &written {
+        targets.targets.insert(name.clone(), target.clone());
+    }
+    Ok(written)
+}
+
+/// Takes `digest` back: removes every entry with it and lists it as revoked. Returns the names removed.
+pub fn revoke(targets: &mut Targets, digest: &Digest, reason: &str, now: DateTime<Utc>) -> Vec<String> {
+    let removed: Vec<String> = targets
+        .targets
+        .iter()
+        .filter(|(_, target)| target.digest().as_ref() == Some(digest))
+        .map(|(name, _)| name.clone())
+        .collect();
+    targets.targets.retain(|name, _| !removed.contains(name));
+    if let Some(identity) = &mut targets.common.identity
+        && !identity.revocations.iter().any(|r| r.digest.as_ref() == Some(digest))
+    {
+        identity.revocations.push(Revocation {
+            digest: Some(*digest),
+            paths: Vec::new(),
+            reason: reason.to_owned(),
+            at: now,
+            extra: BTreeMap::new(),
+        });
+    }
+    removed
+}
+
+/// What a root's scopes allow its `targets` role, as path patterns. A root without scopes allows nothing of ours.
+pub fn root_patterns(root: &Root) -> Vec<String> {
+    let scopes = root.common.identity.iter().flat_map(|identity| &identity.scope);
+    scopes.filter_map(|scope| scope.parse::<Scope>().ok()).flat_map(|scope| scope.patterns()).collect()
+}
+
+fn identity(trust: &str, now: DateTime<Utc>) -> Identity {
+    Identity {
+        trust: trust.to_owned(),
+        at: now,
+        scope: Vec::new(),
+        view: None,
+        revocations: Vec::new(),
+        extra: BTreeMap::new(),
+    }
+}
+
+fn out_of_scope(scope: &impl ToString, parent: &str, allowed: &[String]) -> AuthorError {
+    AuthorError::OutOfScope {
+        scope: scope.to_string(),
+        parent: parent.to_owned(),
+        allowed: allowed.join(", "),
+    }
+}

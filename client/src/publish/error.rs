@@ -1,0 +1,132 @@
+//! Why a publish did not happen.
+
+use plimsoll_core::{oci::Digest, policy::Verdict};
+
+use super::author::AuthorError;
+use crate::{
+    keys::SignError,
+    registry::RegistryError,
+    update::{UpdateError, registry_verdict},
+};
+
+/// Why a publish did not happen. Unless a variant says otherwise, nothing changed anywhere.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The change itself is not possible.
+    #[error(transparent)]
+    Author(#[from] AuthorError),
+    /// Signing failed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The present metadata could not be fetched or is not to be trusted.
+    #[error("cannot read the present metadata")]
+    Update(#[from] UpdateError),
+    /// The daemon did not answer usably.
+    #[error("cannot talk to the daemon")]
+    Server(#[from] RegistryError),
+    /// The daemon's answer is not one of its API.
+    #[error("{url} answers, but not as plimsolld does")]
+    NotADaemon {
+        /// The URL asked.
+        url: String,
+    },
+    /// The daemon does not serve this trust repository.
+    #[error("the daemon at {server} does not serve {wanted}; it serves: {served}")]
+    NotServed {
+        /// The daemon.
+        server: String,
+        /// What was wanted.
+        wanted: String,
+        /// What it serves.
+        served: String,
+    },
+    /// The trust repository exists already.
+    #[error("{repository} already is a trust repository (trust id {trust_id})")]
+    AlreadyInitialised {
+        /// The repository.
+        repository: String,
+        /// Its trust id.
+        trust_id: String,
+    },
+    /// The daemon's online keys are not the ones expected.
+    #[error("the daemon at {server} has other online keys than the ones given with --online-pub")]
+    OnlineKeys {
+        /// The daemon.
+        server: String,
+    },
+    /// The key signs for no role that may speak about the name.
+    #[error("key {keyid} signs for no role that may speak about {name}; roles on its path: {roles}")]
+    NoRole {
+        /// The key.
+        keyid: String,
+        /// The name or scope.
+        name: String,
+        /// The roles that were looked at.
+        roles: String,
+    },
+    /// There is no such role.
+    #[error("there is no role `{role}`; roles: {roles}")]
+    UnknownRole {
+        /// The role.
+        role: String,
+        /// The roles there are.
+        roles: String,
+    },
+    /// Nothing in the role has this name or digest.
+    #[error("{role} does not list {name}")]
+    NotListed {
+        /// The role.
+        role: String,
+        /// The name.
+        name: String,
+    },
+    /// Revoked already, with nothing left to remove.
+    #[error("{role} revoked {digest} before")]
+    AlreadyRevoked {
+        /// The role.
+        role: String,
+        /// The digest.
+        digest: Digest,
+    },
+    /// The daemon understood and refused.
+    #[error("the daemon refuses: {message}")]
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// Others were faster, time and again.
+    #[error("others published {role} first {tries} times in a row; try again")]
+    Contended {
+        /// The role.
+        role: String,
+        /// How often.
+        tries: u32,
+    },
+    /// Accepted, so durable at the daemon, but not seen in a timestamp in time. It will be published later.
+    #[error(
+        "accepted as {id} and safe at the daemon, but not yet in the registry: the daemon publishes it when the registry \
+         answers (see its log)"
+    )]
+    NotPublishedInTime {
+        /// The submission.
+        id: String,
+    },
+    /// No randomness.
+    #[error("the system gave no randomness")]
+    Randomness,
+}
+
+impl PublishError {
+    /// The verdict whose exit code fits; none for misuse and local faults.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Update(error) => error.verdict(),
+            Self::Server(error) => registry_verdict(error),
+            Self::NotADaemon { .. } | Self::Contended { .. } | Self::NotPublishedInTime { .. } => {
+                Some(Verdict::Unreachable)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Making a trust repository.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use data_encoding::HEXLOWER;
+use plimsoll_core::{
+    oci::{Digest, RepositoryAddress},
+    policy::Scope,
+    tuf::Key,
+};
+use ring::rand::SecureRandom;
+
+use super::{
+    PublishError, Server,
+    api::{OnlineKeys, TrustInfo},
+    author,
+    server::Submitted,
+};
+use crate::{clock::Clock, keys::Signer};
+
+/// A trust repository to be made.
+#[derive(Debug, Clone)]
+pub struct InitRequest {
+    /// Where its metadata shall be; the daemon must serve it.
+    pub repository: RepositoryAddress,
+    /// What it may speak about.
+    pub scopes: Vec<Scope>,
+    /// The daemon's online keys, if they came another way than from the daemon.
+    pub online: Option<OnlineKeys>,
+}
+
+/// A trust repository that was made and is served by the registry.
+#[derive(Debug, Clone)]
+pub struct Initialised {
+    /// What the daemon calls it.
+    pub name: String,
+    /// Its trust id.
+    pub trust_id: String,
+    /// Its first root: what clients pin.
+    pub root: Vec<u8>,
+    /// sha256 of that root.
+    pub sha256: Digest,
+    /// The online keys it names.
+    pub online: OnlineKeys,
+    /// The timestamp that made it visible.
+    pub timestamp: u64,
+}
+
+/// Asks the daemon which of its trust repositories is at `repository`.
+///
+/// # Errors
+/// [`PublishError`], of the daemon's answer.
+pub async fn served(server: &Server, repository: &RepositoryAddress) -> Result<TrustInfo, PublishError> {
+    let wanted = repository.to_string();
+    server.trust(&wanted, |trust| trust.repository == wanted).await
+}
+
+/// Makes a trust repository: root and targets version 1, signed by every one of `owners` (all of them are the threshold's
+/// keys; the threshold is 1), submitted and waited for.
+///
+/// # Errors
+/// [`PublishError`].
+pub async fn init(
+    server: &Server,
+    request: &InitRequest,
+    owners: &[&dyn Signer],
+    clock: &Arc<dyn Clock>,
+) -> Result<Initialised, PublishError> {
+    let trust = served(server, &request.repository).await?;
+    if let Some(trust_id) = trust.trust_id {
+        return Err(PublishError::AlreadyInitialised {
+            repository: request.repository.to_string(),
+            trust_id,
+        });
+    }
+    if request.online.as_ref().is_some_and(|given| given.ids() != trust.online.ids()) {
+        return Err(PublishError::OnlineKeys { server: server.url().to_string() });
+    }
+    let online = trust.online;
+    let trust_id = random_id()?;
+    let now = clock.now();
+    let keys: Vec<Key> = owners.iter().map(|owner| owner.key().clone()).collect();
+    let root = author::first_root(&trust_id, &request.scopes, &keys, 1, &online, now);
+    let root = author::sign(&root, owners)?;
+    let targets = author::sign(&author::empty_targets("targets", &trust_id, now), owners)?;
+    let documents =
+        BTreeMap::from([("root".to_owned(), root.clone()), ("targets".to_owned(), targets)]);
+    let accepted = match server.submit(&trust.name, &documents).await? {
+        Submitted::Accepted(accepted) => accepted,
+        // Somebody made it between our question and our submission.
+        Submitted::Conflict(refusal) => return Err(PublishError::Refused { message: refusal.message }),
+    };
+    let accepted = server.published(&trust.name, &accepted.id).await?;
+    let sha256 = Digest::of(&root);
+    Ok(Initialised { name: trust.name, trust_id, root, sha256, online, timestamp: accepted.timestamp })
+}
+
+/// 128 random bits in hex.
+fn random_id() -> Result<String, PublishError> {
+    let mut bytes = [0; 16];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| PublishError::Randomness)?;
+    Ok(HEXLOWER.encode(&bytes))
+}

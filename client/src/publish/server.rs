@@ -1,0 +1,145 @@
+//! The daemon, as the publish side sees it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::{
+    PublishError,
+    api::{Accepted, MAX_ANSWER, Progress, Refusal, RefusalCode, Submission, TrustInfo, Trusts},
+};
+use crate::registry::Registry;
+
+/// How long one question for progress may wait at the daemon, seconds.
+const WAIT: u64 = 10;
+/// How often it is asked before giving up: about a minute in all.
+const ASKS: u32 = 6;
+
+/// A daemon at one URL.
+#[derive(Debug, Clone)]
+pub struct Server {
+    http: Registry,
+    url: Url,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// Durable.
+    Accepted(Accepted),
+    /// Somebody was faster.
+    Conflict(Refusal),
+}
+
+impl Server {
+    /// The daemon at `url`. No I/O.
+    pub fn new(http: Registry, url: Url) -> Self {
+        Self { http, url }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The plain TUF files of the trust repository that the daemon calls `name`.
+    pub fn metadata_url(&self, name: &str) -> Url {
+        self.endpoint(&["tuf", name, "metadata"])
+    }
+
+    /// The trust repositories that the daemon serves.
+    ///
+    /// # Errors
+    /// [`PublishError::Server`], [`PublishError::NotADaemon`].
+    pub async fn trusts(&self) -> Result<Vec<TrustInfo>, PublishError> {
+        let url = self.endpoint(&["v1", "trusts"]);
+        let body = self.http.file(&url, MAX_ANSWER).await?.ok_or_else(|| not_a_daemon(&url))?;
+        Ok(read::<Trusts>(&url, &body)?.trusts)
+    }
+
+    /// The one that `wanted` picks; `what` names it in the error.
+    ///
+    /// # Errors
+    /// [`PublishError::NotServed`] and those of [`Server::trusts`].
+    pub async fn trust(
+        &self,
+        what: &str,
+        wanted: impl Fn(&TrustInfo) -> bool,
+    ) -> Result<TrustInfo, PublishError> {
+        let trusts = self.trusts().await?;
+        let served = trusts.iter().map(|trust| trust.repository.as_str()).collect::<Vec<_>>().join(", ");
+        trusts.into_iter().find(wanted).ok_or_else(|| PublishError::NotServed {
+            server: self.url.to_string(),
+            wanted: what.to_owned(),
+            served: if served.is_empty() { "nothing".to_owned() } else { served },
+        })
+    }
+
+    /// Submits `documents`, which take effect together. On return of [`Submitted::Accepted`] they are durable.
+    ///
+    /// # Errors
+    /// [`PublishError::Refused`], [`PublishError::Server`], [`PublishError::NotADaemon`].
+    ///
+    /// # Panics
+    /// If a document is not JSON; ours are.
+    pub async fn submit(
+        &self,
+        name: &str,
+        documents: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Submitted, PublishError> {
+        let raw = |bytes: &Vec<u8>| {
+            let text = String::from_utf8(bytes.clone()).expect("authored documents are UTF-8");
+            RawValue::from_string(text).expect("authored documents are JSON")
+        };
+        let documents = documents.iter().map(|(role, bytes)| (role.clone(), raw(bytes))).collect();
+        let body = serde_json::to_vec(&Submission { documents }).expect("JSON in JSON always serialises");
+        let url = self.endpoint(&["v1", "trusts", name, "submissions"]);
+        let (status, answer) = self.http.post(&url, Bytes::from(body), MAX_ANSWER).await?;
+        if status.is_success() {
+            return Ok(Submitted::Accepted(read(&url, &answer)?));
+        }
+        let refusal: Refusal = read(&url, &answer)?;
+        match refusal.code {
+            RefusalCode::Conflict => Ok(Submitted::Conflict(refusal)),
+            _ => Err(PublishError::Refused { message: refusal.message }),
+        }
+    }
+
+    /// Waits until the submission is in a timestamp that the registry serves.
+    ///
+    /// # Errors
+    /// [`PublishError::NotPublishedInTime`] after about a minute, and the errors of [`Server::trusts`].
+    pub async fn published(&self, name: &str, id: &str) -> Result<Accepted, PublishError> {
+        let mut url = self.endpoint(&["v1", "trusts", name, "submissions", id]);
+        url.query_pairs_mut().append_pair("wait", &WAIT.to_string());
+        for _ in 0..ASKS {
+            let body = self.http.file(&url, MAX_ANSWER).await?.ok_or_else(|| not_a_daemon(&url))?;
+            let accepted: Accepted = read(&url, &body)?;
+            if accepted.state == Progress::Published {
+                return Ok(accepted);
+            }
+            // The daemon held the question for a while; should it answer at once, do not spin.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Err(PublishError::NotPublishedInTime { id: id.to_owned() })
+    }
+
+    fn endpoint(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+}
+
+fn read<T: DeserializeOwned>(url: &Url, body: &[u8]) -> Result<T, PublishError> {
+    serde_json::from_slice(body).map_err(|_| not_a_daemon(url))
+}
+
+fn not_a_daemon(url: &Url) -> PublishError {
+    PublishError::NotADaemon { url: url.to_string() }
+}

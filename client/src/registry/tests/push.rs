@@ -1,0 +1,105 @@
+//! Pushing, and lists of tags.
+
+use super::*;
+
+#[tokio::test]
+async fn a_blob_is_uploaded_unless_it_is_there() {
+    let digest = Digest::of(b"content");
+    let server = Server::start(move |seen| {
+        let digest = digest.to_string();
+        match (seen.method.as_str(), seen.target.starts_with("/v2/acme/there/")) {
+            ("HEAD", true) => {
+                answer(200, &[("content-length", "7"), ("docker-content-digest", &digest)], b"")
+            }
+            ("HEAD", _) => answer(404, &[], b""),
+            ("POST", _) => answer(202, &[("location", "/upload/1?state=a%3D")], b""),
+            ("PUT", _) => answer(201, &[("docker-content-digest", &digest)], b""),
+            _ => answer(500, &[], b""),
+        }
+    });
+    let there = RepositoryAddress { name: "acme/there".into(), ..at(&server) };
+    assert_eq!(client().put_blob(&there, "content".into()).await.unwrap(), digest);
+    assert_eq!(server.seen().len(), 1);
+    assert_eq!(client().put_blob(&at(&server), "content".into()).await.unwrap(), digest);
+    let put = format!("PUT /upload/1?state=a%3D&digest=sha256%3A{}", digest.hex());
+    assert_eq!(server.lines()[2..], ["POST /v2/acme/app/blobs/uploads/".to_owned(), put]);
+    assert_eq!(server.seen()[3].body, b"content");
+    assert_eq!(server.seen()[2].header("content-length"), Some("0"));
+}
+
+#[tokio::test]
+async fn an_upload_elsewhere_gets_no_credentials() {
+    let storage = Server::start(|_| answer(201, &[], b""));
+    let to = format!("http://{}/upload", storage.host());
+    let server = Server::start(move |seen| match (seen.header("authorization"), seen.method.as_str()) {
+        (None, _) => answer(401, &[("www-authenticate", "Basic realm=x")], b""),
+        (_, "HEAD") => answer(404, &[], b""),
+        _ => answer(202, &[("location", &to)], b""),
+    });
+    with_login().put_blob(&at(&server), "content".into()).await.unwrap();
+    assert_eq!(storage.seen()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_registry_that_stored_something_else_is_found_out() {
+    let other = Digest::of(b"other").to_string();
+    let server = Server::start(move |seen| match seen.method.as_str() {
+        "HEAD" => answer(200, &[("content-length", "8")], b""),
+        _ => answer(201, &[("docker-content-digest", &other)], b""),
+    });
+    let blob = client().put_blob(&at(&server), "content".into()).await;
+    assert!(matches!(blob, Err(RegistryError::SizeMismatch { expected: 7, got: 8, .. })), "{blob:?}");
+    let put = client().put_manifest(&at(&server), "v1", media_type::MANIFEST, MANIFEST.into()).await;
+    assert!(matches!(put, Err(RegistryError::DigestMismatch { .. })), "{put:?}");
+    let digest = Digest::of(b"other").to_string();
+    let put = client().put_manifest(&at(&server), &digest, media_type::MANIFEST, MANIFEST.into()).await;
+    assert!(matches!(put, Err(RegistryError::Argument { .. })), "{put:?}");
+}
+
+#[tokio::test]
+async fn tags_are_listed_page_by_page() {
+    let server = Server::start(|seen| match seen.target.as_str() {
+        "/v2/acme/app/tags/list?n=1000" => answer(
+            200,
+            &[("link", "</first>; rel=\"first\", </v2/acme/app/tags/list?n=1000&last=b>; rel=\"next\"")],
+            br#"{"name":"acme/app","tags":["a","b"]}"#,
+        ),
+        "/v2/acme/app/tags/list?n=1000&last=b" => answer(200, &[], br#"{"tags":["c"]}"#),
+        "/v2/acme/none/tags/list?n=1000" => answer(200, &[], br#"{"tags":null}"#),
+        _ => answer(404, &[], b""),
+    });
+    let client = client();
+    assert_eq!(client.tags(&at(&server)).await.unwrap(), ["a", "b", "c"]);
+    let named = |name: &str| RepositoryAddress { name: name.into(), ..at(&server) };
+    assert!(client.tags(&named("acme/none")).await.unwrap().is_empty());
+    let error = client.tags(&named("acme/missing")).await.unwrap_err();
+    assert!(matches!(error, RegistryError::NotFound { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn pages_that_lead_nowhere_are_refused() {
+    for (link, why) in [
+        ("</v2/acme/app/tags/list?n=1000>; rel=next", Refusal::Circle),
+        ("<?n=1000>; rel=next", Refusal::Circle),
+        ("</v2/acme/other/tags/list>; rel=next", Refusal::OtherList),
+        ("<http://localhost:1/v2/acme/app/tags/list>; rel=next", Refusal::OtherList),
+    ] {
+        let server = Server::start(move |_| answer(200, &[("link", link)], br#"{"tags":["a"]}"#));
+        let error = client().tags(&at(&server)).await.unwrap_err();
+        assert!(matches!(&error, RegistryError::RedirectRefused { source, .. } if *source == why), "{error}");
+        assert_eq!(server.seen().len(), 1);
+    }
+    // Pages without end, each at a new address.
+    let pages = AtomicUsize::new(0);
+    let server = Server::start(move |_| {
+        let link = format!("<?last={}>; rel=next", pages.fetch_add(1, Ordering::SeqCst));
+        answer(200, &[("link", &link)], br#"{"tags":["a"]}"#)
+    });
+    let error = client().tags(&at(&server)).await.unwrap_err();
+    assert!(matches!(error, RegistryError::RedirectRefused { source: Refusal::Circle, .. }), "{error}");
+    for body in [&b"<html>"[..], br#"{"tags":["../x"]}"#, br#"{"tags":7}"#] {
+        let server = Server::start(move |_| answer(200, &[], body));
+        let error = client().tags(&at(&server)).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Malformed { .. }), "{error}");
+    }
+}
