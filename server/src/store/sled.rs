@@ -459,6 +459,18 @@ mod tests {
         assert!(names(&path.join("sled")).iter().any(|n| n.starts_with("snap.")), "sled wrote no snapshot");
     }
 
+    fn copy(from: &Path, to: &Path) {
+        for name in names(from) {
+            let (from, to) = (from.join(&name), to.join(&name));
+            if from.is_dir() {
+                fs::create_dir(&to).unwrap();
+                copy(&from, &to);
+            } else {
+                fs::copy(&from, &to).unwrap();
+            }
+        }
+    }
+
     fn assert_used(path: &Path, trust: &TrustKey) {
         let store = SledStore::open(path).unwrap();
         assert_eq!(store.head(trust).unwrap().sequence, 200);
@@ -552,11 +564,13 @@ mod tests {
             }),
             ("empty", Vec::clear),
         ];
+        let (origin, trust) = (tempfile::tempdir().unwrap(), TrustKey::whole("acme"));
+        used(origin.path(), &trust);
         let mut refused = 0;
         for (file, snapshot) in [("conf", true), ("db", true), ("conf", false), ("db", false)] {
             for (name, damage) in damages {
-                let (folder, trust) = (tempfile::tempdir().unwrap(), TrustKey::whole("acme"));
-                used(folder.path(), &trust);
+                let folder = tempfile::tempdir().unwrap();
+                copy(origin.path(), folder.path());
                 let sled = folder.path().join("sled");
                 if !snapshot {
                     set_aside(&sled, |_| true).unwrap();
