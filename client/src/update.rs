@@ -219,6 +219,16 @@ impl<S: Source> Session<S> {
         self.load(role, delegator, &meta).await
     }
 
+    /// Fetches `role` for its publisher: verified, but for its expiry. Persists nothing and decides nothing.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub async fn role_to_edit(&mut self, role: &str, delegator: &str) -> Result<tuf::Targets, UpdateError> {
+        let meta = self.trusted.wanted_role(role)?.clone();
+        let bytes = self.source.targets(role, &meta).await?;
+        Ok(self.trusted.verify_targets(role, delegator, &bytes)?.signed.clone())
+    }
+
     async fn again(&mut self) -> Result<(), UpdateError> {
         self.refetched = true;
         self.trusted = start(&self.state, &self.pinned, self.trusted.now())?;

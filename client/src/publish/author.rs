@@ -7,8 +7,8 @@ use plimsoll_core::{
     oci::{Descriptor, Digest, TargetName},
     policy::Scope,
     tuf::{
-        DelegatedRole, Delegations, Identity, Key, KeyId, PublicKey, Revocation, RoleKeys, Root, Signature, Target,
-        Targets, assemble, json, matches,
+        DelegatedRole, Delegations, Identity, Key, KeyId, PublicKey, Revocation, RoleKeys, Root, Signature,
+        Target, Targets, assemble, json, matches,
         metadata::{Common, RoleKeysOnly, RoleType},
     },
 };
@@ -39,7 +39,9 @@ pub fn max_life(role: &str) -> TimeDelta {
 #[non_exhaustive]
 pub enum AuthorError {
     /// A label that could not be part of a role name.
-    #[error("`{label}` cannot label a role: use letters, digits, `_` and single `-`, and not latest, inbox or mirrors")]
+    #[error(
+        "`{label}` cannot label a role: use letters, digits, `_` and single `-`, and not latest, inbox or mirrors"
+    )]
     Label {
         /// The label.
         label: String,
@@ -246,10 +248,7 @@ pub fn vouch(
         return Err(out_of_scope(name, role, allowed));
     }
     if let Some(revocation) = targets.revocations().iter().find(|r| r.digest == Some(descriptor.digest)) {
-        return Err(AuthorError::Revoked {
-            digest: descriptor.digest,
-            reason: revocation.reason.clone(),
-        });
+        return Err(AuthorError::Revoked { digest: descriptor.digest, reason: revocation.reason.clone() });
     }
     let target = Target {
         length: descriptor.size,
@@ -258,7 +257,8 @@ pub fn vouch(
         extra: BTreeMap::new(),
     };
     let by_digest =
-        TargetName::Digest { repository: name.repository().to_owned(), digest: descriptor.digest }.to_string();
+        TargetName::Digest { repository: name.repository().to_owned(), digest: descriptor.digest }
+            .to_string();
     let mut written = vec![by_name];
     if may(&by_digest) && !written.contains(&by_digest) {
         written.push(by_digest);

@@ -83,8 +83,7 @@ pub async fn init(
     let root = author::first_root(&trust_id, &request.scopes, &keys, 1, &online, now);
     let root = author::sign(&root, owners)?;
     let targets = author::sign(&author::empty_targets("targets", &trust_id, now), owners)?;
-    let documents =
-        BTreeMap::from([("root".to_owned(), root.clone()), ("targets".to_owned(), targets)]);
+    let documents = BTreeMap::from([("root".to_owned(), root.clone()), ("targets".to_owned(), targets)]);
     let accepted = match server.submit(&trust.name, &documents).await? {
         Submitted::Accepted(accepted) => accepted,
         // Somebody made it between our question and our submission.

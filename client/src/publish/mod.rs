@@ -11,6 +11,6 @@ mod publisher;
 mod server;
 
 pub use error::PublishError;
-pub use init::{InitRequest, Initialised, init};
-pub use publisher::{DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, SignRequest};
+pub use init::{InitRequest, Initialised, init, served};
+pub use publisher::{DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, SignRequest, status};
 pub use server::Server;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Descriptor, Digest, TargetName},
     policy::Scope,
-    tuf::{self, Document, KeyId, PublicKey, Root, Targets, matches, within},
+    tuf::{self, Document, KeyId, PublicKey, Root, Targets, matches},
 };
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     keys::Signer,
     registry::Registry,
-    update::{Session, TufSource},
+    update::{Session, Source, TufSource, UpdateError},
 };
 
 /// How often a change is applied to a newer head before giving up.
@@ -113,7 +113,10 @@ type Read = Session<TufSource>;
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher").field("server", &self.server).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Publisher")
+            .field("server", &self.server)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,10 +124,13 @@ impl std::fmt::Debug for Publisher {
 struct OnPath {
     role: String,
     delegator: String,
+    depth: usize,
     keyids: Vec<KeyId>,
+    threshold: u64,
     /// What it may speak about.
     allowed: Vec<String>,
-    published: bool,
+    /// Its content, expired or not; none if it was never published.
+    document: Result<Option<Targets>, UpdateError>,
 }
 
 impl Publisher {
@@ -140,7 +146,7 @@ impl Publisher {
         state: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PublishError> {
-        let root = Document::<Root>::parse("root", &pinned).map_err(crate::update::UpdateError::from)?;
+        let root = Document::<Root>::parse("root", &pinned).map_err(UpdateError::from)?;
         let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
         let trust = server
             .trust(&format!("trust id {id}"), |trust| trust.trust_id.as_deref() == Some(id.as_str()))
@@ -160,7 +166,9 @@ impl Publisher {
         let name = author::role_name(&request.parent, &request.label)?;
         self.change(signers, async |session, now| {
             let (parent, mut targets) = self.named_role(session, &request.parent).await?;
-            self.check_signs(&parent, signers, &request.scope.to_string())?;
+            if !signers.iter().all(|signer| parent.keyids.contains(&signer.key_id())) {
+                return Err(no_role(signers, &request.scope.to_string(), &[parent]));
+            }
             let retired = session.trusted().memory().roles.contains_key(&name);
             if retired && targets.delegated(&name).is_none() {
                 // A removed role stays in the snapshot, and its name is never given to others.
@@ -207,14 +215,11 @@ impl Publisher {
             let (role, mut targets) = self.role_for(session, &request.name, signers, now).await?;
             let digest = match &request.name {
                 TargetName::Digest { digest, .. } => *digest,
-                name @ TargetName::Tag { .. } => targets
-                    .targets
-                    .get(&name.to_string())
-                    .and_then(tuf::Target::digest)
-                    .ok_or_else(|| PublishError::NotListed {
-                        role: role.role.clone(),
-                        name: name.to_string(),
-                    })?,
+                name @ TargetName::Tag { .. } => {
+                    targets.targets.get(&name.to_string()).and_then(tuf::Target::digest).ok_or_else(|| {
+                        PublishError::NotListed { role: role.role.clone(), name: name.to_string() }
+                    })?
+                }
             };
             let before = targets.revocations().len();
             let names = author::revoke(&mut targets, &digest, &request.reason, now);
@@ -224,15 +229,6 @@ impl Publisher {
             Ok(Change { role: role.role, targets, digest: Some(digest), names })
         })
         .await
-    }
-
-    /// Every role: version, expiry, keys. Delegated roles that do not verify are listed with their fault.
-    ///
-    /// # Errors
-    /// [`PublishError`] if the top level does not verify.
-    pub async fn status(&self) -> Result<Vec<RoleStatus>, PublishError> {
-        let mut session = self.session(self.clock.now()).await?;
-        status(&mut session).await
     }
 
     async fn session(&self, now: DateTime<Utc>) -> Result<Read, PublishError> {
@@ -283,69 +279,54 @@ impl Publisher {
         now: DateTime<Utc>,
     ) -> Result<(OnPath, Targets), PublishError> {
         let text = name.to_string();
-        let path = path_to(session, |paths| paths.iter().any(|pattern| matches(pattern, &text))).await?;
-        let roles = path.iter().map(|role| role.role.as_str()).collect::<Vec<_>>().join(", ");
-        let mine = |role: &OnPath| signers.iter().all(|signer| role.keyids.contains(&signer.key_id()));
-        let covers = |role: &OnPath| role.allowed.iter().any(|pattern| matches(pattern, &text));
-        let Some(role) = path.into_iter().rev().find(|role| mine(role) && covers(role)) else {
-            let keyid = signers.first().map(|signer| signer.key_id().0).unwrap_or_default();
-            return Err(PublishError::NoRole { keyid, name: text, roles });
-        };
-        let mut targets = if role.published {
-            let (_, document) = session.trusted().role(&role.role).expect("path_to loads what is published");
-            let mut targets = document.signed.clone();
-            author::next_version(&role.role, &mut targets, now);
-            targets
-        } else {
-            let trust = session.trusted().trust_id().unwrap_or_default().to_owned();
-            author::empty_targets(&role.role, &trust, now)
+        let covers = |paths: &[String]| paths.iter().any(|pattern| matches(pattern, &text));
+        let mut path = path_to(session, covers).await?;
+        let signs = |role: &OnPath| signers.iter().all(|signer| role.keyids.contains(&signer.key_id()));
+        let Some(at) = path.iter().rposition(|role| signs(role) && covers(&role.allowed)) else {
+            return Err(no_role(signers, &text, &path));
         };
         // What a role above revoked must not come back below it.
-        for above in self.revocations_above(session, &role) {
-            if let Some(identity) = &mut targets.common.identity
-                && matches!(name, TargetName::Digest { digest, .. } if above.digest == Some(*digest))
-                && !identity.revocations.contains(&above)
-            {
+        if let TargetName::Digest { digest, .. } = name {
+            let above = path[..at].iter().filter_map(|role| role.document.as_ref().ok()?.as_ref());
+            if above.flat_map(Targets::revocations).any(|revocation| revocation.digest == Some(*digest)) {
                 return Err(PublishError::AlreadyRevoked {
-                    role: role.delegator.clone(),
-                    digest: above.digest.expect("just compared"),
+                    role: path[at].delegator.clone(),
+                    digest: *digest,
                 });
             }
         }
+        let mut role = path.swap_remove(at);
+        let targets = match std::mem::replace(&mut role.document, Ok(None))? {
+            Some(mut targets) => {
+                author::next_version(&role.role, &mut targets, now);
+                targets
+            }
+            None => {
+                let trust = session.trusted().trust_id().unwrap_or_default();
+                author::empty_targets(&role.role, trust, now)
+            }
+        };
         Ok((role, targets))
-    }
-
-    fn revocations_above(&self, session: &Read, role: &OnPath) -> Vec<tuf::Revocation> {
-        let mut all = Vec::new();
-        let mut at = role.delegator.clone();
-        while let Some((delegator, document)) = session.trusted().role(&at) {
-            all.extend_from_slice(document.signed.revocations());
-            at = delegator.to_owned();
-        }
-        all
     }
 
     /// The role called `name`, with its document.
     async fn named_role(&self, session: &mut Read, name: &str) -> Result<(OnPath, Targets), PublishError> {
-        // A child's name starts with its parent's, so the way down is in the name.
-        let path = path_to(session, |_| true).await?;
-        let roles = path.iter().map(|role| role.role.as_str()).collect::<Vec<_>>().join(", ");
-        let unknown = || PublishError::UnknownRole { role: name.to_owned(), roles: roles.clone() };
-        let role = path.into_iter().find(|role| role.role == name && role.published).ok_or_else(unknown)?;
-        let (_, document) = session.trusted().role(name).ok_or_else(unknown)?;
-        Ok((role, document.signed.clone()))
+        let mut path = path_to(session, |_| true).await?;
+        let unknown = PublishError::UnknownRole { role: name.to_owned(), roles: names(&path) };
+        let Some(at) = path.iter().position(|role| role.role == name) else { return Err(unknown) };
+        let mut role = path.swap_remove(at);
+        let targets = std::mem::replace(&mut role.document, Ok(None))?.ok_or(unknown)?;
+        Ok((role, targets))
     }
+}
 
-    fn check_signs(&self, role: &OnPath, signers: &[&dyn Signer], what: &str) -> Result<(), PublishError> {
-        match signers.iter().find(|signer| !role.keyids.contains(&signer.key_id())) {
-            None => Ok(()),
-            Some(signer) => Err(PublishError::NoRole {
-                keyid: signer.key_id().0,
-                name: what.to_owned(),
-                roles: role.role.clone(),
-            }),
-        }
-    }
+fn names(path: &[OnPath]) -> String {
+    path.iter().map(|role| role.role.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn no_role(signers: &[&dyn Signer], what: &str, path: &[OnPath]) -> PublishError {
+    let keyid = signers.first().map(|signer| signer.key_id().0).unwrap_or_default();
+    PublishError::NoRole { keyid, name: what.to_owned(), roles: names(path) }
 }
 
 struct Change {
@@ -363,60 +344,125 @@ impl Receipt {
 }
 
 /// The roles from `targets` down through every delegation whose paths `follow` accepts, parents before children, at most
-/// [`tuf::MAX_DEPTH`] deep. Loads what is published and verifies; what is not verifiable is listed and not followed.
-async fn path_to(
-    session: &mut Read,
+/// [`tuf::MAX_DEPTH`] deep. An expired role is read, so that it can be renewed, but not followed; one that does not
+/// verify is listed with its fault.
+async fn path_to<S: Source>(
+    session: &mut Session<S>,
     follow: impl Fn(&[String]) -> bool,
 ) -> Result<Vec<OnPath>, PublishError> {
     let root = &session.trusted().root().signed;
-    let top = OnPath {
+    let keys = root.roles["targets"].clone();
+    let allowed = author::root_patterns(root);
+    let mut path = vec![OnPath {
         role: "targets".to_owned(),
         delegator: "root".to_owned(),
-        keyids: root.roles["targets"].keyids.clone(),
-        allowed: author::root_patterns(root),
-        published: true,
-    };
-    session.load_role("targets", "root").await?;
-    let mut path = vec![top];
+        depth: 0,
+        keyids: keys.keyids,
+        threshold: keys.threshold,
+        allowed,
+        document: read_role(session, "targets", "root").await?,
+    }];
     let mut at = 0;
     while at < path.len() {
-        let delegator = path[at].role.clone();
-        let depth = delegator.matches("--").count();
-        let children: Vec<_> = match session.trusted().role(&delegator) {
-            Some((_, document)) if depth < tuf::MAX_DEPTH => document
-                .signed
-                .delegations
-                .iter()
-                .flat_map(|delegations| &delegations.roles)
-                .filter(|role| follow(role.paths.as_deref().unwrap_or_default()))
-                .filter(|role| !path.iter().any(|known| known.role == role.name))
-                .cloned()
-                .collect(),
-            _ => Vec::new(),
-        };
+        let (delegator, depth) = (path[at].role.clone(), path[at].depth + 1);
+        at += 1;
+        // Only what verified, expiry included, is followed.
+        let Some((_, document)) = session.trusted().role(&delegator) else { continue };
+        let delegated = document.signed.delegations.iter().flat_map(|delegations| &delegations.roles);
+        let children: Vec<_> = delegated
+            .filter(|child| depth <= tuf::MAX_DEPTH && follow(child.paths.as_deref().unwrap_or_default()))
+            .filter(|child| !path.iter().any(|known| known.role == child.name))
+            .cloned()
+            .collect();
         for child in children {
-            let published = session.trusted().wanted_role(&child.name).is_ok();
-            if published {
-                match session.load_role(&child.name, &delegator).await {
-                    // Expired or signed by lost keys: its own keys may still sign the next version, from scratch only
-                    // through take-over; so it is reported, not hidden.
-                    Err(error) if error.verdict().is_some() && !is_fetch_fault(&error) => {}
-                    other => other?,
-                }
-            }
+            let document = match session.trusted().wanted_role(&child.name) {
+                Ok(_) => read_role(session, &child.name, &delegator).await?,
+                Err(_) => Ok(None),
+            };
             path.push(OnPath {
-                published: published && session.trusted().role(&child.name).is_some(),
                 role: child.name,
                 delegator: delegator.clone(),
+                depth,
                 keyids: child.keys.keyids,
+                threshold: child.keys.threshold,
                 allowed: child.paths.unwrap_or_default(),
+                document,
             });
         }
-        at += 1;
     }
     Ok(path)
 }
 
-fn is_fetch_fault(error: &crate::update::UpdateError) -> bool {
-    matches!(error, crate::update::UpdateError::Source(_))
+/// The outer error is a fault that has nothing to do with the role: network, state.
+#[expect(clippy::type_complexity, reason = "two kinds of failure that must not mix")]
+async fn read_role<S: Source>(
+    session: &mut Session<S>,
+    role: &str,
+    delegator: &str,
+) -> Result<Result<Option<Targets>, UpdateError>, PublishError> {
+    let read = match session.load_role(role, delegator).await {
+        Ok(()) => Ok(session.trusted().role(role).map(|(_, document)| document.signed.clone())),
+        Err(UpdateError::Tuf(tuf::Error::Expired { .. })) => {
+            session.role_to_edit(role, delegator).await.map(Some)
+        }
+        Err(error) => Err(error),
+    };
+    match read {
+        Err(error @ (UpdateError::Source(_) | UpdateError::State(_))) => Err(error.into()),
+        other => Ok(other),
+    }
+}
+
+/// Every role of an updated session, top level first, then delegated roles, parents before children.
+///
+/// # Errors
+/// Those of fetching; a role that does not verify is listed with its fault.
+pub async fn status<S: Source>(session: &mut Session<S>) -> Result<Vec<RoleStatus>, PublishError> {
+    let mut all: Vec<RoleStatus> = {
+        let trusted = session.trusted();
+        let root = &trusted.root().signed;
+        let top = [
+            Some(("root", &root.common)),
+            trusted.timestamp().map(|document| ("timestamp", &document.signed.common)),
+            trusted.snapshot().map(|document| ("snapshot", &document.signed.common)),
+        ];
+        top.into_iter()
+            .flatten()
+            .map(|(role, common)| RoleStatus {
+                role: role.to_owned(),
+                version: Some(common.version),
+                expires: Some(common.expires),
+                keys: root.roles[role].keyids.clone(),
+                threshold: root.roles[role].threshold,
+                paths: Vec::new(),
+                targets: 0,
+                fault: None,
+            })
+            .collect()
+    };
+    for role in path_to(session, |_| true).await? {
+        let expired = session.trusted().role(&role.role).is_none();
+        let mut status = RoleStatus {
+            role: role.role,
+            version: None,
+            expires: None,
+            keys: role.keyids,
+            threshold: role.threshold,
+            paths: role.allowed,
+            targets: 0,
+            fault: None,
+        };
+        match role.document {
+            Ok(Some(targets)) => {
+                status.version = Some(targets.common.version);
+                status.expires = Some(targets.common.expires);
+                status.targets = targets.targets.len();
+                status.fault = expired.then(|| "expired".to_owned());
+            }
+            Ok(None) => status.fault = Some("nothing published yet".to_owned()),
+            Err(error) => status.fault = Some(error.to_string()),
+        }
+        all.push(status);
+    }
+    Ok(all)
 }

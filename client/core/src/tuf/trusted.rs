@@ -339,6 +339,25 @@ impl Trusted {
     /// If the role is not in the snapshot or not delegated, or the document is not the one the snapshot names, not
     /// signed by its threshold, expired, or of another trust repository.
     pub fn update_targets(&mut self, role: &str, delegator: &str, bytes: &[u8]) -> Result<(), Error> {
+        let document = self.verify_targets(role, delegator, bytes)?;
+        // 5.6.5: expiry.
+        document.check_expiry(role, self.now)?;
+        // 5.6.6: to be persisted.
+        self.roles.insert(role.to_owned(), (delegator.to_owned(), document));
+        Ok(())
+    }
+
+    /// Verifies a targets role as [`Trusted::update_targets`] does, but for its expiry, and takes nothing: for its
+    /// publisher, who must read an expired document to renew it. Nothing may be decided by what it lists.
+    ///
+    /// # Errors
+    /// As [`Trusted::update_targets`], without [`Error::Expired`].
+    pub fn verify_targets(
+        &self,
+        role: &str,
+        delegator: &str,
+        bytes: &[u8],
+    ) -> Result<Verified<Targets>, Error> {
         let meta = self.wanted_role(role)?;
         // 5.6.2: hashes and length of the snapshot.
         check_meta(role, "the snapshot", meta, bytes)?;
@@ -358,11 +377,7 @@ impl Trusted {
         check_identity(role, &document, self.trust_id())?;
         // 5.6.4: the version that the snapshot names.
         same_version(role, version, document.version())?;
-        // 5.6.5: expiry.
-        document.check_expiry(role, self.now)?;
-        // 5.6.6: to be persisted.
-        self.roles.insert(role.to_owned(), (delegator.to_owned(), document));
-        Ok(())
+        Ok(document)
     }
 }
 
