@@ -81,7 +81,8 @@ impl Registry {
             Access::Htpasswd { user, password } => {
                 let path = directory.path().join("htpasswd");
                 // `-i`: the password from standard input; `-B`: bcrypt, the only kind the registry takes.
-                let run = process::run(Command::new("htpasswd").args(["-niB", user]), password.as_bytes()).ok();
+                let run =
+                    process::run(Command::new("htpasswd").args(["-niB", user]), password.as_bytes()).ok();
                 fs::write(&path, run.stdout).expect("a temporary directory can be written");
                 config["auth"] = json!({"htpasswd": {"realm": "registry", "path": path}});
             }

@@ -65,7 +65,12 @@ impl Image {
     fn new(directory: TempDir, descriptor: &Value, media_type: &'static str) -> Self {
         let digest = descriptor["digest"].as_str().expect("descriptors name a digest");
         let digest = digest.parse().expect("we wrote a valid digest");
-        Self { directory, digest, size: descriptor["size"].as_u64().expect("descriptors name a size"), media_type }
+        Self {
+            directory,
+            digest,
+            size: descriptor["size"].as_u64().expect("descriptors name a size"),
+            media_type,
+        }
     }
 
     /// The digest of its manifest or index.

@@ -322,7 +322,10 @@ impl Lines {
         thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while let Ok(1..) = { line.clear(); (&mut reader).take(MAX_OUTPUT).read_until(b'\n', &mut line) } {
+            while let Ok(1..) = {
+                line.clear();
+                (&mut reader).take(MAX_OUTPUT).read_until(b'\n', &mut line)
+            } {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 this.state.lock().expect("no holder of this lock panics").lines.push(text);
                 this.changed.notify_all();
@@ -344,7 +347,11 @@ pub(crate) fn wait_until(url: &str, wanted: impl Fn(u16) -> bool, said: impl Fn(
         if answer.as_ref().is_ok_and(|response| wanted(response.status)) {
             return;
         }
-        assert!(Instant::now() < deadline, "{url} does not answer as it should: {answer:?}\n-- it said\n{}", said());
+        assert!(
+            Instant::now() < deadline,
+            "{url} does not answer as it should: {answer:?}\n-- it said\n{}",
+            said()
+        );
         // Readiness is not an event we could wait for from outside.
         thread::sleep(Duration::from_millis(20));
     }
@@ -359,7 +366,8 @@ fn listening_address(line: &str) -> Option<SocketAddr> {
 }
 
 fn own_environment(command: &mut Command, home: &Path) {
-    let foreign = |name: &str| name.starts_with("PLIMSOLL") || name.starts_with("XDG_") || name == "DOCKER_CONFIG";
+    let foreign =
+        |name: &str| name.starts_with("PLIMSOLL") || name.starts_with("XDG_") || name == "DOCKER_CONFIG";
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(foreign) {
             command.env_remove(name);
@@ -424,7 +432,9 @@ mod tests {
 
     #[test]
     fn a_service_ends_when_told_and_is_killed_when_it_will_not() {
-        let mut polite = Service::start(Command::new("sh").args(["-c", "trap 'exit 3' TERM; echo up; while :; do :; done"]));
+        let mut polite = Service::start(
+            Command::new("sh").args(["-c", "trap 'exit 3' TERM; echo up; while :; do :; done"]),
+        );
         polite.wait_for(|line| (line == "up").then_some(()));
         assert_eq!(polite.terminate(), 3);
     }

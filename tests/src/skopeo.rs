@@ -40,7 +40,9 @@ impl Side {
             None => command.arg(format!("--{prefix}tls-verify=false")),
         };
         match &self.credentials {
-            Some((name, password)) => command.arg(format!("--{prefix}creds")).arg(format!("{name}:{password}")),
+            Some((name, password)) => {
+                command.arg(format!("--{prefix}creds")).arg(format!("{name}:{password}"))
+            }
             None => command.arg(format!("--{prefix}no-creds")),
         };
     }

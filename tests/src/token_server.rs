@@ -149,7 +149,9 @@ async fn token(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery, hea
     let query = query.unwrap_or_default();
     let access: Vec<Value> = url::form_urlencoded::parse(query.as_bytes())
         .filter(|(key, _)| key == "scope")
-        .flat_map(|(_, scopes)| scopes.split(' ').filter_map(|scope| granted(user, scope)).collect::<Vec<_>>())
+        .flat_map(|(_, scopes)| {
+            scopes.split(' ').filter_map(|scope| granted(user, scope)).collect::<Vec<_>>()
+        })
         .collect();
     let token = shared.sign(&name, &access);
     Json(json!({"token": token, "access_token": token, "expires_in": LIFE})).into_response()
@@ -182,7 +184,8 @@ impl Shared {
         });
         let encode = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
         let message = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).expect("the system has randomness");
+        let signature =
+            self.key.sign(&SystemRandom::new(), message.as_bytes()).expect("the system has randomness");
         format!("{message}.{}", BASE64URL_NOPAD.encode(signature.as_ref()))
     }
 }

@@ -51,7 +51,9 @@ async fn load_from(root: &[u8], metadata: Url) -> Result<Loaded, String> {
         .map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
     let found = repository
         .all_targets()
-        .map(|(name, target)| (name.raw().to_owned(), (target.length, HEXLOWER.encode(&target.hashes.sha256))))
+        .map(|(name, target)| {
+            (name.raw().to_owned(), (target.length, HEXLOWER.encode(&target.hashes.sha256)))
+        })
         .collect();
     Ok(Loaded {
         root: repository.root().signed.version.get(),
