@@ -267,12 +267,61 @@ fn the_middle_shows_a_dead_registry_as_a_bad_gateway() {
     assert_eq!(get(&middle, &path, None).unwrap().status, 502);
 }
 
+/// A repository made by python-tuf, on disk and over HTTP.
+fn others_repository(days: i32) -> (tempfile::TempDir, Middle) {
+    let directory = tempfile::tempdir().unwrap();
+    peers::make_repository(directory.path(), days);
+    // No upstream: everything is a made-up answer.
+    let server = Middle::start("127.0.0.1:1");
+    server.set(Rule::new("*", "/"), Effect::Status(404));
+    for file in fs::read_dir(directory.path()).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        let answer = Answer::status(200).body(fs::read(file.path()).unwrap());
+        server.set(Rule::new("GET", &format!("/metadata/{name}")), Effect::Answer(answer));
+    }
+    (directory, server)
+}
+
 #[test]
-fn the_peers_refuse_a_repository_that_is_not_there() {
+fn both_peers_find_the_target_of_a_good_repository() {
+    const SHA256: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let (directory, server) = others_repository(1);
+    let root = directory.path().join("1.root.json");
+    let ngclient = |name| {
+        let (metadata, targets) =
+            (format!("{}/metadata/", server.url()), format!("{}/targets/", server.url()));
+        peers::ngclient(&metadata, &targets, &root, name)
+    };
+    let expected = serde_json::json!({
+        "root": 1, "timestamp": 1, "snapshot": 1, "targets": 1,
+        "target": {"length": 5, "sha256": SHA256},
+    });
+    assert_eq!(ngclient("hello.txt").ok().json(), expected);
+    assert_eq!(ngclient("other.txt").ok().json()["target"], serde_json::Value::Null);
+
+    let loaded = tough_peer::load(&fs::read(&root).unwrap(), directory.path()).unwrap();
+    assert_eq!(loaded.found, [("hello.txt".to_owned(), (5, SHA256.to_owned()))].into());
+    assert_eq!((loaded.root, loaded.timestamp, loaded.snapshot, loaded.targets), (1, 1, 1, 1));
+}
+
+#[tokio::test]
+async fn both_peers_refuse_an_expired_repository_also_from_an_async_test() {
+    let (directory, server) = others_repository(-1);
+    let root = directory.path().join("1.root.json");
+    let url = format!("{}/metadata/", server.url());
+    let refused = peers::ngclient(&url, &url, &root, "hello.txt").expect_code(1);
+    assert!(refused.stderr.starts_with("ExpiredMetadataError"), "{}", refused.stderr);
+    let refused = tough_peer::load(&fs::read(&root).unwrap(), directory.path()).unwrap_err();
+    assert!(refused.contains("expired"), "{refused}");
+}
+
+#[test]
+fn both_peers_refuse_a_root_that_is_none() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root.json");
     fs::write(&root, "{}").unwrap();
     let refused = peers::ngclient("http://127.0.0.1:1/", "http://127.0.0.1:1/", &root, "x").expect_code(1);
-    assert!(refused.stderr.contains("Error"), "{}", refused.stderr);
+    assert!(refused.stderr.starts_with("DeserializationError"), "{}", refused.stderr);
     assert!(tough_peer::load(b"{}", directory.path()).is_err());
 }

@@ -37,6 +37,18 @@ pub fn ngclient(metadata_url: &str, targets_url: &str, trusted_root: &Path, targ
     run("ngclient.py", &[metadata_url, targets_url, root, target], b"")
 }
 
+/// Has python-tuf write a small repository into `directory`, its roles expiring in `days` days.
+///
+/// Files: `1.root.json`, `1.targets.json`, `1.snapshot.json`, `timestamp.json`; one target, `hello.txt`, with the content
+/// `hello`.
+///
+/// # Panics
+/// As [`run`], or if it cannot be written.
+pub fn make_repository(directory: &Path, days: i32) {
+    let path = directory.to_str().expect("tests use paths that are text");
+    run("make_repository.py", &[path, &days.to_string()], b"").ok();
+}
+
 /// Opens an encrypted private key file with Python's cryptography; `stdout` is its public key, PEM.
 ///
 /// `passphrase` is a file whose first line is the passphrase.
