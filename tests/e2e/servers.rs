@@ -1,5 +1,7 @@
 //! The fixtures themselves: each server and peer is shown working for real before other tests lean on it.
 
+#![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
+
 use std::{fs, io, process::Command, time::Duration};
 
 use plimsoll_tests::{
