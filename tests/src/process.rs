@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_ends_when_told_and_is_killed_when_it_will_not() {
+    fn a_service_ends_when_told_and_has_an_exit_code() {
         let mut polite = Service::start(
             Command::new("sh").args(["-c", "trap 'exit 3' TERM; echo up; while :; do :; done"]),
         );
