@@ -1,0 +1,509 @@
+//! accept: is a set of signed role documents one that we publish? Pure but for reading the present documents.
+//!
+//! Everything is decided against the parent versions that take effect in the same snapshot. What this step leaves behind
+//! if a later one fails: nothing, the caller holds the set in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use plimsoll::publish::{
+    api::{MAX_DOCUMENTS, Refusal, RefusalCode},
+    author,
+};
+use plimsoll_core::{
+    oci::TargetName,
+    policy::Scope,
+    tuf::{
+        self, DelegatedRole, Document, Key, KeyId, MAX_DEPTH, Root, Targets, distinct_signers, limit,
+        matches, metadata::RoleType, verify, within,
+    },
+};
+
+use super::OnlineKeys;
+
+/// Clocks of publishers may be ahead of ours by this much.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
+/// Reasons and names beyond this are not for people.
+const MAX_REASON: usize = 1000;
+
+/// What is published now, and how to read it.
+pub(super) trait Present {
+    /// The newest version of `role`, 0 if there is none.
+    fn version(&self, role: &str) -> u64;
+    /// The newest document of `role`.
+    fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal>;
+    /// True if `role` once existed and was removed.
+    fn is_retired(&self, role: &str) -> bool;
+}
+
+/// What does not come with the submission.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// Our keys, which every root must name.
+    pub(super) online: &'a OnlineKeys,
+    /// Keys that anybody can have.
+    pub(super) refused_keys: &'a BTreeSet<KeyId>,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// A set that was accepted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AcceptedSet {
+    /// Role, version, bytes.
+    pub(super) documents: Vec<(String, u64, Bytes)>,
+    /// Role names that are delegated to no more; never to be given to others.
+    pub(super) retired: BTreeSet<String>,
+    /// Faults that a parent's change causes below it: reported, never a reason to refuse the parent.
+    pub(super) reports: Vec<String>,
+}
+
+/// Checks a submission.
+///
+/// # Errors
+/// [`Refusal`], with a message for the publisher.
+pub(super) fn accept(
+    present: &impl Present,
+    documents: &BTreeMap<String, Vec<u8>>,
+    rules: Rules<'_>,
+) -> Result<AcceptedSet, Refusal> {
+    if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
+        return Err(malformed(format!("a submission has 1 to {MAX_DOCUMENTS} documents")));
+    }
+    let mut set = Set { present, documents, rules, accepted: AcceptedSet::default() };
+    for role in in_order(documents) {
+        set.check_version(role)?;
+        if role == "root" { set.root()? } else { set.targets(role)? }
+    }
+    if !documents.contains_key("targets") && present.version("targets") == 0 {
+        return Err(refused("the first submission must hold root and targets version 1".to_owned()));
+    }
+    Ok(set.accepted)
+}
+
+/// root, targets, then delegated roles, parents before children.
+fn in_order(documents: &BTreeMap<String, Vec<u8>>) -> Vec<&str> {
+    let mut roles: Vec<&str> = documents.keys().map(String::as_str).collect();
+    roles.sort_by_key(|role| match *role {
+        "root" => (0, 0, ""),
+        "targets" => (1, 0, ""),
+        role => (2, role.matches("--").count(), role),
+    });
+    roles
+}
+
+struct Set<'a, P> {
+    present: &'a P,
+    documents: &'a BTreeMap<String, Vec<u8>>,
+    rules: Rules<'a>,
+    accepted: AcceptedSet,
+}
+
+impl<P: Present> Set<'_, P> {
+    /// The document of `role` as of the snapshot that this set makes.
+    fn newest<T: RoleType>(&self, role: &str) -> Result<Option<Document<T>>, Refusal> {
+        let bytes = match self.documents.get(role) {
+            Some(bytes) => bytes.clone(),
+            None => match self.present.document(role)? {
+                Some(bytes) => bytes.to_vec(),
+                None => return Ok(None),
+            },
+        };
+        parse(role, &bytes).map(Some)
+    }
+
+    /// The next version exactly: the same or an older one lost a race, one further ahead is refused.
+    fn check_version(&self, role: &str) -> Result<(), Refusal> {
+        if matches!(role, "timestamp" | "snapshot") {
+            return Err(refused(format!("{role} is signed by this daemon alone")));
+        }
+        // Only the version is read here, so that a loser hears of the conflict before anything else.
+        let bytes = &self.documents[role];
+        let version = if role == "root" {
+            parse::<Root>(role, bytes)?.version()
+        } else {
+            parse::<Targets>(role, bytes)?.version()
+        };
+        let head = self.present.version(role);
+        if version <= head {
+            let heads =
+                self.documents.keys().map(|role| (role.clone(), self.present.version(role))).collect();
+            let message = format!(
+                "{role} version {version} is not newer than version {head}; apply the change to that"
+            );
+            return Err(Refusal { code: RefusalCode::Conflict, message, heads });
+        }
+        if version != head + 1 {
+            return Err(refused(format!("{role} version {version} where version {} must follow", head + 1)));
+        }
+        Ok(())
+    }
+
+    fn root(&mut self) -> Result<(), Refusal> {
+        const ROLE: &str = "root";
+        let bytes = &self.documents[ROLE];
+        let document: Document<Root> = parse(ROLE, bytes)?;
+        let new = &document.signed;
+        let keys = &new.roles[ROLE];
+        verify(document.clone(), ROLE, &new.keys, &keys.keyids, keys.threshold).map_err(untrusted)?;
+        if let Some(old) = self.present.document(ROLE)? {
+            let old: Document<Root> = parse(ROLE, &old)?;
+            let keys = &old.signed.roles[ROLE];
+            verify(document.clone(), ROLE, &old.signed.keys, &keys.keyids, keys.threshold)
+                .map_err(untrusted)?;
+            if trust_id(&old) != trust_id(&document) {
+                return Err(refused("root: another trust id than the root before it".to_owned()));
+            }
+        }
+        if !new.consistent_snapshot {
+            return Err(refused("root: consistent_snapshot must be true".to_owned()));
+        }
+        let id = trust_id(&document).unwrap_or_default();
+        if id.len() != 32 || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(refused("root: x-plimsoll.trust must be 32 lower-case hex digits".to_owned()));
+        }
+        let scopes =
+            new.common.identity.as_ref().map(|identity| identity.scope.as_slice()).unwrap_or_default();
+        if scopes.is_empty() || scopes.iter().any(|scope| scope.parse::<Scope>().is_err()) {
+            return Err(refused("root: x-plimsoll.scope must list one scope or more".to_owned()));
+        }
+        self.check_common(ROLE, &document)?;
+        self.check_keys(ROLE, &new.keys)?;
+        for (role, keys) in &new.roles {
+            check_reachable(role, &new.keys, &keys.keyids, keys.threshold)?;
+        }
+        // A root that would leave us unable to sign is refused, whoever signed it.
+        for (role, id) in
+            [("timestamp", self.rules.online.timestamp.id()), ("snapshot", self.rules.online.snapshot.id())]
+        {
+            let keys = &new.roles[role];
+            if keys.threshold != 1 || !keys.keyids.contains(&id) {
+                return Err(refused(format!(
+                    "root: {role} must be signed by this daemon's key {id} with threshold 1"
+                )));
+            }
+        }
+        self.take(ROLE, document.version(), bytes);
+        Ok(())
+    }
+
+    fn targets(&mut self, role: &str) -> Result<(), Refusal> {
+        let bytes = &self.documents[role];
+        let document: Document<Targets> = parse(role, bytes)?;
+        let chain = self.chain(role, &document)?;
+        self.check_common(role, &document)?;
+        self.check_targets(role, &document.signed, &chain)?;
+        self.check_delegations(role, &document.signed, &chain)?;
+        let before = match self.present.document(role)? {
+            Some(bytes) => Some(parse::<Targets>(role, &bytes)?.signed),
+            None => None,
+        };
+        if let Some(before) = &before {
+            let kept = document.signed.revocations();
+            if let Some(lost) = before.revocations().iter().find(|revocation| !kept.contains(revocation)) {
+                let what = lost.digest.map_or_else(|| lost.paths.join(", "), |digest| digest.to_string());
+                return Err(refused(format!("{role}: the revocation of {what} is missing")));
+            }
+        }
+        self.report_children(role, before.as_ref(), &document.signed)?;
+        self.take(role, document.version(), bytes);
+        Ok(())
+    }
+
+    fn take(&mut self, role: &str, version: u64, bytes: &[u8]) {
+        self.accepted.documents.push((role.to_owned(), version, Bytes::copy_from_slice(bytes)));
+    }
+
+    /// Verifies `document` by the keys that its parent gives it, and returns what bounds it: the patterns of every
+    /// delegation on its path and the revocations above it.
+    fn chain(&self, role: &str, document: &Document<Targets>) -> Result<Chain, Refusal> {
+        let root: Document<Root> =
+            self.newest("root")?.ok_or_else(|| refused("there is no root yet".to_owned()))?;
+        let mut chain = Chain { bounds: vec![author::root_patterns(&root.signed)], revoked: Vec::new() };
+        if role == "targets" {
+            let keys = &root.signed.roles["targets"];
+            verify(document.clone(), role, &root.signed.keys, &keys.keyids, keys.threshold)
+                .map_err(untrusted)?;
+            return Ok(chain);
+        }
+        // `targets--a--b` is delegated to by `targets--a`, which is delegated to by `targets`.
+        let mut parent = "targets".to_owned();
+        let rest = role.strip_prefix("targets--").ok_or_else(|| unknown(role))?;
+        let labels: Vec<&str> = rest.split("--").collect();
+        if labels.len() > MAX_DEPTH {
+            return Err(refused(format!("{role}: more than {MAX_DEPTH} levels of delegation")));
+        }
+        for (depth, label) in labels.iter().enumerate() {
+            let name = author::role_name(&parent, label).map_err(|error| refused(error.to_string()))?;
+            let holder: Document<Targets> = self.newest(&parent)?.ok_or_else(|| unknown(role))?;
+            let delegation = holder.signed.delegated(&name).ok_or_else(|| unknown(role))?;
+            chain.bounds.push(delegation.paths.clone().unwrap_or_default());
+            chain.revoked.extend(holder.signed.revocations().iter().cloned());
+            if depth + 1 == labels.len() {
+                let keys = &holder.signed.delegations.as_ref().ok_or_else(|| unknown(role))?.keys;
+                let RoleKeys { keyids, threshold } = role_keys(delegation);
+                verify(document.clone(), role, keys, keyids, threshold).map_err(untrusted)?;
+            }
+            parent = name;
+        }
+        Ok(chain)
+    }
+
+    /// What every document must be: ours, of this trust repository, alive, and not for longer than its role may.
+    fn check_common<T: RoleType>(&self, role: &str, document: &Document<T>) -> Result<(), Refusal> {
+        let value =
+            tuf::json::parse(&document.bytes).map_err(|_| malformed(format!("{role}: not strict JSON")))?;
+        if let tuf::json::Value::Object(members) = &value
+            && let Some((name, _)) = members.iter().find(|(name, _)| name != "signed" && name != "signatures")
+        {
+            // Unsigned members are nobody's word: read past by clients, published by nobody (T50).
+            return Err(refused(format!(
+                "{role}: unsigned member `{name}` beside `signed` and `signatures`"
+            )));
+        }
+        let common = document.signed.common();
+        let identity =
+            common.identity.as_ref().ok_or_else(|| refused(format!("{role}: no x-plimsoll member")))?;
+        if identity.view.is_some() {
+            return Err(refused(format!("{role}: views are not published here")));
+        }
+        if role != "root" {
+            let root: Option<Document<Root>> = self.newest("root")?;
+            let expected = root.as_ref().and_then(trust_id).unwrap_or_default();
+            if identity.trust != expected {
+                return Err(refused(format!(
+                    "{role}: trust id {} instead of {expected}",
+                    cut(&identity.trust)
+                )));
+            }
+        }
+        let now = self.rules.now;
+        if identity.at > now + CLOCK_SKEW {
+            return Err(refused(format!(
+                "{role}: signed at {}, which is ahead of this daemon's clock",
+                identity.at
+            )));
+        }
+        if common.expires <= now {
+            return Err(refused(format!("{role}: expired at {}", common.expires)));
+        }
+        let life = author::max_life(role);
+        if common.expires > now + life + CLOCK_SKEW {
+            return Err(refused(format!(
+                "{role}: expires {}, more than {} days ahead",
+                common.expires,
+                life.num_days()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Names inside every bound, in our grammar, and never what was revoked.
+    fn check_targets(&self, role: &str, targets: &Targets, chain: &Chain) -> Result<(), Refusal> {
+        if let Some(revocation) = targets.revocations().iter().find(|r| r.reason.len() > MAX_REASON) {
+            return Err(refused(format!("{role}: a reason of {} characters", revocation.reason.len())));
+        }
+        let revoked: BTreeSet<_> = chain
+            .revoked
+            .iter()
+            .chain(targets.revocations())
+            .filter_map(|revocation| revocation.digest)
+            .collect();
+        for (name, target) in &targets.targets {
+            let parsed: TargetName = name.parse().map_err(|error| refused(format!("{role}: {error}")))?;
+            if let Some(bound) = chain.bounds.iter().find(|bound| !bound.iter().any(|p| matches(p, name))) {
+                return Err(refused(format!(
+                    "{role} may not speak about {name}, only about {}",
+                    bound.join(", ")
+                )));
+            }
+            let digest = target
+                .digest()
+                .ok_or_else(|| refused(format!("{role}: {name} has no sha256 in lower-case hex")))?;
+            if matches!(&parsed, TargetName::Digest { digest: named, .. } if *named != digest) {
+                return Err(refused(format!("{role}: {name} names another digest than its hash")));
+            }
+            if revoked.contains(&digest) {
+                return Err(refused(format!("{role}: {name} points at {digest}, which was revoked")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Delegations inside every bound, to names of ours, with keys that can sign.
+    fn check_delegations(&self, role: &str, targets: &Targets, chain: &Chain) -> Result<(), Refusal> {
+        let Some(delegations) = &targets.delegations else { return Ok(()) };
+        if delegations.succinct_roles.is_some() {
+            return Err(refused(format!("{role}: hash bins are not published here")));
+        }
+        self.check_keys(role, &delegations.keys)?;
+        for child in &delegations.roles {
+            let name = cut(&child.name);
+            let label = child.name.strip_prefix(role).and_then(|rest| rest.strip_prefix("--"));
+            let valid = label.is_some_and(|label| author::role_name(role, label).is_ok());
+            if !valid {
+                return Err(refused(format!("{role}: `{name}` must be called {role}--LABEL")));
+            }
+            if self.present.is_retired(&child.name) {
+                return Err(refused(format!("{role}: `{name}` was removed; its name is never given again")));
+            }
+            let paths = child.paths.as_deref().unwrap_or_default();
+            if paths.is_empty() {
+                return Err(refused(format!("{role}: `{name}` needs path patterns")));
+            }
+            for path in paths {
+                if path.contains(['[', ']', '{', '}', '?', '\\'])
+                    || path.split('/').any(|s| matches!(s, "" | "." | ".."))
+                {
+                    return Err(refused(format!(
+                        "{role}: `{}` is not a pattern that is published here",
+                        cut(path)
+                    )));
+                }
+                if let Some(bound) = chain.bounds.iter().find(|bound| !within(path, bound)) {
+                    return Err(refused(format!(
+                        "{role} cannot delegate {}, which is outside of {}",
+                        cut(path),
+                        bound.join(", ")
+                    )));
+                }
+            }
+            let RoleKeys { keyids, threshold } = role_keys(child);
+            check_reachable(&name, &delegations.keys, keyids, threshold)?;
+        }
+        Ok(())
+    }
+
+    /// Keys we author and read: known, strong, under their own id, and not ones that everybody has.
+    fn check_keys(&self, role: &str, keys: &BTreeMap<KeyId, Key>) -> Result<(), Refusal> {
+        for (id, key) in keys {
+            let public =
+                key.public().map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
+            public
+                .check_on_curve()
+                .map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
+            if key.id() != *id {
+                return Err(refused(format!("{role}: key {} is not listed under its own id", cut(&id.0))));
+            }
+            if self.rules.refused_keys.contains(id) {
+                return Err(refused(format!(
+                    "{role}: key {} is an example key that everybody has; make your own with `plimsoll key generate`",
+                    id.short()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a changed delegation does to the child that is there: reported. Removed children retire their names.
+    fn report_children(
+        &mut self,
+        role: &str,
+        before: Option<&Targets>,
+        after: &Targets,
+    ) -> Result<(), Refusal> {
+        let before = before.and_then(|targets| targets.delegations.as_ref());
+        for old in before.iter().flat_map(|delegations| &delegations.roles) {
+            let Some(new) = after.delegated(&old.name) else {
+                self.accepted.retired.insert(old.name.clone());
+                self.accepted.reports.push(format!("{} is delegated to no more", old.name));
+                continue;
+            };
+            let unchanged = old.keys == new.keys && old.paths == new.paths;
+            if unchanged || self.present.version(&old.name) == 0 {
+                continue;
+            }
+            let Some(child) = self.newest::<Targets>(&old.name)? else { continue };
+            let keys = after.delegations.as_ref().map(|delegations| &delegations.keys);
+            let signers =
+                keys.map_or(0, |keys| distinct_signers(&child, keys, &new.keys.keyids).len() as u64);
+            if signers < new.keys.threshold {
+                self.accepted.reports.push(format!(
+                    "{} version {} has {signers} of {} signatures that {role} now asks for: its names are untrusted \
+                     until it is signed again",
+                    old.name,
+                    child.version(),
+                    new.keys.threshold
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What bounds a role.
+struct Chain {
+    /// The patterns of each delegation on the way; a name must match in each.
+    bounds: Vec<Vec<String>>,
+    /// What the roles above revoked.
+    revoked: Vec<tuf::Revocation>,
+}
+
+struct RoleKeys<'a> {
+    keyids: &'a [KeyId],
+    threshold: u64,
+}
+
+fn role_keys(role: &DelegatedRole) -> RoleKeys<'_> {
+    RoleKeys { keyids: &role.keys.keyids, threshold: role.keys.threshold }
+}
+
+/// A threshold that the listed keys can meet.
+fn check_reachable(
+    role: &str,
+    keys: &BTreeMap<KeyId, Key>,
+    keyids: &[KeyId],
+    threshold: u64,
+) -> Result<(), Refusal> {
+    let distinct: BTreeSet<_> =
+        keyids.iter().filter_map(|id| keys.get(id)).filter_map(|key| key.public().ok()).collect();
+    if (distinct.len() as u64) < threshold {
+        return Err(refused(format!(
+            "{role}: threshold {threshold} cannot be met by {} distinct keys",
+            distinct.len()
+        )));
+    }
+    Ok(())
+}
+
+fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, Refusal> {
+    if bytes.len() as u64 > limit::of(role) {
+        return Err(Refusal {
+            code: RefusalCode::TooLarge,
+            message: format!("{}: longer than {} bytes", cut(role), limit::of(role)),
+            heads: BTreeMap::new(),
+        });
+    }
+    Document::parse(role, bytes).map_err(|error| malformed(with_source(&error)))
+}
+
+fn trust_id<T: RoleType>(document: &Document<T>) -> Option<&str> {
+    document.signed.common().identity.as_ref().map(|identity| identity.trust.as_str())
+}
+
+fn unknown(role: &str) -> Refusal {
+    refused(format!("nobody delegates to a role `{}`", cut(role)))
+}
+
+fn untrusted(error: tuf::Error) -> Refusal {
+    refused(with_source(&error))
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn malformed(message: String) -> Refusal {
+    Refusal { code: RefusalCode::Malformed, message, heads: BTreeMap::new() }
+}
+
+fn refused(message: String) -> Refusal {
+    Refusal { code: RefusalCode::Refused, message, heads: BTreeMap::new() }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(200).collect()
+}

@@ -1,0 +1,100 @@
+//! check: would the client's own verifier take what we are about to publish, after what it took before? Pure.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{self, Document, HighWater, Mark, Snapshot, Timestamp, TimestampUpdate, Trusted},
+};
+
+/// The documents a client holds after the last commit.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) root: Bytes,
+    pub(super) timestamp: Option<Bytes>,
+    pub(super) snapshot: Option<Bytes>,
+}
+
+/// The documents it will be offered.
+#[derive(Debug)]
+pub(super) struct Offered<'a> {
+    pub(super) roots: Vec<&'a [u8]>,
+    pub(super) timestamp: &'a [u8],
+    pub(super) snapshot: &'a [u8],
+    /// Changed targets roles, each with the roles on its path from `targets` down to itself.
+    pub(super) roles: Vec<Vec<(String, Bytes)>>,
+}
+
+/// Runs the client workflow at `now` over what it holds and what it is offered.
+///
+/// A root or parent that has expired is the publisher's to renew and does not stop us: it is returned as a report. So
+/// freshness goes on, and the renewal takes effect the moment it comes.
+///
+/// # Errors
+/// Any other refusal: publishing this would make clients refuse it.
+pub(super) fn check(
+    held: &Held,
+    offered: &Offered<'_>,
+    now: DateTime<Utc>,
+) -> Result<Vec<String>, tuf::Error> {
+    let mut client = Trusted::new(&held.root, now)?.with_memory(
+        memory(held)?,
+        held.timestamp.as_deref(),
+        held.snapshot.as_deref(),
+    );
+    for root in &offered.roots {
+        client.update_root(root)?;
+    }
+    match client.finish_root() {
+        Err(error @ tuf::Error::Expired { .. }) => return Ok(vec![error.to_string()]),
+        other => other?,
+    }
+    if client.update_timestamp(offered.timestamp)? != TimestampUpdate::New {
+        let version = Document::<Timestamp>::parse("timestamp", offered.timestamp)?.version();
+        return Err(tuf::Error::Equivocation { role: "timestamp".to_owned(), version });
+    }
+    client.update_snapshot(offered.snapshot)?;
+    let mut reports = Vec::new();
+    for path in &offered.roles {
+        let mut delegator = "root";
+        for (at, (role, bytes)) in path.iter().enumerate() {
+            let loaded = matches!(client.role(role), Some((by, _)) if by == delegator);
+            match if loaded { Ok(()) } else { client.update_targets(role, delegator, bytes) } {
+                Err(error @ tuf::Error::Expired { .. }) if at + 1 < path.len() => {
+                    reports.push(error.to_string());
+                    break;
+                }
+                other => other?,
+            }
+            delegator = role;
+        }
+    }
+    Ok(reports)
+}
+
+/// What a client that took `held` remembers.
+fn memory(held: &Held) -> Result<HighWater, tuf::Error> {
+    let mark = |version, bytes: &[u8]| Some(Mark { version, digest: Some(Digest::of(bytes)) });
+    let root = Document::<tuf::Root>::parse("root", &held.root)?;
+    let mut memory = HighWater { root: mark(root.version(), &held.root), ..HighWater::default() };
+    if let Some(bytes) = &held.timestamp {
+        let timestamp = Document::<Timestamp>::parse("timestamp", bytes)?;
+        let named = timestamp.signed.snapshot();
+        memory.timestamp = mark(timestamp.version(), bytes);
+        memory.snapshot_named = Some(Mark { version: named.version, digest: named.digest() });
+    }
+    if let Some(bytes) = &held.snapshot {
+        let snapshot = Document::<Snapshot>::parse("snapshot", bytes)?;
+        memory.snapshot = mark(snapshot.version(), bytes);
+        memory.roles = snapshot
+            .signed
+            .meta
+            .iter()
+            .filter_map(|(file, meta)| {
+                let mark = Mark { version: meta.version, digest: meta.digest() };
+                Some((file.strip_suffix(".json")?.to_owned(), mark))
+            })
+            .collect();
+    }
+    Ok(memory)
+}

@@ -1,0 +1,355 @@
+//! One round: accept → plan → sign → check → store. Pure but for the store; the caller says what time it is.
+//!
+//! What each step leaves behind if the next one fails:
+//!
+//! | step | leaves | repaired by |
+//! |---|---|---|
+//! | accept, plan, sign, check | nothing; versions are taken only by the store | nothing to repair |
+//! | store | documents, head and submissions, all or none, durable | nothing to repair |
+//! | push (`push.rs`) | unreferenced blobs and role manifests, the old `:latest` whole | the next push, also after a restart |
+//! | record | a `:latest` that the store does not yet know as published | the next look: it is ours, and pushed again |
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use plimsoll::{
+    keys::SignError,
+    publish::{
+        api::{Refusal, RefusalCode},
+        author,
+    },
+};
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{self, Document, KeyId, Root, Snapshot, Timestamp},
+};
+
+use super::{
+    OnlineKeys, OnlineSigners,
+    accept::{self, AcceptedSet, Present, Rules},
+    check::{self, Held, Offered},
+    plan::{self, Base},
+};
+use crate::{
+    freshness::{self, ClockBehind, Freshness, Signed},
+    store::{Commit, Head, RoleHead, Store, StoreError, SubmissionRecord, TrustKey},
+};
+
+/// Everything a round needs that does not change.
+pub(super) struct Setup {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) key: TrustKey,
+    pub(super) signers: OnlineSigners,
+    pub(super) online: OnlineKeys,
+    pub(super) freshness: Freshness,
+    pub(super) refused_keys: BTreeSet<KeyId>,
+}
+
+/// A submission as it came.
+#[derive(Debug, Clone)]
+pub(super) struct Submitted {
+    pub(super) id: String,
+    pub(super) documents: BTreeMap<String, Vec<u8>>,
+}
+
+/// What a round did.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// One answer for each submission, in their order.
+    pub(super) answers: Vec<Result<SubmissionRecord, Refusal>>,
+    /// True if something was signed.
+    pub(super) signed: bool,
+    /// What the operator should know.
+    pub(super) reports: Vec<String>,
+}
+
+/// Why nothing was signed. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoundError {
+    /// The clock went back.
+    #[error(transparent)]
+    Clock(#[from] ClockBehind),
+    /// Signing failed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// A client would refuse what was about to be published.
+    #[error("a client would refuse what was about to be published")]
+    Check(#[source] tuf::Error),
+    /// A stored document cannot be read.
+    #[error("a stored document cannot be read")]
+    Stored(#[source] tuf::Error),
+    /// A stored document is missing.
+    #[error("the store has no {role} version {version}, which its head names")]
+    Missing {
+        /// The role.
+        role: String,
+        /// The version.
+        version: u64,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Setup {
+    /// Takes what is acceptable of `batch`, and re-signs what is due.
+    ///
+    /// # Errors
+    /// [`RoundError`]; with [`RoundError::Store`] the caller must read the head before it goes on.
+    pub(super) fn round(&self, batch: &[Submitted], now: DateTime<Utc>) -> Result<Outcome, RoundError> {
+        let head = self.store.head(&self.key)?;
+        let due = match self.signed(&head)? {
+            Some(signed) => freshness::due(&self.freshness, &signed, now)?,
+            None => freshness::Due { snapshot: false, timestamp: false },
+        };
+        let mut overlay = Overlay::new(self, head);
+        let mut outcome = Outcome::default();
+        let mut taken: Vec<(usize, AcceptedSet)> = Vec::new();
+        for (at, submitted) in batch.iter().enumerate() {
+            // A submission whose answer was lost comes again under the same id.
+            if let Some(record) = self.store.submission(&self.key, &submitted.id)? {
+                outcome.answers.push(Ok(record));
+                continue;
+            }
+            let rules = Rules { online: &self.online, refused_keys: &self.refused_keys, now };
+            match accept::accept(&overlay, &submitted.documents, rules) {
+                Ok(set) => {
+                    overlay.add(&set);
+                    taken.push((at, set));
+                    outcome.answers.push(Err(unavailable("not committed".to_owned())));
+                }
+                Err(refusal) => outcome.answers.push(Err(refusal)),
+            }
+        }
+        if taken.is_empty() && !due.timestamp {
+            return Ok(outcome);
+        }
+        let changed: Vec<_> = taken.iter().flat_map(|(_, set)| set.documents.clone()).collect();
+        match self.sign_and_store(&overlay, &changed, &taken, batch, due.snapshot, now) {
+            Ok((records, reports)) => {
+                outcome.signed = true;
+                outcome.reports = reports;
+                for ((at, set), record) in taken.into_iter().zip(records) {
+                    outcome.reports.extend(set.reports);
+                    outcome.answers[at] = Ok(record);
+                }
+                Ok(outcome)
+            }
+            // One of several made the check fail: each alone, so that the others do not suffer.
+            Err(RoundError::Check(_)) if taken.len() > 1 => {
+                for (at, _) in taken {
+                    let alone = self.round(std::slice::from_ref(&batch[at]), now)?;
+                    outcome.signed |= alone.signed;
+                    outcome.reports.extend(alone.reports);
+                    outcome.answers[at] =
+                        alone.answers.into_iter().next().expect("one answer for one submission");
+                }
+                Ok(outcome)
+            }
+            Err(RoundError::Check(error)) if taken.len() == 1 => {
+                outcome.answers[taken[0].0] = Err(refused(format!("clients would refuse it: {error}")));
+                Ok(outcome)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// When the newest online documents were signed and expire; none before the first submission.
+    ///
+    /// # Errors
+    /// [`RoundError`].
+    pub(super) fn signed(&self, head: &Head) -> Result<Option<Signed>, RoundError> {
+        let Some(timestamp) = self.head_document(head, "timestamp")? else { return Ok(None) };
+        let timestamp = Document::<Timestamp>::parse("timestamp", &timestamp).map_err(RoundError::Stored)?;
+        let snapshot = self.required(head, "snapshot")?;
+        let snapshot = Document::<Snapshot>::parse("snapshot", &snapshot).map_err(RoundError::Stored)?;
+        let expires = timestamp.signed.common.expires;
+        Ok(Some(Signed {
+            timestamp_at: head.last_signed.unwrap_or(expires),
+            timestamp_expires: expires,
+            snapshot_expires: snapshot.signed.common.expires,
+        }))
+    }
+
+    fn sign_and_store(
+        &self,
+        overlay: &Overlay<'_>,
+        changed: &[(String, u64, Bytes)],
+        taken: &[(usize, AcceptedSet)],
+        batch: &[Submitted],
+        snapshot_due: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<SubmissionRecord>, Vec<String>), RoundError> {
+        let head = &overlay.head;
+        let root = overlay.newest("root")?;
+        let root = Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?;
+        let trust = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
+        let before = self.head_document(head, "snapshot")?;
+        let snapshot = before
+            .as_deref()
+            .map(|bytes| Document::<Snapshot>::parse("snapshot", bytes))
+            .transpose()
+            .map_err(RoundError::Stored)?;
+
+        // plan
+        let version = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
+        let base = Base {
+            trust: &trust,
+            snapshot: snapshot.as_ref().map(|document| &document.signed),
+            timestamp_version: version("timestamp"),
+        };
+        let plan = plan::plan(&base, changed, snapshot_due, &self.freshness, now);
+
+        // sign
+        let mut documents: Vec<(String, u64, Bytes)> = changed.to_vec();
+        let (snapshot_version, snapshot_bytes) = match &plan.snapshot {
+            Some(snapshot) => {
+                let bytes = Bytes::from(author::sign(snapshot, &[&self.signers.snapshot])?);
+                documents.push(("snapshot".to_owned(), snapshot.common.version, bytes.clone()));
+                (snapshot.common.version, bytes)
+            }
+            None => (version("snapshot"), self.required(head, "snapshot")?),
+        };
+        let timestamp = plan.timestamp(snapshot_version, &snapshot_bytes);
+        let timestamp_bytes = Bytes::from(author::sign(&timestamp, &[&self.signers.timestamp])?);
+        documents.push(("timestamp".to_owned(), plan.timestamp_version, timestamp_bytes.clone()));
+
+        // check
+        let reports = self.check(overlay, changed, before, &timestamp_bytes, &snapshot_bytes, now)?;
+
+        // store: from here on the versions are taken and the submissions are safe.
+        let records: Vec<SubmissionRecord> = taken
+            .iter()
+            .map(|(at, set)| SubmissionRecord {
+                id: batch[*at].id.clone(),
+                roles: set.documents.iter().map(|(role, version, _)| (role.clone(), *version)).collect(),
+                timestamp_version: plan.timestamp_version,
+                at: now,
+            })
+            .collect();
+        let mut new = head.clone();
+        new.sequence += 1;
+        new.last_signed = Some(now);
+        for (role, version, bytes) in &documents {
+            let entry = RoleHead { version: *version, digest: Digest::of(bytes), length: bytes.len() as u64 };
+            new.roles.insert(role.clone(), entry);
+        }
+        for (_, set) in taken {
+            new.retired.extend(set.retired.iter().cloned());
+        }
+        self.store.commit(&self.key, &Commit { documents, head: new, submissions: records.clone() })?;
+        Ok((records, reports))
+    }
+
+    fn check(
+        &self,
+        overlay: &Overlay<'_>,
+        changed: &[(String, u64, Bytes)],
+        held_snapshot: Option<Bytes>,
+        timestamp: &[u8],
+        snapshot: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<String>, RoundError> {
+        let head = &overlay.head;
+        let mut roots = changed.iter().filter(|(role, ..)| role == "root").map(|(.., bytes)| bytes);
+        let (held_root, new_roots) = match self.head_document(head, "root")? {
+            Some(held) => (held, roots.map(Bytes::as_ref).collect()),
+            // The first root is what clients pin.
+            None => {
+                let first = roots.next().cloned();
+                let first = first.ok_or(RoundError::Missing { role: "root".to_owned(), version: 1 })?;
+                (first, roots.map(Bytes::as_ref).collect())
+            }
+        };
+        let held = Held {
+            root: held_root,
+            timestamp: self.head_document(head, "timestamp")?,
+            snapshot: held_snapshot,
+        };
+        // The newest version of each changed role, with the roles that lead to it.
+        let names: BTreeSet<&str> =
+            changed.iter().map(|(role, ..)| role.as_str()).filter(|role| *role != "root").collect();
+        let mut roles = Vec::new();
+        for role in names {
+            let mut path = Vec::new();
+            for (at, _) in role.match_indices("--").chain([(role.len(), "")]) {
+                path.push((role[..at].to_owned(), overlay.newest(&role[..at])?));
+            }
+            roles.push(path);
+        }
+        let offered = Offered { roots: new_roots, timestamp, snapshot, roles };
+        check::check(&held, &offered, now).map_err(RoundError::Check)
+    }
+
+    fn head_document(&self, head: &Head, role: &str) -> Result<Option<Bytes>, RoundError> {
+        let Some(entry) = head.roles.get(role) else { return Ok(None) };
+        let missing = || RoundError::Missing { role: role.to_owned(), version: entry.version };
+        self.store.document(&self.key, role, entry.version)?.ok_or_else(missing).map(Some)
+    }
+
+    fn required(&self, head: &Head, role: &str) -> Result<Bytes, RoundError> {
+        let missing = || RoundError::Missing { role: role.to_owned(), version: 0 };
+        self.head_document(head, role)?.ok_or_else(missing)
+    }
+}
+
+/// The head with what this round has taken so far.
+struct Overlay<'a> {
+    setup: &'a Setup,
+    head: Head,
+    documents: BTreeMap<String, (u64, Bytes)>,
+    retired: BTreeSet<String>,
+}
+
+impl<'a> Overlay<'a> {
+    fn new(setup: &'a Setup, head: Head) -> Self {
+        Self { setup, head, documents: BTreeMap::new(), retired: BTreeSet::new() }
+    }
+
+    fn add(&mut self, set: &AcceptedSet) {
+        for (role, version, bytes) in &set.documents {
+            self.documents.insert(role.clone(), (*version, bytes.clone()));
+        }
+        self.retired.extend(set.retired.iter().cloned());
+    }
+
+    fn newest(&self, role: &str) -> Result<Bytes, RoundError> {
+        match self.documents.get(role) {
+            Some((_, bytes)) => Ok(bytes.clone()),
+            None => self.setup.required(&self.head, role),
+        }
+    }
+}
+
+impl Present for Overlay<'_> {
+    fn version(&self, role: &str) -> u64 {
+        match self.documents.get(role) {
+            Some((version, _)) => *version,
+            None => self.head.roles.get(role).map_or(0, |role| role.version),
+        }
+    }
+
+    fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal> {
+        if let Some((_, bytes)) = self.documents.get(role) {
+            return Ok(Some(bytes.clone()));
+        }
+        self.setup.head_document(&self.head, role).map_err(|error| unavailable(error.to_string()))
+    }
+
+    fn is_retired(&self, role: &str) -> bool {
+        self.head.retired.contains(role) || self.retired.contains(role)
+    }
+}
+
+pub(super) fn unavailable(message: String) -> Refusal {
+    Refusal { code: RefusalCode::Unavailable, message, heads: BTreeMap::new() }
+}
+
+fn refused(message: String) -> Refusal {
+    Refusal { code: RefusalCode::Refused, message, heads: BTreeMap::new() }
+}
