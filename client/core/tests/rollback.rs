@@ -259,6 +259,35 @@ fn a_known_snapshot_version_with_another_hash_is_refused() {
     }
 }
 
+/// T27: also if the snapshot that the hash was of never came.
+#[test]
+fn the_hash_of_a_snapshot_that_was_withheld_binds() {
+    let (mut repository, mut client, _) = seen();
+    repository.publish();
+    let withheld = repository.files.remove(&repository.file("snapshot"));
+    assert!(matches!(client.update(&repository, NAME), Err(Failure::Missing(_))));
+
+    let other = Signer::ed25519(3);
+    repository.snapshot.common.expires += Duration::days(1);
+    let bytes = sign(&repository.snapshot, &[other]);
+    repository.files.insert(repository.file("snapshot"), bytes);
+    let bare = |timestamp: &mut plimsoll_core::tuf::Timestamp| {
+        let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+        (meta.hashes, meta.length) = (None, None);
+    };
+    repository.publish_timestamp(bare);
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 5 } if role == "snapshot"), "{error}");
+    assert_eq!(client.memory.snapshot.unwrap().version, 4);
+    repository.publish_timestamp(|_| ());
+    let error = client.refuses(&repository);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 5 } if role == "snapshot"), "{error}");
+    // The one that was named is taken.
+    repository.files.insert(repository.file("snapshot"), withheld.unwrap());
+    repository.publish_timestamp(bare);
+    client.finds(&repository, NAME);
+}
+
 /// T27: where no timestamp lists hashes, the held snapshot itself tells.
 #[test]
 fn another_snapshot_of_the_held_version_is_refused_without_hashes_too() {

@@ -307,6 +307,10 @@ impl Trusted {
         check_identity(ROLE, &document, self.trust_id())?;
         // 5.5.4: the version that the timestamp names.
         same_version(ROLE, meta.version, document.version())?;
+        // A hash that an earlier timestamp listed for this version binds, though this one leaves it out.
+        if let Some(named) = self.memory.snapshot_named {
+            same_if_known(ROLE, named, mark(&document))?;
+        }
         // Where no timestamp ever listed a hash, the held snapshot tells whether this version says something else.
         if let Some(held) = &self.held_snapshot
             && held.version() == document.version()
