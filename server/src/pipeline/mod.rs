@@ -21,7 +21,7 @@ use chrono::{DateTime, Utc};
 use plimsoll::{
     clock::Clock,
     keys::{PrivateKey, Signer},
-    publish::api::{Accepted, OnlineKeys, Progress, Refusal, RefusalCode, TrustInfo},
+    publish::api::{Accepted, OnlineKeys, Progress, Refusal, TrustInfo},
     registry::Registry,
 };
 use plimsoll_core::{
@@ -218,7 +218,7 @@ impl Engine {
     /// Submits signed documents, by role. On success they are durable and will be published.
     ///
     /// # Errors
-    /// [`Refusal`]; with [`RefusalCode::Unavailable`] nothing was decided and the same submission may be sent again.
+    /// [`Refusal`]; with code `unavailable` nothing was decided and the same submission may be sent again.
     pub async fn submit(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Accepted, Refusal> {
         let (answer, answered) = oneshot::channel();
         let request = Request { submitted: Submitted { id: submission_id(&documents), documents }, answer };

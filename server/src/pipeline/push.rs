@@ -14,7 +14,7 @@ use plimsoll::{
 };
 use plimsoll_core::{
     oci::{
-        Digest, RepositoryAddress,
+        RepositoryAddress,
         mapping::{self, Artifact, LATEST, Listing, MAX_MANIFEST, Profile, RepositoryFiles, SNAPSHOTS},
         media_type,
     },
@@ -246,12 +246,6 @@ impl Push {
     fn document(&self, role: &str, version: u64) -> Result<Bytes, PushError> {
         let missing = || PushError::Missing { role: role.to_owned(), version };
         self.store.document(&self.key, role, version)?.ok_or_else(missing)
-    }
-
-    /// The digest at `:latest` as we last saw it.
-    #[cfg(test)]
-    pub(super) fn seen(&self) -> Option<Digest> {
-        self.seen.as_ref().map(|known| known.digest)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Strict JSON and its canonical form.
 //!
 //! One reading only: duplicate members at any depth, numbers out of range, lone surrogates, a byte order mark, nesting
-//! over [`MAX_DEPTH`] and anything but white space after the document are refused before any typed parse looks at the
+//! over [`MAX_DEPTH`], member names that the typed parser reserves and anything but white space after the document are refused before any typed parse looks at the
 //! bytes (RFC 8259 leaves each of them to the reader, and readers differ). [`Value::canonical`] is the form that is
 //! signed: OLPC Canonical JSON, as TUF 1.0.34 section 4.1 asks.
 
@@ -66,6 +66,12 @@ pub enum JsonError {
     /// Something other than white space after the document.
     #[error("something stands after the document at byte {at}")]
     Trailing {
+        /// Offset in bytes.
+        at: usize,
+    },
+    /// A member name that the typed parser would take for one of its own.
+    #[error("a reserved member name at byte {at}")]
+    Reserved {
         /// Offset in bytes.
         at: usize,
     },
@@ -254,7 +260,13 @@ impl<'a> Parser<'a> {
     }
 
     fn name(&mut self) -> Result<Cow<'a, str>, JsonError> {
+        let at = self.at;
         let name = self.string()?;
+        // serde_json reads an object with such a member as the document inside the member's string, which nobody
+        // checked here. No format of ours has one.
+        if name.starts_with("$serde_json::private::") {
+            return Err(JsonError::Reserved { at });
+        }
         self.space();
         self.expect(b':')?;
         Ok(name)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
 use super::{Error, Key, KeyId, json};
@@ -231,16 +231,17 @@ pub struct Target {
     pub extra: Extra,
 }
 
-/// Delegations (4.5).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Delegations (4.5). Written with either `roles`, though it be empty, or `succinct_roles`: stock clients refuse both
+/// and neither.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Delegations {
     /// The keys of the delegated roles.
     pub keys: BTreeMap<KeyId, Key>,
     /// The delegated roles, in the order they are asked.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub roles: Vec<DelegatedRole>,
     /// Hash bins instead of `roles` (TAP 15).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub succinct_roles: Option<SuccinctRoles>,
     /// Members this version does not know.
     #[serde(flatten)]
@@ -292,6 +293,24 @@ pub struct SuccinctRoles {
     pub extra: Extra,
 }
 
+impl Serialize for Delegations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            keys: &'a BTreeMap<KeyId, Key>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            roles: Option<&'a [DelegatedRole]>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            succinct_roles: Option<&'a SuccinctRoles>,
+            #[serde(flatten)]
+            extra: &'a Extra,
+        }
+        let roles = (self.succinct_roles.is_none() || !self.roles.is_empty()).then_some(&*self.roles);
+        let succinct_roles = self.succinct_roles.as_ref();
+        Form { keys: &self.keys, roles, succinct_roles, extra: &self.extra }.serialize(serializer)
+    }
+}
+
 impl<T: RoleType> Document<T> {
     /// Parses `bytes`, the document of `role`, strictly. Nothing is verified yet; the caller capped the length.
     ///
@@ -311,6 +330,12 @@ impl<T: RoleType> Document<T> {
         let value = json::parse(bytes).map_err(json_error)?;
         let signed = value.member("signed").ok_or_else(|| invalid("no member `signed`".to_owned()))?;
         let canonical = signed.canonical().map_err(json_error)?;
+        // A derived reader would take an array of two strings for a signature as well.
+        if let Some(json::Value::Array(signatures)) = value.member("signatures")
+            && !signatures.iter().all(|signature| matches!(signature, json::Value::Object(_)))
+        {
+            return Err(invalid("a signature is not an object".to_owned()));
+        }
         drop(value);
 
         let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(shape)?;
@@ -324,6 +349,9 @@ impl<T: RoleType> Document<T> {
         }
         if common.version == 0 {
             return Err(invalid("version 0".to_owned()));
+        }
+        if common.identity.as_ref().is_some_and(|identity| !is_trust_id(&identity.trust)) {
+            return Err(invalid("the trust id is not 32 lower-case hex digits".to_owned()));
         }
         signed.check().map_err(invalid)?;
 
@@ -524,6 +552,11 @@ impl MetaFile {
     }
 }
 
+/// Clients name a directory by it, so nothing else passes.
+fn is_trust_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn check_threshold(name: &str, threshold: u64) -> Result<(), String> {
     if threshold == 0 { Err(format!("threshold 0 for `{}`", cut(name))) } else { Ok(()) }
 }
@@ -538,8 +571,9 @@ fn check_meta(meta: &BTreeMap<String, MetaFile>, required: &str) -> Result<(), S
     }
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(80).collect()
+/// What an error says of a text that nobody vouched for: short, and nothing that a terminal would obey.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// `YYYY-MM-DDTHH:MM:SSZ`.
@@ -569,7 +603,14 @@ pub mod expires {
         let text = String::deserialize(deserializer)?;
         let parsed = NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%SZ").map(|t| t.and_utc());
         match parsed {
-            Ok(time) if super::format_time(&time) == text => Ok(time),
+            // Years of four digits, no leap second: both have a second reading elsewhere.
+            Ok(time)
+                if text.len() == 20
+                    && time.timestamp_subsec_nanos() == 0
+                    && super::format_time(&time) == text =>
+            {
+                Ok(time)
+            }
             _ => Err(D::Error::custom("a time is not of the form YYYY-MM-DDTHH:MM:SSZ")),
         }
     }

@@ -180,7 +180,8 @@ impl Search {
     }
 }
 
-/// The delegated roles that may speak about `name`, in order, and whether each is terminating.
+/// The delegated roles that may speak about `name`, in order, and whether each is terminating. Bins are not (TAP 15,
+/// "Specification"), though python-tuf and go-tuf take them so.
 fn delegated_for<'a>(
     delegations: &'a Delegations,
     name: &'a str,

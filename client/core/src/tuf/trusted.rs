@@ -7,7 +7,8 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verified, limit, metadata::RoleType,
+    Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verified, distinct_signers, limit,
+    metadata::{RoleType, cut},
     verify,
 };
 use crate::oci::Digest;
@@ -61,8 +62,6 @@ pub struct Trusted {
     memory: HighWater,
     root: Verified<Root>,
     root_final: bool,
-    /// The newest root seen before, which the chain must reach.
-    root_floor: Option<Mark>,
     held_timestamp: Option<Document<Timestamp>>,
     held_snapshot: Option<Document<Snapshot>>,
     timestamp: Option<Verified<Timestamp>>,
@@ -87,7 +86,6 @@ impl Trusted {
             memory,
             root,
             root_final: false,
-            root_floor: None,
             held_timestamp: None,
             held_snapshot: None,
             timestamp: None,
@@ -97,8 +95,10 @@ impl Trusted {
     }
 
     /// Brings back what an earlier update remembered. `timestamp` and `snapshot` are the cached documents, taken only
-    /// if they are the ones that `memory` names; a lost one is fetched again and held to `memory` all the same. So is
-    /// the root: a chain that starts further back must reach the newest root seen.
+    /// if they are the ones that `memory` names; a lost one is fetched again and held to `memory` all the same.
+    ///
+    /// If `memory` knows a newer root than the one given, the chain must reach it before [`Trusted::finish_root`]. If
+    /// it knows only an older one (a crash between the two writes), what lapsed in between is forgotten here.
     #[must_use]
     pub fn with_memory(
         mut self,
@@ -108,9 +108,15 @@ impl Trusted {
     ) -> Self {
         self.held_timestamp = held("timestamp", timestamp, memory.timestamp);
         self.held_snapshot = held("snapshot", snapshot, memory.snapshot);
-        self.root_floor = memory.root;
-        let root = memory.root.or(self.memory.root);
-        self.memory = HighWater { root, ..memory };
+        let given = mark(&self.root);
+        self.memory = memory;
+        match self.memory.root {
+            Some(seen) if seen.version >= given.version => {}
+            _ => {
+                self.memory.root = Some(given);
+                self.recover_from_fast_forward();
+            }
+        }
         self
     }
 
@@ -152,7 +158,8 @@ impl Trusted {
     /// Takes the successor of the trusted root (5.3).
     ///
     /// # Errors
-    /// If it is not signed by both thresholds, not the next version, or of another trust repository.
+    /// If it is not signed by both thresholds, not the next version, of another trust repository, or not the root that
+    /// the memory knows of this version.
     pub fn update_root(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let document = parse::<Root>("root", bytes)?;
         // 5.3.4: signed by a threshold of the trusted root's keys, and by a threshold of its own.
@@ -165,34 +172,36 @@ impl Trusted {
             return Err(Error::RootVersion { expected, found: document.version() });
         }
         check_identity("root", &document, self.trust_id())?;
-        // 5.3.6: not checked for expiry here; only the last root's expiry matters (5.3.10).
-        self.recover_from_fast_forward(&document);
-        if self.root_floor.is_none_or(|floor| floor.version <= document.version()) {
-            self.memory.root = Some(mark(&document));
+        // A chain that leaves the one remembered is another chain, however far it goes.
+        if let Some(seen) = self.memory.root {
+            same_if_known("root", seen, mark(&self.root))?;
+            same_if_known("root", seen, mark(&document))?;
         }
+        // 5.3.6: not checked for expiry here; only the last root's expiry matters (5.3.10).
+        let new = mark(&document);
         self.root = document;
         self.root_final = false;
+        self.recover_from_fast_forward();
+        // The record never goes back: a client that lost its newest root walks up to it again.
+        if self.memory.root.is_none_or(|seen| seen.version < new.version) {
+            self.memory.root = Some(new);
+        }
+        // What the root before vouched for is verified again.
+        self.timestamp = None;
+        self.snapshot = None;
+        self.roles.clear();
         Ok(())
     }
 
     /// 5.3.11, at each step: what the new root's keys no longer vouch for is forgotten, with the versions it set. A key
-    /// added beside the old ones resets nothing.
-    fn recover_from_fast_forward(&mut self, root: &Document<Root>) {
-        let lapsed = |signed: bool| !signed;
-        if self
-            .held_timestamp
-            .as_ref()
-            .is_some_and(|held| lapsed(verify_top(held.clone(), &root.signed, "timestamp").is_ok()))
-        {
+    /// added beside the old ones resets nothing. A held document that was lost cannot lapse: its versions stay.
+    fn recover_from_fast_forward(&mut self) {
+        if self.held_timestamp.as_ref().is_some_and(|held| lapsed(held, &self.root.signed, "timestamp")) {
             self.held_timestamp = None;
             self.memory.timestamp = None;
             self.memory.snapshot_named = None;
         }
-        if self
-            .held_snapshot
-            .as_ref()
-            .is_some_and(|held| lapsed(verify_top(held.clone(), &root.signed, "snapshot").is_ok()))
-        {
+        if self.held_snapshot.as_ref().is_some_and(|held| lapsed(held, &self.root.signed, "snapshot")) {
             self.held_snapshot = None;
             self.memory.snapshot = None;
             self.memory.snapshot_named = None;
@@ -203,12 +212,12 @@ impl Trusted {
     /// Ends the root chain: there is no newer root (5.3.8, 5.3.10).
     ///
     /// # Errors
-    /// [`Error::Rollback`] or [`Error::Equivocation`] if the chain ends below or beside a root seen before,
+    /// [`Error::Rollback`] or [`Error::Equivocation`] if the memory knows a newer root or another one of this version;
     /// [`Error::Expired`] if the newest root is expired at `now`.
     pub fn finish_root(&mut self) -> Result<(), Error> {
-        if let Some(floor) = self.root_floor {
-            not_older("root", floor.version, self.root.version())?;
-            same_if_known("root", floor, mark(&self.root))?;
+        if let Some(seen) = self.memory.root {
+            not_older("root", seen.version, self.root.version())?;
+            same_if_known("root", seen, mark(&self.root))?;
         }
         // 5.3.10: a freeze at an expired root is refused.
         self.root.check_expiry("root", self.now)?;
@@ -216,12 +225,12 @@ impl Trusted {
         Ok(())
     }
 
-    /// The cached timestamp, if there is one that the memory names.
+    /// The timestamp verified last, in this run or an earlier one, if it is at hand: the one that the memory names.
     pub fn held_timestamp(&self) -> Option<&[u8]> {
         self.held_timestamp.as_ref().map(|held| held.bytes.as_slice())
     }
 
-    /// The cached snapshot, if there is one that the memory names.
+    /// The snapshot verified last, in this run or an earlier one, if it is at hand: the one that the memory names.
     pub fn held_snapshot(&self) -> Option<&[u8]> {
         self.held_snapshot.as_ref().map(|held| held.bytes.as_slice())
     }
@@ -251,21 +260,24 @@ impl Trusted {
                     let equivocation = Error::Equivocation { role: ROLE.to_owned(), version: seen.version };
                     let held = self.held_timestamp.clone().ok_or(equivocation)?;
                     document = verify_top(held, &self.root.signed, ROLE)?;
+                    check_identity(ROLE, &document, self.trust_id())?;
                     update = TimestampUpdate::Equivocated;
                 }
             }
         }
         // 5.4.3.2: the snapshot it names is not older, and a known version is named with its known hash.
-        let named = mark_of(document.signed.snapshot());
+        let mut named = mark_of(document.signed.snapshot());
         for seen in [self.memory.snapshot_named, self.memory.snapshot].into_iter().flatten() {
             not_older("snapshot", seen.version, named.version)?;
             same_if_known("snapshot", seen, named)?;
+            keep_known(seen, &mut named);
         }
         // 5.4.4: expiry.
         document.check_expiry(ROLE, self.now)?;
         // 5.4.5: to be persisted.
         self.memory.timestamp = Some(mark(&document));
         self.memory.snapshot_named = Some(named);
+        self.held_timestamp = Some((*document).clone());
         self.timestamp = Some(document);
         self.snapshot = None;
         self.roles.clear();
@@ -295,13 +307,29 @@ impl Trusted {
         check_identity(ROLE, &document, self.trust_id())?;
         // 5.5.4: the version that the timestamp names.
         same_version(ROLE, meta.version, document.version())?;
+        // A hash that an earlier timestamp listed for this version binds, though this one leaves it out.
+        if let Some(named) = self.memory.snapshot_named {
+            same_if_known(ROLE, named, mark(&document))?;
+        }
+        // Where no timestamp ever listed a hash, the held snapshot tells whether this version says something else.
+        if let Some(held) = &self.held_snapshot
+            && held.version() == document.version()
+            && held.canonical != document.canonical
+        {
+            return Err(Error::Equivocation { role: ROLE.to_owned(), version: document.version() });
+        }
         // 5.5.5: every role seen before is still listed, none lower, none with another hash for a known version.
+        let mut roles: BTreeMap<String, Mark> = document
+            .signed
+            .meta
+            .iter()
+            .filter_map(|(file, meta)| Some((file.strip_suffix(".json")?.to_owned(), mark_of(meta))))
+            .collect();
         for (role, seen) in &self.memory.roles {
-            let Some(now) = document.signed.role(role) else {
-                return Err(Error::RoleRemoved { role: role.clone() });
-            };
+            let now = roles.get_mut(role).ok_or_else(|| Error::RoleRemoved { role: role.clone() })?;
             not_older(role, seen.version, now.version)?;
-            same_if_known(role, *seen, mark_of(now))?;
+            same_if_known(role, *seen, *now)?;
+            keep_known(*seen, now);
         }
         // 5.5.6: expiry.
         document.check_expiry(ROLE, self.now)?;
@@ -309,12 +337,9 @@ impl Trusted {
         let new = mark(&document);
         let changed = self.memory.snapshot != Some(new);
         self.memory.snapshot = Some(new);
-        self.memory.roles = document
-            .signed
-            .meta
-            .iter()
-            .filter_map(|(file, meta)| Some((file.strip_suffix(".json")?.to_owned(), mark_of(meta))))
-            .collect();
+        self.memory.roles = roles;
+        self.held_snapshot = Some((*document).clone());
+        self.roles.clear();
         self.snapshot = Some(document);
         Ok(changed)
     }
@@ -363,6 +388,10 @@ impl Trusted {
         check_meta(role, "the snapshot", meta, bytes)?;
         let version = meta.version;
         let document = parse::<Targets>(role, bytes)?;
+        // A hash that an earlier snapshot listed for this version binds, though this snapshot leaves it out.
+        if let Some(seen) = self.memory.roles.get(role) {
+            same_if_known(role, *seen, Mark { version, digest: Some(document.digest()) })?;
+        }
         // 5.6.3: signatures, by the keys of whoever delegates.
         let document = if delegator == "root" && role == "targets" {
             verify_top(document, &self.root.signed, role)?
@@ -398,6 +427,12 @@ fn held<T: RoleType>(role: &str, bytes: Option<&[u8]>, mark: Option<Mark>) -> Op
     parse(role, bytes).ok()
 }
 
+/// True if the keys that `root` gives `role` do not vouch for `document`.
+fn lapsed<T>(document: &Document<T>, root: &Root, role: &str) -> bool {
+    let keys = &root.roles[role];
+    (distinct_signers(document, &root.keys, &keys.keyids).len() as u64) < keys.threshold
+}
+
 fn verify_top<T>(document: Document<T>, root: &Root, role: &str) -> Result<Verified<T>, Error> {
     let keys = root.roles.get(role).expect("Root::check requires the four top-level roles");
     verify(document, role, &root.keys, &keys.keyids, keys.threshold)
@@ -414,9 +449,9 @@ fn check_identity<T: RoleType>(
     document: &Document<T>,
     expected: Option<&str>,
 ) -> Result<(), Error> {
-    if let Some(view) = document.signed.common().identity.as_ref().and_then(|identity| identity.view.clone())
+    if let Some(view) = document.signed.common().identity.as_ref().and_then(|identity| identity.view.as_ref())
     {
-        return Err(Error::View { role: role.to_owned(), view });
+        return Err(Error::View { role: role.to_owned(), view: cut(view) });
     }
     let found = trust_id(document);
     match expected {
@@ -468,6 +503,13 @@ fn same_if_known(role: &str, seen: Mark, now: Mark) -> Result<(), Error> {
         return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
     }
     Ok(())
+}
+
+/// A hash that is known for a version is not forgotten when a later document leaves it out.
+fn keep_known(seen: Mark, now: &mut Mark) {
+    if seen.version == now.version {
+        now.digest = now.digest.or(seen.digest);
+    }
 }
 
 fn mark<T: RoleType>(document: &Document<T>) -> Mark {

@@ -30,10 +30,13 @@ pub fn distinct_signers<T>(
     keys: &BTreeMap<KeyId, Key>,
     keyids: &[KeyId],
 ) -> BTreeSet<PublicKey> {
+    // At most MAX_SIGNATURES ids are kept, however many the role lists.
+    let signing: BTreeSet<&KeyId> = document.signatures.iter().map(|signature| &signature.keyid).collect();
+    let listed: BTreeSet<&KeyId> = keyids.iter().filter(|id| signing.contains(id)).collect();
     document
         .signatures
         .iter()
-        .filter(|signature| keyids.contains(&signature.keyid))
+        .filter(|signature| listed.contains(&signature.keyid))
         .filter_map(|signature| {
             let public = keys.get(&signature.keyid)?.public().ok()?;
             let bytes = HEXLOWER.decode(signature.sig.as_bytes()).ok()?;

@@ -1,0 +1,583 @@
+//! Delegations: scope, order, limits, and how little one namespace can do to another.
+
+mod simulator;
+
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{Error, MAX_DEPTH, MAX_ROLES, Outcome, Revocation, Step, SuccinctRoles, metadata::RoleKeysOnly},
+};
+use simulator::*;
+
+fn digest(content: &str) -> Digest {
+    Digest::of(content.as_bytes())
+}
+
+/// A repository where each of `chain` delegates to the next, `targets` to the first, all for any name of two segments.
+fn chain(names: &[String]) -> Repository {
+    let mut repository = Repository::new();
+    let key = Signer::ed25519(60);
+    let mut parent = "targets";
+    for name in names {
+        repository.delegate(parent, name, &key, &["*/*"]);
+        parent = name;
+    }
+    repository
+}
+
+fn names(prefix: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|i| format!("{prefix}{i}")).collect()
+}
+
+fn absent(client: &mut Client, repository: &Repository, name: &str) -> bool {
+    matches!(client.update(repository, name), Ok(Outcome::Absent { .. }))
+}
+
+/// P4: only roles on the way to the name are asked for.
+#[test]
+fn roles_outside_the_names_path_are_never_requested() {
+    let mut repository = Repository::with_team();
+    for i in 0..20 {
+        repository.delegate(
+            "targets",
+            &format!("other{i}"),
+            &Signer::ed25519(60),
+            &[&format!("acme/other{i}:*")],
+        );
+    }
+    repository.publish();
+    let mut client = Client::new(&repository);
+    client.finds(&repository, NAME);
+    let expected = [
+        "2.root.json".to_owned(),
+        "timestamp.json".to_owned(),
+        repository.file("snapshot"),
+        repository.file("targets"),
+        repository.file("team"),
+    ];
+    assert_eq!(client.requests, expected);
+}
+
+/// T16, T30: an expired, garbled, wrongly signed or missing role ends the search for names in its scope only.
+#[test]
+fn a_broken_role_hurts_its_own_namespace_only() {
+    type Break = fn(&mut Repository);
+    type Seen = fn(&Failure) -> bool;
+    let cases: [(Break, Seen); 5] = [
+        (
+            |repository| {
+                repository.edit("other", |other| other.common.expires = now());
+                repository.publish();
+            },
+            |failure| matches!(failure, Failure::Refused(Error::Expired { .. })),
+        ),
+        (
+            |repository| drop(repository.files.insert(repository.file("other"), b"<html>".to_vec())),
+            |failure| matches!(failure, Failure::Refused(Error::Length { .. })),
+        ),
+        (
+            |repository| {
+                repository.signers.insert("other".to_owned(), vec![Signer::ed25519(99)]);
+                repository.edit("other", |_| ());
+                repository.publish();
+            },
+            |failure| matches!(failure, Failure::Refused(Error::Threshold { .. })),
+        ),
+        (
+            |repository| drop(repository.files.remove(&repository.file("other"))),
+            |failure| matches!(failure, Failure::Missing(_)),
+        ),
+        (
+            |repository| {
+                // Delegated to, never published.
+                repository.roles.remove("other");
+                repository.snapshot.meta.remove("other.json");
+                repository.publish();
+            },
+            |failure| matches!(failure, Failure::Refused(Error::NotInSnapshot { .. })),
+        ),
+    ];
+    for (spoil, seen) in cases {
+        let mut repository = Repository::with_team();
+        repository.delegate("targets", "other", &Signer::ed25519(60), &["acme/other:*"]);
+        repository.list("other", "acme/other:v1", "other");
+        repository.publish();
+        spoil(&mut repository);
+        let mut client = Client::new(&repository);
+        assert_eq!(client.finds(&repository, NAME), digest("image"));
+        assert!(absent(&mut client, &repository, "acme/none:v1"));
+        let failure = client.update(&repository, "acme/other:v1").unwrap_err();
+        assert!(seen(&failure), "{failure:?}");
+    }
+}
+
+/// P8: a role that may speak about the name and cannot be read is never passed over for the next one.
+#[test]
+fn a_broken_role_is_not_passed_over_for_a_later_one() {
+    let mut repository = Repository::with_team();
+    repository.delegate("targets", "later", &Signer::ed25519(60), &["acme/*"]);
+    repository.list("later", NAME, "other image");
+    repository.edit("team", |team| team.common.expires = now());
+    repository.publish();
+    let error = Client::new(&repository).refusal(&repository, NAME);
+    assert!(matches!(error, Error::Expired { ref role, .. } if role == "team"), "{error}");
+}
+
+/// T32, T34: pre-order, first match: `targets` itself, then the first child and all below it, then the second.
+#[test]
+fn the_walk_is_in_pre_order() {
+    let mut repository = Repository::new();
+    for (parent, child) in
+        [("targets", "a"), ("targets", "b"), ("a", "a--1"), ("a", "a--2"), ("a--1", "a--1--x")]
+    {
+        repository.delegate(parent, child, &Signer::ed25519(60), &["acme/app:*"]);
+    }
+    let order = ["targets", "a", "a--1", "a--1--x", "a--2", "b"];
+    // From last to first: whoever lists the name before the others wins, and nobody after it is asked.
+    for (at, role) in order.iter().enumerate().rev() {
+        repository.list(role, NAME, role);
+        repository.publish();
+        let mut client = Client::new(&repository);
+        assert_eq!(client.finds(&repository, NAME), digest(role));
+        let asked: Vec<_> = client.requests[3..].iter().map(|file| file.split('.').nth(1).unwrap()).collect();
+        assert_eq!(asked, order[..=at]);
+    }
+}
+
+/// The path of what was found is the chain of delegations, not the order of the walk.
+#[test]
+fn the_path_of_a_finding_is_its_chain_of_delegations() {
+    let mut repository = Repository::new();
+    for (parent, child) in [("targets", "a"), ("targets", "b"), ("b", "b--1")] {
+        repository.delegate(parent, child, &Signer::ed25519(60), &["acme/app:*"]);
+    }
+    repository.list("b--1", NAME, "image");
+    repository.publish();
+    let Ok(Outcome::Found(found)) = Client::new(&repository).update(&repository, NAME) else { panic!() };
+    assert_eq!(found.path, ["targets", "b", "b--1"]);
+}
+
+/// T33: siblings and the siblings of every ancestor are cut off, though the role itself lists nothing.
+#[test]
+fn a_terminating_delegation_ends_the_walk_at_every_depth() {
+    for (parent, role) in [("targets", "a"), ("a", "a--1"), ("a--1", "a--1--x")] {
+        let mut repository = Repository::new();
+        for (parent, child) in [
+            ("targets", "a"),
+            ("a", "a--1"),
+            ("a--1", "a--1--x"),
+            ("a--1", "a--1--y"),
+            ("a", "a--2"),
+            ("targets", "b"),
+        ] {
+            repository.delegate(parent, child, &Signer::ed25519(60), &["acme/app:*"]);
+        }
+        for later in ["a--1--y", "a--2", "b"].iter().filter(|later| !later.starts_with(&format!("{role}--")))
+        {
+            repository.list(later, NAME, "not this one");
+        }
+        repository.edit_delegation(parent, role, |delegated| delegated.terminating = true);
+        repository.publish();
+        assert!(absent(&mut Client::new(&repository), &repository, NAME), "{role}");
+        // For a name that it does not cover, a terminating delegation ends nothing.
+        repository
+            .edit_delegation(parent, role, |delegated| delegated.paths = Some(vec!["acme/x".to_owned()]));
+        repository.publish();
+        Client::new(&repository).finds(&repository, NAME);
+    }
+}
+
+/// T33: what a terminating role delegates to is still asked.
+#[test]
+fn below_a_terminating_role_the_walk_goes_on() {
+    let mut repository = Repository::with_team();
+    repository.edit("team", |team| team.targets.clear());
+    repository.delegate("team", "team--ci", &Signer::ed25519(60), &["acme/app:*"]);
+    repository.list("team--ci", NAME, "image");
+    repository.edit_delegation("targets", "team", |team| team.terminating = true);
+    repository.publish();
+    Client::new(&repository).finds(&repository, NAME);
+}
+
+/// T33: a terminating role that is missing is not passed over either.
+#[test]
+fn a_missing_terminating_role_does_not_open_the_way_to_others() {
+    let mut repository = Repository::with_team();
+    repository.delegate("targets", "later", &Signer::ed25519(60), &["acme/*"]);
+    repository.list("later", NAME, "other image");
+    repository.edit_delegation("targets", "team", |team| team.terminating = true);
+    repository.publish();
+    repository.files.remove(&repository.file("team"));
+    assert!(matches!(Client::new(&repository).update(&repository, NAME), Err(Failure::Missing(_))));
+}
+
+/// T35: cycles and self-delegation end; each role is asked for once.
+#[test]
+fn cycles_end() {
+    let key = Signer::ed25519(60);
+    let mut repository = Repository::new();
+    for (parent, child) in [("targets", "a"), ("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")] {
+        repository.delegate(parent, child, &key, &["*/*"]);
+    }
+    repository.publish();
+    let mut client = Client::new(&repository);
+    assert!(absent(&mut client, &repository, NAME));
+    assert_eq!(client.requests.len(), 6, "{:?}", client.requests);
+}
+
+/// T35: a role with two parents is verified by the keys of the one that the walk came from.
+#[test]
+fn a_diamond_is_verified_by_the_parent_on_the_way() {
+    let (one, two) = (Signer::ed25519(61), Signer::ed25519(62));
+    let mut repository = Repository::new();
+    for (parent, scope) in [("a", "acme/a:*"), ("b", "acme/b:*")] {
+        repository.delegate("targets", parent, &Signer::ed25519(60), &[scope]);
+    }
+    repository.delegate("a", "shared", &one, &["acme/*"]);
+    repository.delegate("b", "shared", &two, &["acme/*"]);
+    repository.list("shared", "acme/a:v1", "a");
+    repository.list("shared", "acme/b:v1", "b");
+    repository.publish();
+    let mut client = Client::new(&repository);
+    client.finds(&repository, "acme/a:v1");
+    assert!(matches!(client.refusal(&repository, "acme/b:v1"), Error::Threshold { .. }));
+    // In one run as well: that it was verified for one parent says nothing to the other.
+    let mut trusted = client.refresh(&repository).unwrap();
+    assert!(client.search(&repository, &mut trusted, "acme/a:v1").is_ok());
+    assert!(matches!(
+        client.search(&repository, &mut trusted, "acme/b:v1"),
+        Err(Failure::Refused(Error::Threshold { .. }))
+    ));
+    // Signed by both keys, both names are found.
+    repository.signers.insert("shared".to_owned(), vec![one, two]);
+    repository.edit("shared", |_| ());
+    repository.publish();
+    client.finds(&repository, "acme/a:v1");
+    client.finds(&repository, "acme/b:v1");
+}
+
+/// T36: eight levels are followed, the ninth is beyond the limit, and a chain of a thousand costs no more.
+#[test]
+fn depth_is_limited() {
+    for (depth, found) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false), (1_000, false)] {
+        let roles = names("r", depth);
+        let mut repository = chain(&roles);
+        repository.list(roles.last().unwrap(), NAME, "image");
+        repository.publish();
+        let mut client = Client::new(&repository);
+        if found {
+            client.finds(&repository, NAME);
+        } else {
+            let error = client.refusal(&repository, NAME);
+            assert!(matches!(error, Error::SearchLimit { ref role, .. } if role == "r9"), "{error}");
+        }
+        assert!(client.requests.len() <= MAX_DEPTH + 4, "{}", client.requests.len());
+    }
+}
+
+/// T36: 32 roles are asked; a name that needs more is not absent but unknown.
+#[test]
+fn the_number_of_roles_is_limited() {
+    for (siblings, complete) in [(MAX_ROLES - 1, true), (MAX_ROLES, false)] {
+        let mut repository = Repository::new();
+        for name in names("r", siblings) {
+            repository.delegate("targets", &name, &Signer::ed25519(60), &["acme/*"]);
+        }
+        repository.publish();
+        let mut client = Client::new(&repository);
+        if complete {
+            assert!(absent(&mut client, &repository, NAME));
+        } else {
+            let error = client.refusal(&repository, NAME);
+            assert!(matches!(error, Error::SearchLimit { limit: "32 roles", .. }), "{error}");
+        }
+        assert_eq!(client.requests.len(), 3 + MAX_ROLES);
+    }
+}
+
+/// T36: ten thousand delegations that all match are bounded in time and requests.
+#[test]
+fn a_wide_fan_out_is_bounded() {
+    let key = Signer::ed25519(60);
+    let mut repository = Repository::new();
+    repository.delegate("targets", "r0", &key, &["acme/*"]);
+    repository.edit("targets", |targets| {
+        let roles = &mut delegations(targets).roles;
+        for i in 1..10_000 {
+            roles.push(plimsoll_core::tuf::DelegatedRole { name: format!("r{i}"), ..roles[0].clone() });
+        }
+    });
+    for i in 1..40 {
+        repository.add_role(&format!("r{i}"), &key);
+    }
+    repository.publish();
+    let started = std::time::Instant::now();
+    let mut client = Client::new(&repository);
+    assert!(matches!(client.refusal(&repository, NAME), Error::SearchLimit { .. }));
+    assert_eq!(client.requests.len(), 3 + MAX_ROLES);
+    assert!(started.elapsed().as_secs() < 8);
+}
+
+/// T37: what a team lists outside its scope is never seen; the scope of every delegation on the path counts.
+#[test]
+fn names_outside_the_scope_are_ignored() {
+    let mut repository = Repository::with_team();
+    repository.list("team", "acme/other:v1", "forged");
+    repository.list("team", "acme/app/sub:v1", "forged");
+    repository.delegate("team", "team--wide", &Signer::ed25519(60), &["*/*"]);
+    repository.list("team--wide", "acme/other:v1", "forged");
+    repository.list("team--wide", "acme/app:v9", "mine");
+    repository.publish();
+    let mut client = Client::new(&repository);
+    assert!(absent(&mut client, &repository, "acme/other:v1"));
+    assert!(absent(&mut client, &repository, "acme/app/sub:v1"));
+    assert_eq!(client.finds(&repository, NAME), digest("image"));
+    assert_eq!(client.finds(&repository, "acme/app:v9"), digest("mine"));
+}
+
+/// T37: a role's delegation cannot name a top-level role, a name twice, or have both kinds of scope or none.
+#[test]
+fn delegations_that_mean_nothing_are_refused() {
+    use serde_json::json;
+    type Edit = fn(&mut serde_json::Value);
+    let edits: [Edit; 8] = [
+        |d| d["roles"][0]["name"] = json!("root"),
+        |d| d["roles"][0]["name"] = json!("targets"),
+        |d| d["roles"][0]["name"] = json!(""),
+        |d| {
+            let role = d["roles"][0].clone();
+            d["roles"].as_array_mut().unwrap().push(role);
+        },
+        |d| d["roles"][0]["path_hash_prefixes"] = json!(["00"]),
+        |d| drop(d["roles"][0].as_object_mut().unwrap().remove("paths")),
+        |d| {
+            d["succinct_roles"] =
+                json!({"keyids": [], "threshold": 1, "bit_length": 4, "name_prefix": "bin"});
+        },
+        |d| d["roles"] = json!({}),
+    ];
+    for edit in edits {
+        let mut repository = Repository::with_team();
+        let bytes = forge(repository.bytes("targets"), &repository.signers["targets"], |targets| {
+            edit(&mut targets["delegations"]);
+        });
+        repository.files.insert(repository.file("targets"), bytes.clone());
+        repository.snapshot.common.version += 1;
+        let version = repository.roles["targets"].common.version;
+        repository
+            .snapshot
+            .meta
+            .insert("targets.json".to_owned(), plimsoll_core::tuf::MetaFile::of(version, &bytes));
+        let snapshot = sign(&repository.snapshot, &repository.signers["snapshot"]);
+        repository.files.insert(repository.file("snapshot"), snapshot);
+        repository.publish_timestamp(|_| ());
+        let error = Client::new(&repository).refusal(&repository, NAME);
+        assert!(matches!(error, Error::Invalid { .. } | Error::Shape { .. }), "{error}");
+    }
+}
+
+/// P3: a revoked digest beats the entry of any role asked after it, and of the role itself; not of one asked before.
+#[test]
+fn a_revoked_digest_beats_entries_below() {
+    for (revoker, beaten) in [("targets", true), ("team", true), ("team--ci", true), ("later", false)] {
+        let mut repository = Repository::with_team();
+        repository.edit("team", |team| team.targets.clear());
+        repository.delegate("team", "team--ci", &Signer::ed25519(60), &["acme/app:*"]);
+        repository.delegate("targets", "later", &Signer::ed25519(60), &["acme/app:*"]);
+        repository.list("team--ci", NAME, "image");
+        repository.revoke(revoker, revoked("image"));
+        repository.revoke(revoker, revoked("another"));
+        repository.publish();
+        let Ok(Outcome::Found(found)) = Client::new(&repository).update(&repository, NAME) else { panic!() };
+        let revocation = found.revocation(&digest("image"));
+        assert_eq!(revocation.map(|(role, _)| role.as_str()), beaten.then_some(revoker));
+        assert!(found.revocation(&digest("never heard of")).is_none());
+    }
+}
+
+/// P3: a child cannot take back what an ancestor lists.
+#[test]
+fn a_child_cannot_revoke_what_its_ancestor_lists() {
+    let mut repository = Repository::with_team();
+    repository.list("targets", NAME, "image");
+    repository.revoke("team", revoked("image"));
+    repository.publish();
+    let Ok(Outcome::Found(found)) = Client::new(&repository).update(&repository, NAME) else { panic!() };
+    assert_eq!(found.path, ["targets"]);
+    assert!(found.revocation(&digest("image")).is_none());
+}
+
+/// P3, P4: a team's revocations reach no further than its scope.
+#[test]
+fn a_revocation_counts_inside_its_scope_only() {
+    let mut repository = Repository::with_team();
+    repository.delegate("targets", "other", &Signer::ed25519(60), &["acme/other:*"]);
+    repository.list("other", "acme/other:v1", "image");
+    repository.revoke("team", revoked("image"));
+    repository.revoke("team", Revocation { digest: None, paths: vec!["*/*".to_owned()], ..revoked("") });
+    repository.publish();
+    let Ok(Outcome::Found(found)) = Client::new(&repository).update(&repository, "acme/other:v1") else {
+        panic!()
+    };
+    assert!(found.revocation(&digest("image")).is_none());
+}
+
+/// P3: a digest revoked and listed nowhere is still known as revoked.
+#[test]
+fn an_absent_name_tells_what_was_revoked() {
+    let mut repository = Repository::with_team();
+    repository.edit("team", |team| team.targets.clear());
+    repository.revoke("team", revoked("image"));
+    repository.publish();
+    let Ok(Outcome::Absent { revocations }) = Client::new(&repository).update(&repository, NAME) else {
+        panic!()
+    };
+    assert_eq!(revocations.len(), 1);
+    assert_eq!(revocations[0].0, "team");
+}
+
+/// P3: a scope that was taken back reads as revoked, whoever lists names in it.
+#[test]
+fn a_revoked_scope_is_revoked() {
+    let mut repository = Repository::with_team();
+    repository.list("targets", "acme/app:v2", "second");
+    let scope = Revocation { digest: None, paths: vec!["acme/app:*".to_owned()], ..revoked("") };
+    repository.revoke("targets", scope);
+    repository.publish();
+    let mut client = Client::new(&repository);
+    for name in [NAME, "acme/app:v2", "acme/app:unheard-of"] {
+        let outcome = client.update(&repository, name).unwrap();
+        assert!(matches!(outcome, Outcome::Revoked { ref role, .. } if role == "targets"), "{name}");
+    }
+    assert!(absent(&mut client, &repository, "acme/apple:v1"));
+}
+
+/// T39: prefixes of the sha256 of the name, in lower-case hex.
+#[test]
+fn path_hash_prefixes_are_followed() {
+    let hash = digest(NAME).hex();
+    for (prefixes, found) in [
+        (vec![hash[..2].to_owned()], true),
+        (vec!["zz".to_owned(), hash.clone()], true),
+        (vec![], false),
+        (vec![hash[1..].to_owned()], false),
+        (vec![format!("{hash}0")], false),
+    ] {
+        let mut repository = Repository::with_team();
+        repository.edit_delegation("targets", "team", |team| {
+            team.paths = None;
+            team.path_hash_prefixes = Some(prefixes);
+        });
+        repository.publish();
+        let outcome = Client::new(&repository).update(&repository, NAME).unwrap();
+        assert_eq!(matches!(outcome, Outcome::Found(_)), found);
+    }
+}
+
+fn bins(bit_length: u32, signer: &Signer) -> SuccinctRoles {
+    SuccinctRoles {
+        keys: RoleKeysOnly { keyids: vec![signer.id.clone()], threshold: 1 },
+        bit_length,
+        name_prefix: "bin".to_owned(),
+        extra: std::collections::BTreeMap::new(),
+    }
+}
+
+/// TAP 15: the leading bits of the hash choose the bin; its name has the width of the largest.
+#[test]
+fn succinct_bins_are_followed() {
+    let key = Signer::ed25519(60);
+    let hash = digest(NAME).hex();
+    let leading = u64::from_str_radix(&hash[..8], 16).unwrap();
+    for bit_length in [1, 3, 4, 5, 8, 9, 16, 31, 32] {
+        let number = leading >> (32 - bit_length);
+        let width = format!("{:x}", (1u64 << bit_length) - 1).len();
+        let bin = format!("bin-{number:0width$x}");
+        let mut repository = Repository::new();
+        repository.edit("targets", |targets| {
+            let delegations = delegations(targets);
+            delegations.keys.insert(key.id.clone(), key.key.clone());
+            delegations.succinct_roles = Some(bins(bit_length, &key));
+        });
+        repository.add_role(&bin, &key);
+        repository.list(&bin, NAME, "image");
+        repository.publish();
+        Client::new(&repository).finds(&repository, NAME);
+        // Signed by another key, the bin vouches for nothing.
+        repository.signers.insert(bin.clone(), vec![Signer::ed25519(61)]);
+        repository.edit(&bin, |_| ());
+        repository.publish();
+        assert!(matches!(Client::new(&repository).refusal(&repository, NAME), Error::Threshold { .. }));
+    }
+}
+
+/// TAP 15: bins do not terminate; what the bin does not list is asked of whoever comes after it further up.
+#[test]
+fn succinct_bins_do_not_terminate() {
+    let key = Signer::ed25519(60);
+    let mut repository = Repository::new();
+    repository.delegate("targets", "hashed", &key, &["acme/*"]);
+    repository.delegate("targets", "later", &key, &["acme/*"]);
+    repository.list("later", NAME, "image");
+    repository.edit("hashed", |hashed| {
+        let delegations = delegations(hashed);
+        delegations.keys.insert(key.id.clone(), key.key.clone());
+        delegations.succinct_roles = Some(bins(1, &key));
+    });
+    repository.add_role("bin-0", &key);
+    repository.add_role("bin-1", &key);
+    repository.publish();
+    Client::new(&repository).finds(&repository, NAME);
+}
+
+/// T58.
+#[test]
+fn succinct_bins_of_no_or_too_many_bits_are_refused() {
+    for bit_length in [0, 33, u32::MAX] {
+        let key = Signer::ed25519(60);
+        let mut repository = Repository::new();
+        repository
+            .edit("targets", |targets| delegations(targets).succinct_roles = Some(bins(bit_length, &key)));
+        repository.publish();
+        assert!(matches!(Client::new(&repository).refusal(&repository, NAME), Error::Invalid { .. }));
+    }
+}
+
+/// T58: a role that only looks like a bin is not delegated.
+#[test]
+fn only_exact_bin_names_are_delegated() {
+    let key = Signer::ed25519(60);
+    let mut repository = Repository::new();
+    repository.edit("targets", |targets| {
+        let delegations = delegations(targets);
+        delegations.keys.insert(key.id.clone(), key.key.clone());
+        delegations.succinct_roles = Some(bins(5, &key));
+    });
+    let wrong = ["bin-20", "bin-0", "bin-001", "bin-0A", "bin-+1", "bin", "bin-", "bin--1", "bin-0g"];
+    for role in wrong.iter().chain(&["bin-1f"]) {
+        repository.add_role(role, &key);
+    }
+    repository.publish();
+    let mut trusted = Client::new(&repository).refresh(&repository).unwrap();
+    trusted.update_targets("targets", "root", repository.bytes("targets")).unwrap();
+    for role in wrong {
+        let error = trusted.update_targets(role, "targets", repository.bytes(role)).unwrap_err();
+        assert!(matches!(error, Error::NotDelegated { .. }), "{role}: {error}");
+    }
+    trusted.update_targets("bin-1f", "targets", repository.bytes("bin-1f")).unwrap();
+}
+
+/// T31: a walk never asks for a role that nobody delegates to, though the snapshot lists it.
+#[test]
+fn a_role_that_nobody_delegates_to_is_never_asked() {
+    let mut repository = Repository::new();
+    repository.add_role("stray", &Signer::ed25519(60));
+    repository.list("stray", NAME, "image");
+    repository.publish();
+    let mut client = Client::new(&repository);
+    assert!(absent(&mut client, &repository, NAME));
+    let mut trusted = client.refresh(&repository).unwrap();
+    let mut search = plimsoll_core::tuf::Search::new(NAME);
+    assert!(matches!(search.step(&trusted), Ok(Step::Load { role, .. }) if role == "targets"));
+    trusted.update_targets("targets", "root", repository.bytes("targets")).unwrap();
+    assert!(matches!(search.step(&trusted), Ok(Step::Done(Outcome::Absent { .. }))));
+}

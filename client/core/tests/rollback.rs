@@ -1,0 +1,441 @@
+//! Rollback, freeze, mix-and-match and equivocation of timestamp, snapshot and targets.
+
+mod simulator;
+
+use chrono::Duration;
+use plimsoll_core::tuf::{Error, MetaFile, TimestampUpdate};
+use simulator::*;
+
+/// A repository on its third publication, a client that saw it, and the files of each publication before.
+fn seen() -> (Repository, Client, Vec<std::collections::BTreeMap<String, Vec<u8>>>) {
+    let mut repository = Repository::with_team();
+    let mut history = vec![repository.files.clone()];
+    for _ in 0..2 {
+        repository.list("team", "acme/app:v2", "second image");
+        repository.publish();
+        history.push(repository.files.clone());
+    }
+    let mut client = Client::new(&repository);
+    client.finds(&repository, NAME);
+    (repository, client, history)
+}
+
+/// T20: replayed from an earlier day, or merely signed again with a lower number.
+#[test]
+fn an_older_timestamp_is_a_rollback() {
+    let (mut repository, mut client, history) = seen();
+    repository.files.insert("timestamp.json".to_owned(), history[1]["timestamp.json"].clone());
+    let error = client.refuses(&repository);
+    assert!(
+        matches!(error, Error::Rollback { ref role, held: 4, offered: 3 } if role == "timestamp"),
+        "{error}"
+    );
+    repository.timestamp.common.version = 1;
+    repository.put_timestamp();
+    assert!(matches!(client.refuses(&repository), Error::Rollback { held: 4, offered: 1, .. }));
+}
+
+/// T20.
+#[test]
+fn the_timestamp_already_held_changes_nothing() {
+    let (repository, mut client, _) = seen();
+    let before = client.memory.clone();
+    client.finds(&repository, NAME);
+    assert_eq!(client.brought, Some(TimestampUpdate::Same));
+    assert_eq!(client.memory, before);
+    // And the held snapshot was not fetched again.
+    assert_eq!(client.requests[..2], ["2.root.json", "timestamp.json"]);
+    assert!(client.requests[2].ends_with(".targets.json"));
+}
+
+/// T20: the held one stays, nothing of the other is followed or kept, and it is reported.
+#[test]
+fn a_second_timestamp_of_the_held_version_is_not_followed() {
+    let (mut repository, mut client, _) = seen();
+    let before = client.clone();
+    repository.list("team", NAME, "another image");
+    repository.timestamp.common.version -= 1;
+    repository.publish();
+    let digest = client.finds(&repository, NAME);
+    assert_eq!(client.brought, Some(TimestampUpdate::Equivocated));
+    assert_eq!(digest, plimsoll_core::oci::Digest::of(b"image"));
+    assert_eq!(client.memory, before.memory);
+    assert_eq!(client.timestamp, before.timestamp);
+    assert_eq!(client.snapshot, before.snapshot);
+    // The next version is followed again.
+    repository.publish();
+    client.finds(&repository, NAME);
+    assert_eq!(client.brought, Some(TimestampUpdate::New));
+}
+
+/// T20: without the held document there is nothing to stay with.
+#[test]
+fn a_second_timestamp_is_refused_if_the_held_one_was_lost() {
+    let (mut repository, mut client, _) = seen();
+    client.timestamp = Some(b"torn".to_vec());
+    let honest = repository.files["timestamp.json"].clone();
+    repository.timestamp.common.expires += Duration::days(1);
+    repository.put_timestamp();
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 4 } if role == "timestamp"), "{error}");
+    // T12: the one remembered, fetched again, is fine.
+    repository.files.insert("timestamp.json".to_owned(), honest);
+    client.finds(&repository, NAME);
+}
+
+/// P2: a second timestamp cannot stretch the life of the held one.
+#[test]
+fn an_expired_held_timestamp_is_expired_whatever_else_is_offered() {
+    let (mut repository, mut client, _) = seen();
+    client.now = now() + Duration::days(31);
+    repository.timestamp.common.expires += Duration::days(90);
+    repository.put_timestamp();
+    assert!(
+        matches!(client.refuses(&repository), Error::Expired { role, version: 4, .. } if role == "timestamp")
+    );
+}
+
+/// T20: within one run too, "held" is the timestamp verified last.
+#[test]
+fn two_timestamps_in_one_run_do_not_lead_back_to_the_cached_one() {
+    let (mut repository, mut client, _) = seen();
+    repository.publish_timestamp(|_| ());
+    let mut trusted = client.refresh(&repository).unwrap();
+    let memory = trusted.memory().clone();
+    assert_eq!(memory.timestamp.unwrap().version, 5);
+    repository.timestamp.common.expires += Duration::days(1);
+    repository.put_timestamp();
+    let update = trusted.update_timestamp(repository.bytes("timestamp")).unwrap();
+    assert_eq!(update, TimestampUpdate::Equivocated);
+    assert_eq!(trusted.timestamp().unwrap().version(), 5);
+    assert_eq!(trusted.memory(), &memory);
+}
+
+/// T12, T20: a cached document that is not the one remembered counts as lost; the memory still holds.
+#[test]
+fn a_torn_cache_does_not_lose_the_memory() {
+    let (mut repository, mut client, history) = seen();
+    let honest = repository.files.clone();
+    for (timestamp, snapshot) in [
+        (None, None),
+        (Some(Vec::new()), Some(b"{".to_vec())),
+        (Some(history[0]["timestamp.json"].clone()), Some(history[0]["2.snapshot.json"].clone())),
+    ] {
+        (client.timestamp, client.snapshot) = (timestamp, snapshot);
+        repository.files.insert("timestamp.json".to_owned(), history[0]["timestamp.json"].clone());
+        let before = client.memory.clone();
+        assert!(matches!(client.refusal(&repository, NAME), Error::Rollback { .. }));
+        assert_eq!(client.memory, before);
+        repository.files = honest.clone();
+        client.finds(&repository, NAME);
+        assert_eq!(client.memory, before);
+    }
+}
+
+/// T21, T23: a newer timestamp that names an older snapshot.
+#[test]
+fn an_older_snapshot_in_a_newer_timestamp_is_a_rollback() {
+    let (mut repository, mut client, history) = seen();
+    let old = MetaFile::of(2, &history[0]["2.snapshot.json"]);
+    repository.publish_timestamp(|timestamp| drop(timestamp.meta.insert("snapshot.json".to_owned(), old)));
+    let error = client.refuses(&repository);
+    assert!(
+        matches!(error, Error::Rollback { ref role, held: 4, offered: 2 } if role == "snapshot"),
+        "{error}"
+    );
+}
+
+/// T23: the memory is of what was named, even if that snapshot never came.
+#[test]
+fn a_snapshot_that_was_named_and_withheld_is_remembered() {
+    let (mut repository, mut client, _) = seen();
+    let third = repository.files.clone();
+    repository.publish();
+    repository.files.remove(&repository.file("snapshot"));
+    assert!(matches!(client.update(&repository, NAME), Err(Failure::Missing(_))));
+    assert_eq!(client.memory.snapshot.unwrap().version, 4);
+    assert_eq!(client.memory.snapshot_named.unwrap().version, 5);
+    repository.files = third;
+    repository.snapshot.common.version = 4;
+    repository.publish_timestamp(|_| ());
+    assert!(
+        matches!(client.refuses(&repository), Error::Rollback { role, held: 5, offered: 4 } if role == "snapshot")
+    );
+}
+
+/// T22, T24: the snapshot is refused, the timestamp before it stays, and the next good update passes.
+#[test]
+fn a_snapshot_that_lowers_or_drops_a_role_is_refused() {
+    for lower in [true, false] {
+        for role in ["team", "targets", "other"] {
+            let (mut repository, mut client, _) = seen();
+            repository.add_role("other", &Signer::ed25519(70));
+            repository.edit("other", |_| ());
+            repository.publish();
+            client.finds(&repository, NAME);
+            let before = client.clone();
+
+            let file = format!("{role}.json");
+            repository.publish_snapshot(|snapshot| {
+                if lower {
+                    snapshot.meta.get_mut(&file).unwrap().version -= 1;
+                } else {
+                    snapshot.meta.remove(&file);
+                }
+            });
+            let error = client.refusal(&repository, NAME);
+            match (lower, role) {
+                (true, _) => {
+                    assert!(matches!(error, Error::Rollback { role: ref r, .. } if r == role), "{error}");
+                }
+                (false, "targets") => assert!(matches!(error, Error::Invalid { .. }), "{error}"),
+                _ => assert!(matches!(error, Error::RoleRemoved { role: ref r } if r == role), "{error}"),
+            }
+            assert_eq!(client.memory.timestamp.unwrap().version, repository.timestamp.common.version);
+            assert_eq!(client.memory.snapshot, before.memory.snapshot);
+            assert_eq!(client.memory.roles, before.memory.roles);
+            assert_eq!(client.snapshot, before.snapshot);
+
+            repository.publish();
+            client.finds(&repository, NAME);
+        }
+    }
+}
+
+/// T27: a newer snapshot that gives a known version of a role another hash.
+#[test]
+fn a_known_role_version_with_another_hash_is_refused() {
+    let (mut repository, mut client, _) = seen();
+    let team = repository.roles.get_mut("team").unwrap();
+    team.targets.insert(NAME.to_owned(), target("another image"));
+    repository.put("team");
+    let before = client.memory.clone();
+    repository.publish();
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 4 } if role == "team"), "{error}");
+    assert_eq!(client.memory.roles, before.roles);
+}
+
+/// T27: nor in two steps, by first leaving the hash out.
+#[test]
+fn a_known_hash_is_not_forgotten_when_a_snapshot_leaves_it_out() {
+    let (mut repository, mut client, _) = seen();
+    repository.publish_snapshot(|snapshot| snapshot.meta.get_mut("team.json").unwrap().hashes = None);
+    client.finds(&repository, NAME);
+    let team = repository.roles.get_mut("team").unwrap();
+    team.targets.insert(NAME.to_owned(), target("another image"));
+    repository.put("team");
+    // The document itself, while no hash is listed.
+    repository.publish_snapshot(|snapshot| {
+        let team = snapshot.meta.get_mut("team.json").unwrap();
+        (team.hashes, team.length) = (None, None);
+    });
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 4 } if role == "team"), "{error}");
+    // And the other hash.
+    repository.publish();
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 4 } if role == "team"), "{error}");
+}
+
+/// T27: a newer timestamp that names a known snapshot version with another hash, at once or in two steps.
+#[test]
+fn a_known_snapshot_version_with_another_hash_is_refused() {
+    for first_without in [false, true] {
+        let (mut repository, mut client, _) = seen();
+        if first_without {
+            repository.publish_timestamp(|timestamp| {
+                timestamp.meta.get_mut("snapshot.json").unwrap().hashes = None;
+            });
+            client.finds(&repository, NAME);
+        }
+        repository.snapshot.common.version -= 1;
+        repository.publish_snapshot(|snapshot| snapshot.common.expires += Duration::days(1));
+        let error = client.refuses(&repository);
+        assert!(
+            matches!(error, Error::Equivocation { ref role, version: 4 } if role == "snapshot"),
+            "{error}"
+        );
+    }
+}
+
+/// T27: also if the snapshot that the hash was of never came.
+#[test]
+fn the_hash_of_a_snapshot_that_was_withheld_binds() {
+    let (mut repository, mut client, _) = seen();
+    repository.publish();
+    let withheld = repository.files.remove(&repository.file("snapshot"));
+    assert!(matches!(client.update(&repository, NAME), Err(Failure::Missing(_))));
+
+    let other = Signer::ed25519(3);
+    repository.snapshot.common.expires += Duration::days(1);
+    let bytes = sign(&repository.snapshot, &[other]);
+    repository.files.insert(repository.file("snapshot"), bytes);
+    let bare = |timestamp: &mut plimsoll_core::tuf::Timestamp| {
+        let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+        (meta.hashes, meta.length) = (None, None);
+    };
+    repository.publish_timestamp(bare);
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 5 } if role == "snapshot"), "{error}");
+    assert_eq!(client.memory.snapshot.unwrap().version, 4);
+    repository.publish_timestamp(|_| ());
+    let error = client.refuses(&repository);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 5 } if role == "snapshot"), "{error}");
+    // The one that was named is taken.
+    repository.files.insert(repository.file("snapshot"), withheld.unwrap());
+    repository.publish_timestamp(bare);
+    client.finds(&repository, NAME);
+}
+
+/// T27: where no timestamp lists hashes, the held snapshot itself tells.
+#[test]
+fn another_snapshot_of_the_held_version_is_refused_without_hashes_too() {
+    let (mut repository, mut client, _) = seen();
+    let bare = |timestamp: &mut plimsoll_core::tuf::Timestamp| {
+        let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+        (meta.hashes, meta.length) = (None, None);
+    };
+    repository.publish_timestamp(bare);
+    client.finds(&repository, NAME);
+    repository.snapshot.common.expires += Duration::days(1);
+    let bytes = sign(&repository.snapshot, &repository.signers["snapshot"]);
+    repository.files.insert(repository.file("snapshot"), bytes);
+    repository.publish_timestamp(bare);
+    let before = client.memory.clone();
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 4 } if role == "snapshot"), "{error}");
+    assert_eq!(client.memory.snapshot, before.snapshot);
+}
+
+/// T28, T29: each file must be the one that the file before it names, by version, length and hash.
+#[test]
+fn files_of_different_days_do_not_mix() {
+    for role in ["snapshot", "targets", "team"] {
+        let (mut repository, _, history) = seen();
+        repository.edit("targets", |_| ());
+        repository.publish();
+        let old = history[0].iter().find(|(file, _)| file.ends_with(&format!("{role}.json"))).unwrap().1;
+        repository.files.insert(repository.file(role), old.clone());
+        let mut client = Client::new(&repository);
+        let error = client.refusal(&repository, NAME);
+        assert!(
+            matches!(error, Error::Length { role: ref r, .. } | Error::Hash { role: ref r, .. } if r == role),
+            "{error}"
+        );
+    }
+}
+
+/// T26, T29: META that lies about length, hash or version.
+#[test]
+fn a_document_that_differs_from_its_meta_is_refused() {
+    type Lie = fn(&mut MetaFile);
+    type Refused = fn(&Error) -> bool;
+    let lies: [(Lie, Refused); 6] = [
+        (|meta| meta.length = Some(1), |e| matches!(e, Error::Length { expected: 1, .. })),
+        (|meta| meta.length = meta.length.map(|n| n + 1), |e| matches!(e, Error::Length { .. })),
+        (
+            |meta| drop(meta.hashes.as_mut().unwrap().insert("sha256".to_owned(), "00".repeat(32))),
+            |e| matches!(e, Error::Hash { .. }),
+        ),
+        (
+            |meta| drop(meta.hashes.as_mut().unwrap().insert("sha512".to_owned(), "00".repeat(64))),
+            |e| matches!(e, Error::Hash { algorithm, .. } if algorithm == "sha512"),
+        ),
+        (
+            |meta| {
+                let hash = meta.hashes.as_ref().unwrap()["sha256"].to_uppercase();
+                meta.hashes.as_mut().unwrap().insert("sha256".to_owned(), hash);
+            },
+            |e| matches!(e, Error::Hash { .. }),
+        ),
+        (
+            |meta| meta.hashes = Some([("md5".to_owned(), "00".to_owned())].into()),
+            |e| matches!(e, Error::Hash { algorithm, .. } if algorithm == "known hash"),
+        ),
+    ];
+    for (lie, refused) in lies {
+        for role in ["snapshot", "targets", "team"] {
+            let mut repository = Repository::with_team();
+            match role {
+                "snapshot" => {
+                    repository
+                        .publish_timestamp(|timestamp| lie(timestamp.meta.get_mut("snapshot.json").unwrap()));
+                }
+                _ => repository.publish_snapshot(|snapshot| {
+                    lie(snapshot.meta.get_mut(&format!("{role}.json")).unwrap());
+                }),
+            }
+            let error = Client::new(&repository).refusal(&repository, NAME);
+            assert!(refused(&error), "{role}: {error}");
+        }
+    }
+}
+
+/// T26: the right bytes under another version than META says; without hashes only the version inside tells.
+#[test]
+fn a_version_other_than_the_listed_one_is_refused() {
+    for role in ["snapshot", "targets", "team"] {
+        let mut repository = Repository::with_team();
+        let version = if role == "snapshot" {
+            repository.snapshot.common.version + 1
+        } else {
+            repository.roles[role].common.version + 1
+        };
+        let bytes = repository.bytes(role).to_vec();
+        repository.files.insert(format!("{version}.{role}.json"), bytes);
+        let lie =
+            |meta: &mut MetaFile| *meta = MetaFile { version, length: None, hashes: None, ..meta.clone() };
+        match role {
+            "snapshot" => {
+                repository
+                    .publish_timestamp(|timestamp| lie(timestamp.meta.get_mut("snapshot.json").unwrap()));
+            }
+            _ => repository
+                .publish_snapshot(|snapshot| lie(snapshot.meta.get_mut(&format!("{role}.json")).unwrap())),
+        }
+        let error = Client::new(&repository).refusal(&repository, NAME);
+        assert!(
+            matches!(error, Error::Version { role: ref r, expected, .. } if r == role && expected == version),
+            "{error}"
+        );
+    }
+}
+
+/// P2, T15: at the second of its expiry a document is expired; every role before it still advances.
+#[test]
+fn an_expired_document_is_refused_and_earlier_roles_advance() {
+    for (at, role) in ["timestamp", "snapshot", "targets", "team"].into_iter().enumerate() {
+        let (mut repository, mut client, _) = seen();
+        let before = client.memory.clone();
+        match role {
+            "timestamp" => repository.publish_timestamp(|timestamp| timestamp.common.expires = now()),
+            "snapshot" => repository.publish_snapshot(|snapshot| snapshot.common.expires = now()),
+            _ => {
+                repository.edit(role, |targets| targets.common.expires = now());
+                repository.publish();
+            }
+        }
+        let error = client.refusal(&repository, NAME);
+        assert!(matches!(error, Error::Expired { role: ref r, .. } if r == role), "{error}");
+        assert_eq!(client.memory.timestamp != before.timestamp, at > 0);
+        assert_eq!(client.memory.snapshot != before.snapshot, at > 1);
+    }
+}
+
+/// T25: snapshot and timestamp versions may jump, up to the largest number there is.
+#[test]
+fn versions_may_jump() {
+    let (mut repository, mut client, _) = seen();
+    repository.snapshot.common.version = (1 << 53) - 1;
+    repository.timestamp.common.version = (1 << 63) - 2;
+    repository.publish();
+    client.finds(&repository, NAME);
+    assert_eq!(client.memory.timestamp.unwrap().version, (1 << 63) - 1);
+    // 2^63 is no number here, so nothing can follow and nothing is damaged.
+    let bytes = forge(repository.bytes("timestamp"), &[Signer::ed25519(2)], |timestamp| {
+        timestamp["version"] = (1u64 << 63).into();
+    });
+    repository.files.insert("timestamp.json".to_owned(), bytes);
+    assert!(matches!(client.refuses(&repository), Error::Json { .. }));
+}
