@@ -2,6 +2,7 @@
 //!
 //! The library does the work and the command line is a thin layer over it. Time is an argument or a [`clock::Clock`].
 
+pub mod cli;
 pub mod clock;
 pub mod home;
 pub mod keys;
@@ -9,4 +10,6 @@ pub mod layout;
 pub mod publish;
 pub mod registry;
 pub mod state;
+pub mod trust;
 pub mod update;
+pub mod verify;

@@ -1,0 +1,129 @@
+//! The one place where an error becomes an exit code.
+
+use plimsoll_core::policy::Verdict;
+
+use crate::{
+    keys::{KeyFileError, SignError},
+    publish::PublishError,
+    registry::RegistryError,
+    state::StateError,
+    trust::TrustError,
+    update::{UpdateError, registry_verdict},
+    verify::{LocalFault, chain},
+};
+
+/// A command that did not do what it was asked: one line of text, an exit code, perhaps advice.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Never 0.
+    pub(super) code: u8,
+    /// What is wrong, with its causes.
+    pub(super) text: String,
+    /// What to do next.
+    pub(super) next: Option<String>,
+}
+
+impl Failure {
+    /// The user must change an argument, a file or the policy.
+    pub(super) fn usage(text: String) -> Self {
+        Self { code: 2, text, next: None }
+    }
+
+    /// A fault of this machine.
+    pub(super) fn internal(text: String) -> Self {
+        Self { code: 1, text, next: None }
+    }
+
+    /// What a verdict means for a command that is not about a verdict.
+    pub(super) fn verdict(verdict: Verdict, text: String) -> Self {
+        Self { code: verdict.exit_code().max(1), text, next: None }
+    }
+
+    /// The same with advice.
+    pub(super) fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
+        Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
+impl From<LocalFault> for Failure {
+    fn from(error: LocalFault) -> Self {
+        Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::internal(chain(&error))
+    }
+}
+
+impl From<KeyFileError> for Failure {
+    fn from(error: KeyFileError) -> Self {
+        Self::usage(chain(&error))
+    }
+}
+
+impl From<SignError> for Failure {
+    fn from(error: SignError) -> Self {
+        Self::internal(chain(&error))
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let code = registry_verdict(&error).map_or(2, Verdict::exit_code);
+        Self { code, text: chain(&error), next: None }
+    }
+}
+
+impl From<UpdateError> for Failure {
+    fn from(error: UpdateError) -> Self {
+        let code = match (error.verdict(), &error) {
+            (Some(verdict), _) => verdict.exit_code(),
+            (None, UpdateError::State(_)) => 1,
+            (None, _) => 2,
+        };
+        Self { code, text: chain(&error), next: None }
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        let code = match (error.verdict(), &error) {
+            (Some(verdict), _) => verdict.exit_code(),
+            (None, PublishError::Sign(_) | PublishError::Randomness) => 1,
+            (None, PublishError::Update(UpdateError::State(_))) => 1,
+            (None, _) => 2,
+        };
+        Self { code, text: chain(&error), next: advice(&error).map(str::to_owned) }
+    }
+}
+
+fn advice(error: &PublishError) -> Option<&'static str> {
+    match error {
+        PublishError::Server(error) if error.is_unavailable() => {
+            Some("check that plimsolld runs and that --server names it, and run this again")
+        }
+        PublishError::NotADaemon { .. } => {
+            Some("check --server: it is the URL that plimsolld prints when it starts")
+        }
+        PublishError::NotServed { .. } => {
+            Some("check the repository's name, or add it to the daemon's configuration as [[trust]]")
+        }
+        PublishError::NoRole { .. } => {
+            Some("use a key of a role on the path, or ask its holder for `plimsoll delegate add`")
+        }
+        PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
+        PublishError::OnlineKeys { .. } => {
+            Some("compare with `plimsolld key show NAME` on the daemon's machine; if that differs too, stop")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,157 @@
+//! The command line (docs/cli.md): parses, calls the library, prints, and turns the outcome into an exit code.
+//!
+//! Results go to standard output, faults and advice to standard error. Flags mean one thing everywhere: `--key` signs,
+//! `--pub` grants, `-o` is the output format, `--out` a file. Passphrases come from a prompt or a file, never from an
+//! argument.
+
+mod failure;
+mod init;
+mod key;
+mod output;
+mod publish;
+mod servers;
+mod trust;
+mod verify;
+
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    clock::{Clock, SystemClock},
+    home::Home,
+    registry::{Registry, RegistryOptions},
+};
+
+use failure::Failure;
+use output::{Format, Out};
+
+/// Says which digest a container tag means now, and who vouched for it.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0 VERIFIED, or done        10 ABSENT          20 EXPIRED      30 UNREACHABLE
+   1 a fault of this machine  11 NO_SUCH_TAG     21 ROLLBACK     31 AUTH
+   2 wrong usage, policy      12 MISMATCH        22 UNTRUSTED
+     or argument              14 REVOKED         15 CONFLICT     16 POLICY_DENY  17 NO_POLICY";
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Format of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+    /// Print results only, without explanations
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// PEM file of CA certificates to trust besides the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Speak plain http to every host, not just to loopback
+    #[arg(long, global = true)]
+    plain_http: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Decide whether what the registry hands out under a reference may be run
+    Verify(verify::Args),
+    /// Print the digest that the publisher means, as HOST/REPOSITORY@sha256:HEX
+    Resolve(verify::Args),
+    /// Pin, list and remove roots of trust
+    #[command(subcommand)]
+    Trust(trust::Command),
+    /// Show the roles of a trust repository: versions, expiries, keys, scopes
+    Status(publish::StatusArgs),
+    /// Make and show keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Make a trust repository
+    Init(init::Args),
+    /// Give a namespace to other keys
+    #[command(subcommand)]
+    Delegate(publish::DelegateCommand),
+    /// Sign what a tag points to now
+    Sign(publish::SignArgs),
+    /// Take a signed digest back
+    Revoke(publish::RevokeArgs),
+}
+
+/// What every command has at hand.
+struct Env {
+    home: Home,
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+}
+
+/// Runs the command line `args`, the program's name first, and returns its exit code (docs/cli.md, "Exit codes").
+///
+/// Reads the environment (`PLIMSOLL_HOME`, `PLIMSOLL_SERVER`, XDG, `NO_COLOR`) and does whatever the command says. It
+/// never ends with 0 if the result could not be written.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results too: unwritten, they are failures.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let written = error.print().and_then(|()| std::io::stdout().flush());
+            return if written.is_ok() { code.into() } else { code.max(1).into() };
+        }
+    };
+    let mut out = Out::new(cli.global.output, cli.global.quiet);
+    match start(cli, &mut out) {
+        Ok(code) => code.into(),
+        Err(failure) => out.failure(&failure).into(),
+    }
+}
+
+fn start(cli: Cli, out: &mut Out) -> Result<u8, Failure> {
+    let home = Home::from_env().map_err(|error| Failure::usage(error.to_string()))?;
+    let options = RegistryOptions {
+        ca_file: cli.global.ca_file,
+        plain_http: cli.global.plain_http,
+        ..RegistryOptions::default()
+    };
+    let env = Env { home, registry: Registry::new(options)?, clock: Arc::new(SystemClock) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command(&env, out, cli.command));
+    // A name server that hangs must not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Verify(args) => verify::verify(env, out, &args).await,
+        Command::Resolve(args) => verify::resolve(env, out, &args).await,
+        Command::Trust(command) => trust::run(env, out, command).await,
+        Command::Status(args) => publish::status(env, out, &args).await,
+        Command::Key(command) => key::run(out, command),
+        Command::Init(args) => init::run(env, out, &args).await,
+        Command::Delegate(command) => publish::delegate(env, out, command).await,
+        Command::Sign(args) => publish::sign(env, out, &args).await,
+        Command::Revoke(args) => publish::revoke(env, out, &args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,60 @@
+//! Which daemon takes submissions for which trust repository: `servers.toml`, written by `init`.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::Failure;
+use crate::{
+    home::Home,
+    state::{create_private_folder, read, replace},
+};
+
+const MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Servers {
+    /// URLs by trust repository, `HOST/REPOSITORY`.
+    #[serde(default)]
+    servers: BTreeMap<String, String>,
+}
+
+/// The daemon to submit to: the one given, else the one remembered for `repository`.
+pub(super) fn server(home: &Home, given: Option<&Url>, repository: &str) -> Result<Url, Failure> {
+    if let Some(url) = given {
+        return Ok(url.clone());
+    }
+    let known = load(home)?.servers.remove(repository).ok_or_else(|| {
+        Failure::usage(format!("no daemon is known for {repository}"))
+            .next("give --server URL, or set PLIMSOLL_SERVER, to the URL of its plimsolld")
+    })?;
+    known.parse().map_err(|_| {
+        let path = home.servers();
+        Failure::usage(format!("cannot use {}: `{known}` is not a URL", path.display()))
+    })
+}
+
+/// Remembers the daemon for `repository`. Replaces the file atomically.
+pub(super) fn remember(home: &Home, repository: &str, url: &Url) -> Result<(), Failure> {
+    let path = home.servers();
+    let mut all = load(home)?;
+    all.servers.insert(repository.to_owned(), url.to_string());
+    let text = toml::to_string(&all).expect("a table of strings always serialises");
+    let write = || {
+        create_private_folder(path.parent().unwrap_or(Path::new(".")))?;
+        replace(&path, text.as_bytes(), 0o644)
+    };
+    write().map_err(|error| Failure::internal(format!("cannot write {}: {error}", path.display())))
+}
+
+fn load(home: &Home) -> Result<Servers, Failure> {
+    let path = home.servers();
+    let wrong = |why: String| Failure::usage(format!("cannot use {}: {why}", path.display()));
+    let Some(bytes) = read(&path, MAX).map_err(|error| wrong(error.to_string()))? else {
+        return Ok(Servers::default());
+    };
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
+    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+}

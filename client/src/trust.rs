@@ -1,0 +1,409 @@
+//! The user's trust: pinned roots and the policy that says what they speak for.
+//!
+//! Everything here is local. A root is only ever pinned by its sha256, which must come another way than the file; there
+//! is no trust on first use. The policy is replaced as a whole and only by one that was read back and checked.
+
+mod edit;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use plimsoll_core::{
+    oci::{Digest, RepositoryAddress},
+    policy::{Policy, RootEntry, Scope},
+    tuf::{Document, HighWater, Root, Trusted, limit},
+};
+use serde::Serialize;
+
+use crate::{
+    home::Home,
+    state::{State, StateError, StateKey, create_private_folder, read, replace},
+};
+
+pub use error::TrustError;
+
+/// A policy may be this long, bytes.
+const MAX_POLICY: u64 = 1024 * 1024;
+/// How long another process may hold trusted state that is to be shown or reset.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A root to be pinned.
+#[derive(Debug, Clone)]
+pub struct Addition {
+    /// What the user calls it: lower-case letters, digits, `-` and `_`, at most 64.
+    pub name: String,
+    /// Where its metadata is fetched.
+    pub repository: RepositoryAddress,
+    /// What it shall speak for, each `HOST/SCOPE`. Empty: what the root itself says, at the host of `repository`.
+    pub scopes: Vec<String>,
+}
+
+/// A pinned root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pinned {
+    /// Its name in the policy.
+    pub name: String,
+    /// Where its metadata is fetched.
+    pub repository: String,
+    /// What it speaks for: the `match` of each scope that requires it.
+    pub scopes: Vec<String>,
+    /// The file it was pinned from.
+    pub file: PathBuf,
+    /// sha256 of that file, hex.
+    pub sha256: String,
+}
+
+/// A pinned root, its content, and what is remembered of its trust repository.
+#[derive(Debug, Clone, Serialize)]
+pub struct Details {
+    /// The pin.
+    #[serde(flatten)]
+    pub pinned: Pinned,
+    /// The trust id; none for a foreign root.
+    pub trust: Option<String>,
+    /// Version of the pinned root; a newer one may be remembered.
+    pub version: u64,
+    /// When the pinned root expires, UTC.
+    pub expires: DateTime<Utc>,
+    /// What the root says it may speak about.
+    pub root_scope: Vec<String>,
+    /// For each top-level role its key ids and threshold.
+    pub roles: Vec<KeysOf>,
+    /// The folder of trusted state.
+    pub state: PathBuf,
+    /// The highest versions seen; none before the first update.
+    pub remembered: Option<Remembered>,
+}
+
+/// Who signs a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeysOf {
+    /// The role.
+    pub role: String,
+    /// The ids of its keys.
+    pub keys: Vec<String>,
+    /// How many must sign.
+    pub threshold: u64,
+}
+
+/// The highest versions seen of one trust repository: nothing older is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remembered {
+    /// The newest root.
+    pub root: Option<u64>,
+    /// The newest timestamp.
+    pub timestamp: Option<u64>,
+    /// The newest snapshot.
+    pub snapshot: Option<u64>,
+    /// How many roles the newest snapshot named.
+    pub roles: usize,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Removed {
+    /// The pin as it was.
+    pub pinned: Pinned,
+    /// The state folder, which stays: a root that comes back is held to what was seen.
+    pub state: Option<PathBuf>,
+}
+
+/// Reads and checks the policy of `home`.
+///
+/// # Errors
+/// [`TrustError::NoPolicy`], [`TrustError::Read`], [`TrustError::Policy`].
+pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
+    let path = home.policy();
+    let text = policy_text(&path)?.ok_or_else(|| TrustError::NoPolicy { path: path.clone() })?;
+    Policy::parse(&text).map_err(|source| TrustError::Policy { path, source })
+}
+
+/// Reads the root document that `entry` pins as `name`, and compares it with its sha256 each time.
+///
+/// # Errors
+/// [`TrustError::Read`], [`TrustError::RootDigest`], [`TrustError::Policy`] for an entry that was never checked.
+pub fn load_root(home: &Home, name: &str, entry: &RootEntry) -> Result<Vec<u8>, TrustError> {
+    let path = root_path(home, entry);
+    let expected = entry.digest(name).map_err(|source| TrustError::Policy { path: home.policy(), source })?;
+    let bytes = read_file(&path, limit::ROOT)?;
+    let found = Digest::of(&bytes);
+    if found == expected { Ok(bytes) } else { Err(TrustError::RootDigest { path, expected, found }) }
+}
+
+/// Reads a root document that is to be pinned, at most 512 KiB.
+///
+/// # Errors
+/// [`TrustError::Read`].
+pub fn read_root_file(path: &Path) -> Result<Vec<u8>, TrustError> {
+    read_file(path, limit::ROOT)
+}
+
+/// Pins the root `document`, which was read from `path` and must have the digest `sha256`, and writes it into the policy
+/// with its scopes. Expired roots may be pinned: the chain leads on from them.
+///
+/// Changes `roots/NAME-root.json`, then `policy.toml`, each atomically; a failure leaves the policy as it was.
+///
+/// # Errors
+/// [`TrustError`]; without a policy yet, one is made.
+pub fn add(
+    home: &Home,
+    addition: &Addition,
+    document: &[u8],
+    sha256: &Digest,
+    path: &Path,
+    now: DateTime<Utc>,
+) -> Result<Pinned, TrustError> {
+    let found = Digest::of(document);
+    if found != *sha256 {
+        return Err(TrustError::NotTheRoot { path: path.to_owned(), expected: *sha256, found });
+    }
+    let not_a_root = |source| TrustError::NotARoot { path: path.to_owned(), source };
+    // By its own threshold (TUF 1.0.34, 5.2); whether it is expired only matters at the end of the chain.
+    Trusted::new(document, now).map_err(not_a_root)?;
+    let root = Document::<Root>::parse("root", document).map_err(not_a_root)?;
+    let own: Vec<String> = root.signed.common.identity.map(|identity| identity.scope).unwrap_or_default();
+    let scopes = scopes(addition, &own)?;
+    // Checked before anything is made, and again under the lock.
+    edit::with_root(home, addition, &scopes, sha256)?;
+    let _lock = lock(home)?;
+    let text = edit::with_root(home, addition, &scopes, sha256)?;
+    let file = home.roots().join(root_file(&addition.name));
+    let write = |path: &Path, source| TrustError::Write { path: path.to_owned(), source };
+    create_private_folder(&home.roots()).map_err(|source| write(&home.roots(), source))?;
+    replace(&file, document, 0o644).map_err(|source| write(&file, source))?;
+    // A root file that no policy names means nothing, so this order never leaves a policy that names a missing file.
+    replace(&home.policy(), text.as_bytes(), 0o644).map_err(|source| write(&home.policy(), source))?;
+    Ok(Pinned {
+        name: addition.name.clone(),
+        repository: addition.repository.to_string(),
+        scopes,
+        file,
+        sha256: sha256.hex(),
+    })
+}
+
+/// True to its name: says whether [`add`] would take this name, repository and scopes, before there is a root. Changes
+/// nothing.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn check_addition(home: &Home, addition: &Addition) -> Result<(), TrustError> {
+    edit::with_root(home, addition, &scopes(addition, &[])?, &Digest::of(b"")).map(drop)
+}
+
+/// The pinned roots, by name.
+///
+/// # Errors
+/// As [`load_policy`].
+pub fn list(home: &Home) -> Result<Vec<Pinned>, TrustError> {
+    let policy = load_policy(home)?;
+    Ok(policy.root.keys().filter_map(|name| pinned(home, &policy, name)).collect())
+}
+
+/// All there is to know about one pinned root without the network.
+///
+/// # Errors
+/// [`TrustError::Unknown`], those of [`load_root`], and [`TrustError::State`] if its memory is damaged.
+pub async fn show(home: &Home, name: &str) -> Result<Details, TrustError> {
+    let (pinned, document, key) = open(home, name)?;
+    let folder = key.folder(&home.state());
+    // Looked at before it is opened: to show something makes nothing.
+    let remembered = if folder.join("lock").exists() {
+        State::open(&home.state(), &key, PATIENCE).await?.memory().map(remembered)
+    } else {
+        None
+    };
+    let root = document.signed;
+    let roles = root.roles.iter().map(|(role, keys)| KeysOf {
+        role: role.clone(),
+        keys: keys.keyids.iter().map(ToString::to_string).collect(),
+        threshold: keys.threshold,
+    });
+    Ok(Details {
+        pinned,
+        trust: root.common.identity.as_ref().map(|identity| identity.trust.clone()),
+        version: root.common.version,
+        expires: root.common.expires,
+        root_scope: root.common.identity.as_ref().map(|identity| identity.scope.clone()).unwrap_or_default(),
+        roles: roles.collect(),
+        state: folder,
+        remembered,
+    })
+}
+
+/// Unpins a root: takes it and every scope that requires it out of the policy, and removes its file. Trusted state stays.
+///
+/// # Errors
+/// [`TrustError::Unknown`] and those of [`load_policy`]; [`TrustError::Write`].
+pub fn remove(home: &Home, name: &str) -> Result<Removed, TrustError> {
+    let policy = load_policy(home)?;
+    let pinned = pinned(home, &policy, name).ok_or_else(|| unknown(&policy, name))?;
+    // A damaged root file is no reason to keep it.
+    let state = open(home, name).ok().map(|(_, _, key)| key.folder(&home.state())).filter(|f| f.exists());
+    let _lock = lock(home)?;
+    let text = edit::without_root(home, name)?;
+    let write = |path: &Path, source| TrustError::Write { path: path.to_owned(), source };
+    replace(&home.policy(), text.as_bytes(), 0o644).map_err(|source| write(&home.policy(), source))?;
+    // Only our own copy: a policy written by hand may name a file elsewhere.
+    let ours = home.roots().join(root_file(name));
+    match fs::remove_file(&ours) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(write(&ours, source)),
+        _ => Ok(Removed { pinned, state }),
+    }
+}
+
+/// Forgets what was seen of the trust repository that the root `name` starts: the next update begins at the pinned root.
+/// Returns the folder, or none if nothing was remembered.
+///
+/// Runs under the folder's lock. The lock file stays, since a process may wait for it; the record goes last, so a crash
+/// leaves the memory whole or the folder as good as new, or fails closed.
+///
+/// # Errors
+/// [`TrustError::Unknown`], those of [`load_root`], [`TrustError::State`].
+pub async fn reset(home: &Home, name: &str) -> Result<Option<PathBuf>, TrustError> {
+    let (_, _, key) = open(home, name)?;
+    let folder = key.folder(&home.state());
+    let path = folder.join("lock");
+    let lock = match File::options().write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StateError::Write { path, source }.into()),
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = lock.try_lock() {
+        match error {
+            TryLockError::Error(source) => return Err(StateError::Write { path, source }.into()),
+            TryLockError::WouldBlock if tokio::time::Instant::now() >= deadline => {
+                return Err(StateError::Busy { path, waited: PATIENCE }.into());
+            }
+            TryLockError::WouldBlock => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    empty(&folder).map_err(|source| StateError::Write { path: folder.clone(), source })?;
+    Ok(Some(folder))
+}
+
+/// Removes everything in a state folder but its lock, the record last.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == "lock" || entry.file_name() == "memory.json" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    match fs::remove_file(folder.join("memory.json")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::open(folder)?.sync_all()
+}
+
+/// The pin, document and state key of the root `name`.
+fn open(home: &Home, name: &str) -> Result<(Pinned, Document<Root>, StateKey), TrustError> {
+    let policy = load_policy(home)?;
+    let entry = policy.root.get(name).ok_or_else(|| unknown(&policy, name))?;
+    let pinned = pinned(home, &policy, name).ok_or_else(|| unknown(&policy, name))?;
+    let bytes = load_root(home, name, entry)?;
+    let document = Document::<Root>::parse("root", &bytes)
+        .map_err(|source| TrustError::NotARoot { path: pinned.file.clone(), source })?;
+    let trust = document.signed.common.identity.as_ref().map(|identity| identity.trust.clone());
+    Ok((pinned, document, StateKey::of(&bytes, trust.as_deref())))
+}
+
+fn unknown(policy: &Policy, name: &str) -> TrustError {
+    let known = policy.root.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    TrustError::Unknown {
+        name: name.to_owned(),
+        known: if known.is_empty() { "none".to_owned() } else { known },
+    }
+}
+
+fn pinned(home: &Home, policy: &Policy, name: &str) -> Option<Pinned> {
+    let entry = policy.root.get(name)?;
+    let uses = policy.scope.iter().filter(|scope| scope.require.all.iter().any(|root| root == name));
+    Some(Pinned {
+        name: name.to_owned(),
+        repository: entry.repository.clone(),
+        scopes: uses.map(|scope| scope.pattern.clone()).collect(),
+        file: root_path(home, entry),
+        sha256: entry.sha256.clone(),
+    })
+}
+
+fn remembered(memory: &HighWater) -> Remembered {
+    Remembered {
+        root: memory.root.map(|mark| mark.version),
+        timestamp: memory.timestamp.map(|mark| mark.version),
+        snapshot: memory.snapshot.map(|mark| mark.version),
+        roles: memory.roles.len(),
+    }
+}
+
+/// The scopes of `addition`, inside what the root says of itself (`own`, empty if it says nothing).
+fn scopes(addition: &Addition, own: &[String]) -> Result<Vec<String>, TrustError> {
+    if addition.scopes.is_empty() {
+        if own.is_empty() {
+            return Err(TrustError::NoScope);
+        }
+        return Ok(own.iter().map(|scope| format!("{}/{scope}", addition.repository.host)).collect());
+    }
+    let parents: Vec<Scope> = own.iter().filter_map(|scope| scope.parse().ok()).collect();
+    for given in &addition.scopes {
+        let Some(scope) = given.split_once('/').and_then(|(_, scope)| scope.parse::<Scope>().ok()) else {
+            continue; // The policy's own check says what is wrong with it.
+        };
+        if !own.is_empty() && !parents.iter().any(|parent| scope.within(parent)) {
+            return Err(TrustError::OutOfScope { scope: given.clone(), allowed: own.join(", ") });
+        }
+    }
+    Ok(addition.scopes.clone())
+}
+
+fn root_file(name: &str) -> String {
+    format!("{name}-root.json")
+}
+
+fn root_path(home: &Home, entry: &RootEntry) -> PathBuf {
+    // `join` keeps an absolute path as it is.
+    home.policy().parent().map_or_else(|| entry.file.clone(), |folder| folder.join(&entry.file))
+}
+
+/// The policy as text; none if there is none yet.
+fn policy_text(path: &Path) -> Result<Option<String>, TrustError> {
+    let failed = |source| TrustError::Read { path: path.to_owned(), source };
+    let Some(bytes) = read(path, MAX_POLICY).map_err(failed)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
+    Ok(Some(text))
+}
+
+fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, TrustError> {
+    let failed = |source| TrustError::Read { path: path.to_owned(), source };
+    read(path, cap).map_err(failed)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+/// Locks the folder of the policy against another change; a reader needs no lock. The folder is made if it is missing.
+fn lock(home: &Home) -> Result<File, TrustError> {
+    let policy = home.policy();
+    let folder = policy.parent().unwrap_or(Path::new(".")).to_owned();
+    let failed = |source| TrustError::Write { path: folder.clone(), source };
+    create_private_folder(&folder).map_err(failed)?;
+    let file = File::open(&folder).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TrustError::Busy { path: folder }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}

@@ -1,0 +1,211 @@
+//! Pinning and unpinning, on real folders.
+
+use plimsoll_core::tuf::Key;
+
+use super::*;
+use crate::{
+    clock::{Clock, SystemClock},
+    keys::{Algorithm, PrivateKey, Signer},
+    publish::{api::OnlineKeys, author},
+};
+
+const ID: &str = "0123456789abcdef0123456789abcdef";
+
+struct Desk {
+    dir: tempfile::TempDir,
+    home: Home,
+}
+
+fn desk() -> Desk {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(&dir.path().join("home"));
+    Desk { dir, home }
+}
+
+/// A root for `scopes` that was signed a year and a day ago, so it is expired: that is no reason not to pin it.
+fn root(scopes: &[&str]) -> Vec<u8> {
+    let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    let online = || Key::new(PrivateKey::generate(Algorithm::Ed25519).unwrap().public());
+    let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+    let at = SystemClock.now() - chrono::TimeDelta::days(366);
+    let keys = OnlineKeys { timestamp: online(), snapshot: online() };
+    let root = author::first_root(ID, &scopes, &[key.key().clone()], 1, &keys, at);
+    author::sign(&root, &[&key as &dyn Signer]).unwrap()
+}
+
+fn addition(name: &str, scopes: &[&str]) -> Addition {
+    Addition {
+        name: name.to_owned(),
+        repository: "r.io/acme/trust".parse().unwrap(),
+        scopes: scopes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl Desk {
+    fn add(&self, addition: &Addition, root: &[u8]) -> Result<Pinned, TrustError> {
+        add(&self.home, addition, root, &Digest::of(root), Path::new("x.json"), SystemClock.now())
+    }
+
+    fn policy(&self) -> String {
+        fs::read_to_string(self.home.policy()).unwrap()
+    }
+
+    /// Everything on disk, to see that a refusal changed nothing.
+    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.dir.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push((path.clone(), fs::read(path).unwrap()));
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+#[test]
+fn a_root_is_pinned_with_its_own_scopes_at_the_repositorys_host() {
+    let desk = desk();
+    let bytes = root(&["acme/**", "tools/lint"]);
+    let pinned = desk.add(&addition("acme", &[]), &bytes).unwrap();
+    assert_eq!(pinned.scopes, ["r.io/acme/**", "r.io/tools/lint"]);
+    assert_eq!(list(&desk.home).unwrap(), [pinned]);
+    let policy = load_policy(&desk.home).unwrap();
+    assert_eq!(load_root(&desk.home, "acme", &policy.root["acme"]).unwrap(), bytes);
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(desk.home.policy().parent().unwrap()), 0o700);
+    assert_eq!(mode(&desk.home.roots().join("acme-root.json")), 0o644);
+}
+
+#[test]
+fn scopes_can_be_narrowed_and_moved_to_a_mirror_but_not_widened() {
+    let desk = desk();
+    let bytes = root(&["acme/**"]);
+    let pinned = desk.add(&addition("acme", &["mirror.io/acme/app"]), &bytes).unwrap();
+    assert_eq!(pinned.scopes, ["mirror.io/acme/app"]);
+    let result = desk.add(&addition("wide", &["r.io/**"]), &bytes);
+    assert!(matches!(result, Err(TrustError::OutOfScope { .. })), "{result:?}");
+    let silent = root(&[]);
+    assert!(matches!(desk.add(&addition("silent", &[]), &silent), Err(TrustError::NoScope)));
+    desk.add(&addition("silent", &["r.io/x/**"]), &silent).unwrap();
+}
+
+#[test]
+fn a_refusal_changes_nothing() {
+    let desk = desk();
+    let bytes = root(&["acme/**"]);
+    let before = desk.files();
+    let wrong = add(
+        &desk.home,
+        &addition("acme", &[]),
+        &bytes,
+        &Digest::of(b"else"),
+        Path::new("x"),
+        SystemClock.now(),
+    );
+    assert!(matches!(wrong, Err(TrustError::NotTheRoot { .. })), "{wrong:?}");
+    // Tampered with, yet with the hash of the tampered file: its own keys do not vouch for it.
+    let tampered = String::from_utf8(bytes.clone()).unwrap().replace("acme/**", "evil/**").into_bytes();
+    for (document, name) in [(&tampered[..], "acme"), (b"{}", "acme"), (b"", "acme")] {
+        let result = desk.add(&addition(name, &[]), document);
+        assert!(matches!(result, Err(TrustError::NotARoot { .. })), "{result:?}");
+    }
+    for name in ["", "Acme", "a/b", "../x", "a\"b", "a b"] {
+        let result = desk.add(&addition(name, &[]), &bytes);
+        assert!(matches!(result, Err(TrustError::Addition { .. })), "{name} {result:?}");
+    }
+    assert_eq!(desk.files(), before);
+    assert!(!desk.home.policy().parent().unwrap().exists());
+
+    desk.add(&addition("acme", &[]), &bytes).unwrap();
+    let before = desk.files();
+    let again = desk.add(&addition("acme", &["r.io/acme/app"]), &bytes);
+    assert!(matches!(again, Err(TrustError::Exists { .. })), "{again:?}");
+    let equal = desk.add(&addition("second", &[]), &bytes);
+    assert!(matches!(equal, Err(TrustError::Addition { .. })), "{equal:?}");
+    assert!(matches!(remove(&desk.home, "third"), Err(TrustError::Unknown { .. })));
+    assert_eq!(desk.files(), before);
+}
+
+#[test]
+fn comments_and_other_content_stay() {
+    let desk = desk();
+    desk.add(&addition("acme", &[]), &root(&["acme/**"])).unwrap();
+    let mine = format!("# mine\n{}", desk.policy());
+    fs::write(desk.home.policy(), &mine).unwrap();
+    desk.add(&addition("other", &["r.io/other/**"]), &root(&["other/**"])).unwrap();
+    assert!(desk.policy().starts_with(&mine), "{}", desk.policy());
+    let with_note = desk.policy().replace("[root.other]", "# theirs\n[root.other]");
+    fs::write(desk.home.policy(), with_note).unwrap();
+
+    remove(&desk.home, "other").unwrap();
+    assert_eq!(desk.policy().trim_end(), mine.trim_end());
+    assert!(!desk.home.roots().join("other-root.json").exists());
+    remove(&desk.home, "acme").unwrap();
+    assert!(list(&desk.home).unwrap().is_empty());
+}
+
+#[test]
+fn a_policy_that_text_cannot_be_added_to_is_written_anew() {
+    let desk = desk();
+    create_private_folder(&desk.home.roots()).unwrap();
+    let bytes = root(&["acme/**"]);
+    let inline = format!(
+        "root = {{ x = {{ file = \"x\", sha256 = \"{0}\", repository = \"r.io/x/trust\" }} }}\nscope = [{{ match = \
+         \"r.io/x/**\", require = {{ all = [\"x\"] }} }}]\n",
+        Digest::of(b"").hex()
+    );
+    fs::write(desk.home.policy(), inline).unwrap();
+    desk.add(&addition("acme", &[]), &bytes).unwrap();
+    let names = || list(&desk.home).unwrap().into_iter().map(|pinned| pinned.name).collect::<Vec<_>>();
+    assert_eq!(names(), ["acme", "x"]);
+    remove(&desk.home, "x").unwrap();
+    assert_eq!(names(), ["acme"]);
+}
+
+/// T87.
+#[test]
+fn a_pinned_root_is_compared_with_its_hash_on_every_load() {
+    let desk = desk();
+    desk.add(&addition("acme", &[]), &root(&["acme/**"])).unwrap();
+    let policy = load_policy(&desk.home).unwrap();
+    let path = desk.home.roots().join("acme-root.json");
+    fs::write(&path, root(&["acme/**"])).unwrap();
+    let result = load_root(&desk.home, "acme", &policy.root["acme"]);
+    assert!(matches!(result, Err(TrustError::RootDigest { .. })), "{result:?}");
+    fs::remove_file(&path).unwrap();
+    let result = load_root(&desk.home, "acme", &policy.root["acme"]);
+    assert!(matches!(result, Err(TrustError::Read { .. })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_reset_forgets_under_the_lock_and_works_on_a_damaged_memory() {
+    let desk = desk();
+    let bytes = root(&["acme/**"]);
+    desk.add(&addition("acme", &[]), &bytes).unwrap();
+    assert_eq!(reset(&desk.home, "acme").await.unwrap(), None);
+    assert_eq!(show(&desk.home, "acme").await.unwrap().remembered, None);
+    assert!(!desk.home.state().exists());
+
+    let key = StateKey::of(&bytes, Some(ID));
+    let mut state = State::open(&desk.home.state(), &key, PATIENCE).await.unwrap();
+    state.put_root(1, &bytes, &HighWater::default()).unwrap();
+    drop(state);
+    assert!(show(&desk.home, "acme").await.unwrap().remembered.is_some());
+    let folder = key.folder(&desk.home.state());
+    fs::write(folder.join("memory.json"), "torn").unwrap();
+    let result = show(&desk.home, "acme").await;
+    assert!(matches!(result, Err(TrustError::State(StateError::MemoryLost { .. }))), "{result:?}");
+
+    assert_eq!(reset(&desk.home, "acme").await.unwrap(), Some(folder.clone()));
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+    let state = State::open(&desk.home.state(), &key, PATIENCE).await.unwrap();
+    assert!(state.memory().is_none());
+}
