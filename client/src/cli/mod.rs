@@ -144,6 +144,14 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
     }
 }
 
+/// Parses an argument; a failure tells its causes too.
+fn argument<T>(text: &str) -> Result<T, String>
+where
+    T: std::str::FromStr<Err: std::error::Error + 'static>,
+{
+    text.parse().map_err(|error: T::Err| crate::verify::chain(&error))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
