@@ -1,4 +1,5 @@
 //! The binary: what it prints, its exit codes, and that bad input changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
@@ -367,7 +368,11 @@ fn publishing_with_bad_arguments_changes_nothing() {
         ),
         (format!("sign HOST/acme/app:v1 {key} {down}"), 30, "cannot talk to the daemon"),
         // It answers, but it is a registry.
-        (format!("sign HOST/acme/app:v1 {key} --server http://HOST"), 30, "but not as plimsolld does"),
+        (
+            format!("sign HOST/acme/app:v1 {key} --server http://HOST/nowhere"),
+            30,
+            "but not as plimsolld does",
+        ),
         (format!("revoke HOST/acme/app:v1 --reason leaked {key} {down}"), 30, "cannot talk to the daemon"),
         (format!("revoke HOST/acme/app:v1 --reason= {key} {down}"), 2, "--reason must be"),
         (format!("delegate add acme/[x] --label x --pub team.pub {key} {down}"), 2, "is not a scope"),
@@ -392,6 +397,90 @@ fn publishing_with_bad_arguments_changes_nothing() {
         assert_eq!(ran.code, code, "{line}\n{}", ran.stderr);
         assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
         assert_eq!(desk.files(), before, "{line}");
+    }
+}
+
+/// Against a daemon that takes everything: what is sent, printed and remembered on this side.
+#[test]
+fn a_trust_repository_is_made_pinned_and_published_to() {
+    let desk = desk();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    desk.publisher.daemon(&desk.registry, None);
+    let init =
+        "init HOST/acme/trust --scope acme/** --key owner.key --passphrase-file pass --server http://HOST";
+    fs::write(desk.path("acme-root.json"), "mine").unwrap();
+    desk.refused(init, 2, "`acme-root.json` exists already");
+    fs::remove_file(desk.path("acme-root.json")).unwrap();
+    desk.refused(&format!("{init} --name Acme"), 2, "root name `Acme`");
+    desk.refused(&init.replace("HOST/acme/trust", "HOST/other/trust"), 2, "does not serve HOST/other/trust");
+
+    let ran = desk.run(init);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let root = fs::read(desk.path("acme-root.json")).unwrap();
+    let line = format!(
+        "plimsoll trust add acme --root acme-root.json --sha256 {} --repository HOST/acme/trust",
+        Digest::of(&root).hex()
+    );
+    assert!(ran.stdout.starts_with("made HOST/acme/trust\n"), "{}", ran.stdout);
+    assert!(ran.stdout.trim_end().ends_with(&format!("clients run:\n    {line}")), "{}", ran.stdout);
+    assert!(ran.stderr.contains("compare with `plimsolld key show`"), "{}", ran.stderr);
+    let listed = desk.run("trust list").stdout;
+    assert_eq!(listed, "acme  HOST/acme/trust\n  trusted for  HOST/acme/**\n");
+    assert!(fs::read_to_string(desk.path("home/servers.toml")).unwrap().contains(&desk.registry.address));
+    desk.publisher.daemon(&desk.registry, Some(common::TRUST));
+    desk.refused(&format!("{init} --name again"), 2, "already is a trust repository");
+}
+
+#[test]
+fn signing_revoking_and_delegating_say_what_was_published() {
+    let desk = pinned();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    let daemon = "--server http://HOST --passphrase-file pass";
+    for (line, says) in [
+        (
+            format!("sign HOST/acme/app:v1 --key team.key {daemon}"),
+            "signed HOST/acme/app:v1  sha256:GOOD\n  as     acme/app:v1\n  as     acme/app@sha256:GOOD\n  by     \
+             targets--app version 3, in the registry since timestamp 9\n",
+        ),
+        (
+            format!("revoke HOST/acme/app:v1 --reason leaked --key team.key {daemon}"),
+            "revoked sha256:GOOD\n  removed  acme/app:v1\n  removed  acme/app@sha256:GOOD\n",
+        ),
+        (
+            format!("delegate add acme/new --label new --pub team.pub --key owner.key {daemon}"),
+            "delegated acme/new to targets--new\n  covers  every tag and digest of acme/new; nothing below acme/new/\n",
+        ),
+    ] {
+        let ran = desk.run(&line);
+        assert_eq!(ran.code, 0, "{line}\n{}", ran.stderr);
+        assert!(ran.stdout.starts_with(says), "{line}\n{}", ran.stdout);
+        assert!(desk.registry.lines().contains(&"POST /v1/trusts/acme/submissions".to_owned()), "{line}");
+    }
+    for (line, says) in [
+        (format!("sign HOST/acme/app:v1 --key owner.key --key team.key {daemon}"), "signs for no role"),
+        (
+            format!("delegate add acme/x --label x --pub team.pub --key team.key {daemon}"),
+            "signs for no role",
+        ),
+        (format!("delegate add other/x --label x --pub team.pub --key owner.key {daemon}"), "is not inside"),
+        (format!("delegate add acme/x --label a--b --pub team.pub --key owner.key {daemon}"), "cannot label"),
+        (
+            format!("delegate add acme/x --label x --threshold 2 --pub team.pub --key owner.key {daemon}"),
+            "threshold 2",
+        ),
+        (
+            format!("delegate add acme/x --label x --parent y --pub team.pub --key owner.key {daemon}"),
+            "no role `y`",
+        ),
+        (
+            format!("revoke HOST/acme/app:v2 --reason leaked --key team.key {daemon}"),
+            "does not list acme/app:v2",
+        ),
+    ] {
+        let ran = desk.run(&line);
+        assert_eq!(ran.code, 2, "{line}\n{}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
+        assert!(!desk.registry.lines().iter().any(|line| line.starts_with("POST")), "{line}");
     }
 }
 

@@ -1,4 +1,5 @@
 //! Verification over a real registry client: the verdicts, and what each costs in requests.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

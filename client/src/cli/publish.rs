@@ -164,8 +164,12 @@ pub(super) async fn delegate(env: &Env, out: &Out, command: DelegateCommand) -> 
     let receipt = publisher.delegate(&request, &signers(&keys)).await?;
     let notes = [
         format!("covers  {}", scope.in_words()),
-        format!("signed  by {} of {} keys", request.threshold, request.keys.len()),
-        published(&receipt),
+        format!("signers {} of {} keys", request.threshold, request.keys.len()),
+        // The receipt names the new role but counts its parent's versions.
+        format!(
+            "by      {} version {}, in the registry since timestamp {}",
+            request.parent, receipt.version, receipt.timestamp
+        ),
     ];
     out.result(&receipt, &format!("delegated {scope} to {}", receipt.role), &notes)?;
     Ok(0)

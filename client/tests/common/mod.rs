@@ -1,10 +1,12 @@
 //! A trust repository signed with throwaway keys, and a registry on loopback that serves whatever it is given.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +17,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll::{
-    keys::{Algorithm, PrivateKey, Signer},
+    keys::{Algorithm, Passphrase, PrivateKey, Signer, save_public},
     publish::{api::OnlineKeys, author},
 };
 use plimsoll_core::{
@@ -123,6 +125,37 @@ impl Publisher {
             registry.put(&format!("acme/trust/blobs/{}", Digest::of(bytes)), bytes);
         }
         registry.put("acme/trust/manifests/latest", &artifact.manifest);
+        for (file, bytes) in [
+            ("1.root.json".to_owned(), &self.root),
+            ("timestamp.json".to_owned(), &timestamp),
+            (format!("{}.snapshot.json", self.version), &snapshot),
+            (format!("{}.targets.json", self.targets.common.version), &targets),
+            (format!("{}.{TEAM}.json", self.team.common.version), &team),
+        ] {
+            registry.put_at(&format!("/tuf/acme/metadata/{file}"), bytes);
+        }
+        self.daemon(registry, Some(TRUST));
+    }
+
+    /// A daemon's API at `registry` that takes every submission and has it published at once.
+    pub(crate) fn daemon(&self, registry: &Host, trust_id: Option<&str>) {
+        let accepted = serde_json::json!({"id": "1", "state": "published", "documents": {}, "timestamp": 9});
+        let key = self.online.key();
+        let trusts = serde_json::json!({"trusts": [{
+            "name": "acme", "repository": format!("{}/acme/trust", registry.address), "trust_id": trust_id,
+            "online": {"timestamp": key, "snapshot": key}, "heads": {},
+        }]});
+        registry.put_at("/v1/trusts", trusts.to_string().as_bytes());
+        registry.put_at("/v1/trusts/acme/submissions", accepted.to_string().as_bytes());
+        registry.put_at("/v1/trusts/acme/submissions/1?wait=10", accepted.to_string().as_bytes());
+    }
+
+    /// Writes the keys of owner and team as key files.
+    pub(crate) fn save_keys(&self, folder: &Path, passphrase: &Path) {
+        let passphrase = Passphrase::from_file(passphrase).unwrap();
+        self.owner.save(&folder.join("owner.key"), &passphrase).unwrap();
+        self.team_key.save(&folder.join("team.key"), &passphrase).unwrap();
+        save_public(&folder.join("team.pub"), self.team_key.public()).unwrap();
     }
 
     fn common(&self, role: &str) -> Common {
@@ -178,7 +211,12 @@ impl Host {
 
     /// Serves `bytes` at `/v2/` and `path`.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
-        self.shared.files.lock().unwrap().insert(format!("/v2/{path}"), bytes.to_vec());
+        self.put_at(&format!("/v2/{path}"), bytes);
+    }
+
+    /// Serves `bytes` at exactly this path and query, for any method.
+    pub(crate) fn put_at(&self, path: &str, bytes: &[u8]) {
+        self.shared.files.lock().unwrap().insert(path.to_owned(), bytes.to_vec());
     }
 
     pub(crate) fn file(&self, path: &str) -> Vec<u8> {
@@ -211,7 +249,7 @@ impl Drop for Host {
 }
 
 fn serve(mut stream: TcpStream, shared: &Shared) {
-    let (mut first, mut etag) = (String::new(), None);
+    let (mut first, mut etag, mut length) = (String::new(), None, 0);
     let mut reader = BufReader::new(stream.try_clone().unwrap().take(64 * 1024));
     loop {
         let mut line = String::new();
@@ -222,12 +260,17 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
         match line.split_once(": ") {
             _ if first.is_empty() => first = line.to_owned(),
             _ if line.is_empty() => break,
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().unwrap()
+            }
             Some((name, value)) if name.eq_ignore_ascii_case("if-none-match") => {
                 etag = Some(value.to_owned())
             }
             _ => {}
         }
     }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     // Logged before it is answered: whoever has the answer finds the request in the log.
@@ -254,7 +297,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     }
     head.push_str("\r\n");
     let _ = stream.write_all(head.as_bytes());
-    if method == "GET" && status != 304 {
+    if method != "HEAD" && status != 304 {
         let _ = stream.write_all(&body);
     }
 }
