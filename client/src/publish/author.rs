@@ -195,7 +195,7 @@ pub fn delegate(
         return Err(out_of_scope(scope, parent, allowed));
     }
     let distinct: BTreeMap<KeyId, Key> =
-        keys.iter().map(|public| Key::new(public)).map(|key| (key.id(), key)).collect();
+        keys.iter().map(Key::new).map(|key| (key.id(), key)).collect();
     if threshold == 0 || threshold > distinct.len() as u64 {
         return Err(AuthorError::Threshold { threshold, keys: distinct.len() });
     }

@@ -394,7 +394,6 @@ async fn path_to<S: Source>(
 }
 
 /// The outer error is a fault that has nothing to do with the role: network, state.
-#[expect(clippy::type_complexity, reason = "two kinds of failure that must not mix")]
 async fn read_role<S: Source>(
     session: &mut Session<S>,
     role: &str,
