@@ -261,10 +261,10 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
             _ if first.is_empty() => first = line.to_owned(),
             _ if line.is_empty() => break,
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().unwrap()
+                length = value.parse().unwrap();
             }
             Some((name, value)) if name.eq_ignore_ascii_case("if-none-match") => {
-                etag = Some(value.to_owned())
+                etag = Some(value.to_owned());
             }
             _ => {}
         }
