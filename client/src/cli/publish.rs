@@ -165,13 +165,10 @@ pub(super) async fn delegate(env: &Env, out: &Out, command: DelegateCommand) -> 
     let notes = [
         format!("covers  {}", scope.in_words()),
         format!("signers {} of {} keys", request.threshold, request.keys.len()),
-        // The receipt names the new role but counts its parent's versions.
-        format!(
-            "by      {} version {}, in the registry since timestamp {}",
-            request.parent, receipt.version, receipt.timestamp
-        ),
+        published(&receipt),
     ];
-    out.result(&receipt, &format!("delegated {scope} to {}", receipt.role), &notes)?;
+    let role = receipt.delegated.as_deref().unwrap_or_default();
+    out.result(&receipt, &format!("delegated {scope} to {role}"), &notes)?;
     Ok(0)
 }
 
