@@ -75,9 +75,12 @@ pub struct RevokeRequest {
 /// A change that is published.
 #[derive(Debug, Clone, Serialize)]
 pub struct Receipt {
-    /// The role that changed.
+    /// The role that changed; with a new delegation, the parent.
     pub role: String,
-    /// Its new version.
+    /// The role that is delegated to now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<String>,
+    /// The new version of `role`.
     pub version: u64,
     /// The first timestamp that holds it; the registry serves it.
     pub timestamp: u64,
@@ -181,7 +184,7 @@ impl Publisher {
             Ok(Change { role: parent.role, targets, digest: None, names })
         })
         .await
-        .map(|receipt| receipt.of_role(name))
+        .map(|receipt| Receipt { delegated: Some(name), ..receipt })
     }
 
     /// Signs a tag and its digest, and waits until they are published.
@@ -257,6 +260,7 @@ impl Publisher {
                     let accepted = self.server.published(&self.name, &accepted.id).await?;
                     return Ok(Receipt {
                         role: change.role,
+                        delegated: None,
                         version,
                         timestamp: accepted.timestamp,
                         digest: change.digest,
@@ -334,13 +338,6 @@ struct Change {
     targets: Targets,
     digest: Option<Digest>,
     names: Vec<String>,
-}
-
-impl Receipt {
-    fn of_role(mut self, role: String) -> Self {
-        self.role = role;
-        self
-    }
 }
 
 /// The roles from `targets` down through every delegation whose paths `follow` accepts, parents before children, at most
