@@ -616,15 +616,21 @@ fn with_source(error: &dyn std::error::Error) -> String {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "messages are made on the spot")]
 fn malformed(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Malformed, message, heads: BTreeMap::new() }
+    Refusal { code: RefusalCode::Malformed, message: printable(&message), heads: BTreeMap::new() }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "messages are made on the spot")]
 fn refused(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Refused, message, heads: BTreeMap::new() }
+    Refusal { code: RefusalCode::Refused, message: printable(&message), heads: BTreeMap::new() }
 }
 
-/// Short, and nothing that a terminal would obey.
+/// Messages quote what came in: nothing that a terminal would obey.
+fn printable(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 fn cut(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().take(200).collect()
 }

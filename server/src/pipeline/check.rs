@@ -1,5 +1,7 @@
 //! check: would the client's own verifier take what we are about to publish, after what it took before? Pure.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
@@ -38,23 +40,25 @@ pub(super) fn check(
     offered: &Offered<'_>,
     now: DateTime<Utc>,
 ) -> Result<Vec<String>, tuf::Error> {
-    let mut reports = Vec::new();
     let mut at = now;
-    loop {
+    let client = loop {
         match check_at(held, offered, at) {
             // Each step is strictly earlier than the one before, and each expiry is met once.
-            Err(tuf::Error::Expired { role, version, expires })
+            Err(tuf::Error::Expired { role, expires, .. })
                 if expires <= at && !matches!(role.as_str(), "timestamp" | "snapshot") =>
             {
                 at = expires - TimeDelta::seconds(1);
-                reports.push(tuf::Error::Expired { role, version, expires }.to_string());
             }
-            other => return other.map(|()| reports),
+            other => break other?,
         }
-    }
+    };
+    let names: BTreeSet<&str> = offered.roles.iter().flatten().map(|(role, _)| role.as_str()).collect();
+    let roles = names.into_iter().filter_map(|role| client.role(role)?.1.check_expiry(role, now).err());
+    let root = client.root().check_expiry("root", now).err();
+    Ok(root.into_iter().chain(roles).map(|error| error.to_string()).collect())
 }
 
-fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<(), tuf::Error> {
+fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
     let mut client = Trusted::new(&held.root, at)?.with_memory(
         memory(held)?,
         held.timestamp.as_deref(),
@@ -78,7 +82,7 @@ fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<(),
             delegator = role;
         }
     }
-    Ok(())
+    Ok(client)
 }
 
 /// What a client that took `held` remembers.

@@ -240,7 +240,7 @@ impl Setup {
         Ok(root.signed.common.identity.map(|identity| identity.trust))
     }
 
-    fn sign_and_store(
+    pub(super) fn sign_and_store(
         &self,
         overlay: &Overlay<'_>,
         changed: &[(String, u64, Bytes)],
@@ -363,7 +363,7 @@ impl Setup {
 }
 
 /// The head with what this round has taken so far.
-struct Overlay<'a> {
+pub(super) struct Overlay<'a> {
     setup: &'a Setup,
     head: Head,
     documents: BTreeMap<String, (u64, Bytes)>,
@@ -371,15 +371,19 @@ struct Overlay<'a> {
 }
 
 impl<'a> Overlay<'a> {
-    fn new(setup: &'a Setup, head: Head) -> Self {
+    pub(super) fn new(setup: &'a Setup, head: Head) -> Self {
         Self { setup, head, documents: BTreeMap::new(), retired: BTreeSet::new() }
     }
 
     fn add(&mut self, set: &AcceptedSet) {
-        for (role, version, bytes) in &set.documents {
+        self.add_all(&set.documents);
+        self.retired.extend(set.retired.iter().cloned());
+    }
+
+    pub(super) fn add_all(&mut self, documents: &[(String, u64, Bytes)]) {
+        for (role, version, bytes) in documents {
             self.documents.insert(role.clone(), (*version, bytes.clone()));
         }
-        self.retired.extend(set.retired.iter().cloned());
     }
 
     fn newest(&self, role: &str) -> Result<Bytes, RoundError> {
