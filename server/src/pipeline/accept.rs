@@ -605,6 +605,7 @@ fn unknown(role: &str) -> Refusal {
     refused(format!("nobody delegates to a role `{}`", cut(role)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn untrusted(error: tuf::Error) -> Refusal {
     refused(with_source(&error))
 }

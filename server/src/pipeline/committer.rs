@@ -67,12 +67,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
                     for (answer, _) in others {
                         let _ = answer.send(Err(unavailable(text.clone())));
                     }
+                    next = Instant::now() + FAILED;
                     if submitted.is_empty() {
                         shared.status().unsigned = Some("a round panicked; see the log".to_owned());
-                        next = Instant::now() + FAILED;
-                    } else {
-                        // What is due is still due.
-                        next = Instant::now();
+                    } else if !rounds.iter().any(Vec::is_empty) {
+                        // What is due is still due, and who sends such things without end must not keep it so.
+                        rounds.insert(0, Vec::new());
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     PutLatest(u16),
     /// Every PUT of `:latest` is done, and its answer lost in a 500.
     PutLatestAnswerLost,
+    /// One request in so many is answered with 500.
+    OneIn(u64),
     /// Every request waits for a minute.
     Hang,
     /// Every PUT of `:latest` waits for a minute.
@@ -37,6 +39,7 @@ pub(crate) enum Fault {
 struct Shared {
     fault: Arc<Mutex<Option<Fault>>>,
     requests: Arc<AtomicU64>,
+    latest: Arc<AtomicBool>,
 }
 
 /// A running registry. Ends when it is dropped.
@@ -51,7 +54,7 @@ pub(crate) struct Front {
 impl Front {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shared = Shared { fault: Arc::default(), requests: Arc::default() };
+        let shared = Shared { fault: Arc::default(), requests: Arc::default(), latest: Arc::default() };
         let router: Router = Host::open(dir.path())
             .unwrap()
             .router()
@@ -72,17 +75,23 @@ impl Front {
         *self.shared.fault.lock().unwrap() = fault;
     }
 
+    /// True once `:latest` was put.
+    pub(crate) fn has_latest(&self) -> bool {
+        self.shared.latest.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
 }
 
 async fn through(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    shared.requests.fetch_add(1, Ordering::SeqCst);
+    let number = shared.requests.fetch_add(1, Ordering::SeqCst) + 1;
     let fault = *shared.fault.lock().unwrap();
     let latest = request.method() == Method::PUT && request.uri().path().ends_with("/manifests/latest");
     let status = |code| StatusCode::from_u16(code).unwrap().into_response();
     match fault {
+        Some(Fault::OneIn(n)) if number.is_multiple_of(n) => return status(500),
         Some(Fault::All(code)) => return status(code),
         Some(Fault::PutLatest(code)) if latest => return status(code),
         Some(Fault::Hang) => tokio::time::sleep(Duration::from_secs(60)).await,
@@ -90,5 +99,8 @@ async fn through(State(shared): State<Shared>, request: Request, next: Next) -> 
         _ => {}
     }
     let response = next.run(request).await;
+    if latest && response.status().is_success() {
+        shared.latest.store(true, Ordering::SeqCst);
+    }
     if latest && fault == Some(Fault::PutLatestAnswerLost) { status(500) } else { response }
 }

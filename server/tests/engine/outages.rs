@@ -16,7 +16,10 @@ use plimsoll_server::store::{
     Commit, FailAt, Head, MemoryStore, Published, Store, StoreError, SubmissionRecord, TrustKey,
 };
 
-use super::{front::Fault, world::*};
+use super::{
+    front::{Fault, Front},
+    world::*,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_before_the_registry_was_read() {
@@ -136,6 +139,26 @@ async fn stop_does_not_wait_for_a_registry_that_hangs() {
         tokio::time::timeout(Duration::from_secs(4), engine.stop()).await.expect("stop ends by itself");
         world.front.fail(None);
     }
+    engine.stop().await;
+}
+
+/// Else a registry that fails once in a while would never be filled again after a loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_fails_goes_on_where_it_stopped() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    publish(&engine, world.teams(20)).await;
+    engine.stop().await;
+    let world = World { front: Front::start().await, ..world };
+    // A whole push takes about a hundred requests.
+    world.front.fail(Some(Fault::OneIn(30)));
+    let engine = world.engine().await;
+    until("all of it is there", || async { world.front.has_latest() }).await;
+    let requests = world.front.requests();
+    assert!(requests > 60, "the test is one only if the push failed in between: {requests}");
+    world.front.fail(None);
+    assert!(matches!(world.find("acme/r19:v1").await.unwrap(), Outcome::Absent { .. }));
     engine.stop().await;
 }
 

@@ -144,6 +144,24 @@ impl World {
         BTreeMap::from([("targets".to_owned(), sign(&targets, &self.owner))])
     }
 
+    /// `targets` version 2 with `count` delegations, each with its first version.
+    pub(crate) fn teams(&self, count: usize) -> BTreeMap<String, Vec<u8>> {
+        let mut targets = author::empty_targets("targets", TRUST, self.now());
+        targets.common.version = 2;
+        let mut documents = BTreeMap::new();
+        for n in 0..count {
+            let (name, scope) = (format!("targets--r{n}"), format!("acme/r{n}").parse().unwrap());
+            let (allowed, keys) = (["acme/*".to_owned()], [self.team.public().clone()]);
+            author::delegate(&mut targets, ("targets", &allowed), &name, &scope, &keys, 1).unwrap();
+            // Each of other bytes, or they would be one blob.
+            let mut role = author::empty_targets(&name, TRUST, self.now());
+            role.common.expires -= TimeDelta::seconds(i64::try_from(n).unwrap());
+            documents.insert(name, sign(&role, &self.team));
+        }
+        documents.insert("targets".to_owned(), sign(&targets, &self.owner));
+        documents
+    }
+
     /// What `:latest` holds now; none if nothing.
     pub(crate) async fn latest(&self) -> Option<Bytes> {
         match self.registry().manifest(&self.repository(), "latest", 4 << 20, None).await.unwrap() {

@@ -1,5 +1,7 @@
 //! What a round costs when there are many roles. Prints, asserts no times.
 
+#![expect(clippy::print_stdout, reason = "measurements are for people")]
+
 use super::*;
 use crate::pipeline::round::Overlay;
 
