@@ -255,7 +255,9 @@ impl<S: Source> Session<S> {
         self.trusted.finish_root()?;
         self.timestamp(begin).await?;
         self.snapshot(begin).await?;
+        // What is shown was not followed: nobody shall hear "not modified" for it, and so miss the warning.
         if begin == Begin::Changed
+            && !self.equivocation
             && let Some(entry) = self.source.entry()
         {
             self.state.put_entry(&entry)?;
@@ -290,7 +292,12 @@ impl<S: Source> Session<S> {
             _ => self.source.timestamp().await?,
         };
         match self.trusted.update_timestamp(&bytes)? {
-            TimestampUpdate::New => self.state.put("timestamp", &bytes, self.trusted.memory())?,
+            TimestampUpdate::New => {
+                // It speaks of the round before. Should this one not be completed, or not come from there, then "not
+                // modified since" would be about something older than what is held.
+                self.state.forget_entry()?;
+                self.state.put("timestamp", &bytes, self.trusted.memory())?;
+            }
             // A cached copy that was torn is healed.
             TimestampUpdate::Same if self.state.document("timestamp")?.as_deref() != Some(&bytes) => {
                 self.state.put("timestamp", &bytes, self.trusted.memory())?;

@@ -31,7 +31,7 @@ use crate::{
 use ask::{Answer, ask};
 use decide::{Presented, decide};
 
-pub use words::{ago, chain};
+pub use words::{ago, chain, printable};
 
 /// What a verification needs: the user's folders and policy, a registry client and a clock.
 #[derive(Clone)]

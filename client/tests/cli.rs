@@ -400,7 +400,7 @@ fn publishing_with_bad_arguments_changes_nothing() {
     }
 }
 
-/// Against a daemon that takes everything: what is sent, printed and remembered on this side.
+/// Against a daemon that takes and publishes everything: what is sent, printed and remembered on this side.
 #[test]
 fn a_trust_repository_is_made_pinned_and_published_to() {
     let desk = desk();
@@ -440,7 +440,7 @@ fn signing_revoking_and_delegating_say_what_was_published() {
         (
             format!("sign HOST/acme/app:v1 --key team.key {daemon}"),
             "signed HOST/acme/app:v1  sha256:GOOD\n  as     acme/app:v1\n  as     acme/app@sha256:GOOD\n  by     \
-             targets--app version 3, in the registry since timestamp 9\n",
+             targets--app version 3, in the registry since timestamp 2\n",
         ),
         (
             format!("revoke HOST/acme/app:v1 --reason leaked --key team.key {daemon}"),
@@ -458,6 +458,7 @@ fn signing_revoking_and_delegating_say_what_was_published() {
     }
     for (line, says) in [
         (format!("sign HOST/acme/app:v1 --key owner.key --key team.key {daemon}"), "signs for no role"),
+        (format!("sign HOST/acme/app:v1 --key team.key --key ./team.key {daemon}"), "was given already"),
         (
             format!("delegate add acme/x --label x --pub team.pub --key team.key {daemon}"),
             "signs for no role",
@@ -482,6 +483,92 @@ fn signing_revoking_and_delegating_say_what_was_published() {
         assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
         assert!(!desk.registry.lines().iter().any(|line| line.starts_with("POST")), "{line}");
     }
+}
+
+#[test]
+fn a_signature_that_would_decide_nothing_is_not_made() {
+    let mut desk = pinned();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    desk.registry.put("acme/app/manifests/v2", b"{}");
+    let daemon = "--server http://HOST --passphrase-file pass";
+    assert_eq!(desk.run(&format!("sign HOST/acme/app:v2 --key owner.key {daemon}")).code, 0);
+    desk.registry.lines();
+    // Its parent lists the name, and is asked first.
+    let team = format!("sign HOST/acme/app:v2 --key team.key {daemon}");
+    let ran = desk.run(&team);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("clients ask targets for acme/app:v2 before targets--app"), "{}", ran.stderr);
+    // What its parent took back.
+    desk.publisher.revoke_above(MANIFEST, "leaked");
+    desk.publisher.publish(&desk.registry);
+    desk.publisher.publish(&desk.registry);
+    for line in [
+        format!("sign HOST/acme/app:v1 --key team.key {daemon}"),
+        format!("revoke HOST/acme/app:v1 --reason again --key team.key {daemon}"),
+    ] {
+        let ran = desk.run(&line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{line}\n{}", ran.stderr);
+        assert!(ran.stderr.contains("revoked"), "{line}\n{}", ran.stderr);
+    }
+    assert!(!desk.registry.lines().iter().any(|line| line.starts_with("POST")));
+}
+
+/// P6: a daemon's word is no proof.
+#[test]
+fn what_the_registry_does_not_show_is_not_said_to_be_published() {
+    let desk = pinned();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    desk.publisher.liar(&desk.registry);
+    let daemon = "--server http://HOST --passphrase-file pass";
+    for line in [
+        format!("sign HOST/acme/app:v1 --key team.key {daemon}"),
+        format!("revoke HOST/acme/app:v1 --reason leaked --key team.key {daemon}"),
+    ] {
+        let ran = desk.run(&line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (30, ""), "{line}\n{}", ran.stderr);
+        assert!(ran.stderr.contains("clients of HOST/acme/trust cannot see that yet"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("\n  try: look at `plimsoll status`"), "{}", ran.stderr);
+    }
+}
+
+/// A trust repository whose root is lost cannot be used, nor made again.
+#[test]
+fn a_root_that_may_be_taken_is_kept_and_pinned() {
+    let desk = desk();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    desk.publisher.liar(&desk.registry);
+    desk.publisher.daemon(&desk.registry, None);
+    let init =
+        "init HOST/acme/trust --scope acme/** --key owner.key --passphrase-file pass --server http://HOST";
+    // Taken, and the registry shows it no more.
+    desk.registry.answer_posts_with_garbage();
+    let ran = desk.run(init);
+    assert_eq!(ran.code, 30, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("try: keep acme-root.json: it is the root, pinned here as acme"),
+        "{}",
+        ran.stderr
+    );
+    let pinned = fs::read(desk.path("home/roots/acme-root.json")).unwrap();
+    assert_eq!(fs::read(desk.path("acme-root.json")).unwrap(), pinned);
+}
+
+/// What a daemon or a publisher writes cannot act on the terminal.
+#[test]
+fn other_peoples_words_reach_the_terminal_as_plain_text() {
+    let desk = pinned();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    let trusts = serde_json::json!({"trusts": [{
+        "name": "x", "repository": "r.io/\u{1b}[2J\u{9b}1m\u{202e}x\nerror: y", "heads": {},
+        "online": serde_json::from_slice::<serde_json::Value>(&desk.registry.bytes("/v1/trusts")).unwrap()
+            ["trusts"][0]["online"],
+    }]});
+    desk.registry.put_at("/v1/trusts", trusts.to_string().as_bytes());
+    let line = "sign HOST/acme/app:v1 --key team.key --passphrase-file pass --server http://HOST";
+    let ran = desk.run(line);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("it serves: r.io/ [2J 1m x; error: y\n"), "{:?}", ran.stderr);
+    assert!(!ran.stderr.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{:?}", ran.stderr);
 }
 
 /// T93.

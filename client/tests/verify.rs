@@ -211,3 +211,50 @@ async fn a_pinned_root_that_was_changed_is_a_local_fault() {
     assert_eq!(fault.exit_code(), 2);
     assert!(world.registry.lines().is_empty());
 }
+
+/// T20: the warning does not go away because the registry says that nothing changed.
+#[tokio::test]
+async fn equivocation_is_told_every_time() {
+    let mut world = world();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    // The same versions, signed again with another content.
+    world.publisher.version -= 1;
+    world.publisher.timestamp_life += TimeDelta::seconds(1);
+    let latest = "acme/trust/manifests/latest";
+    let good = world.registry.file(latest);
+    world.publish();
+    for _ in 0..2 {
+        let v = world.ask("acme/app:v1", Mode::Verify).await;
+        assert_eq!((v.verdict, v.warnings.len()), (Verdict::Verified, 1), "{v:?}");
+    }
+    world.registry.put(latest, &good);
+    let v = world.ask("acme/app:v1", Mode::Verify).await;
+    assert_eq!((v.verdict, v.warnings.len()), (Verdict::Verified, 0), "{v:?}");
+}
+
+/// T20, T28: after a round that was cut off, "not modified" since the round before it is an answer about something older
+/// than what is held.
+#[tokio::test]
+async fn an_unfinished_round_is_not_ended_by_not_modified() {
+    let mut world = world();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    let latest = "acme/trust/manifests/latest";
+    let old = world.registry.file(latest);
+    world.publish();
+    let new = world.registry.file(latest);
+    // The new timestamp is inside the manifest and is taken; then the registry fails, and shows what it had before.
+    let mut broken: serde_json::Value = serde_json::from_slice(&new).unwrap();
+    for layer in broken["layers"].as_array_mut().unwrap() {
+        if layer["annotations"]["tuf.io/filename"] == "2.snapshot.json" {
+            layer.as_object_mut().unwrap().remove("data");
+            let blob = format!("acme/trust/blobs/{}", layer["digest"].as_str().unwrap());
+            world.registry.remove(&blob);
+        }
+    }
+    world.registry.put(latest, broken.to_string().as_bytes());
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Unreachable);
+    world.registry.put(latest, &old);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Rollback);
+    world.registry.put(latest, &new);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+}

@@ -121,6 +121,18 @@ fn advice(error: &PublishError) -> Option<&'static str> {
             Some("use a key of a role on the path, or ask its holder for `plimsoll delegate add`")
         }
         PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
+        PublishError::Shadowed { .. } => {
+            Some("ask the holder of that role's key to sign it or to take the name out, or use that key")
+        }
+        PublishError::NotPublishedInTime { .. } | PublishError::Unconfirmed { .. } => {
+            Some("look at `plimsoll status` in a while; nothing needs to be done again")
+        }
+        PublishError::NotSeen { .. } => Some(
+            "look at `plimsoll status` in a while; if it stays, ask who runs the daemon and the registry",
+        ),
+        PublishError::Overruled { .. } => Some(
+            "look at `plimsoll status`: a role that is asked before yours decides, or somebody was faster",
+        ),
         PublishError::OnlineKeys { .. } => {
             Some("compare with `plimsolld key show NAME` on the daemon's machine; if that differs too, stop")
         }

@@ -15,7 +15,7 @@ use super::{
     servers,
 };
 use crate::{
-    publish::{InitRequest, PublishError, Server, api::OnlineKeys, init, served},
+    publish::{Expected, InitRequest, PublishError, Server, api::OnlineKeys, prepare, seen, served},
     state::{read, replace},
     trust::{self, Addition},
 };
@@ -88,14 +88,40 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         // The ones just shown, or the ones given: a daemon that now has others is refused.
         online: Some(online.unwrap_or(info.online)),
     };
-    let made = init(&server, &request, &signers(&keys), &env.clock).await?;
-    trust::add(&env.home, &addition, &made.root, &made.sha256, &file, env.clock.now())?;
-    servers::remember(&env.home, &args.repository.to_string(), &args.server)?;
-    std::path::absolute(&file).and_then(|path| replace(&path, &made.root, 0o644)).map_err(|error| {
-        let text =
-            format!("{} is made and pinned here, but cannot write {}", args.repository, file.display());
-        Failure::internal(format!("{text}: {error}"))
-            .next(format!("copy the root from {}", env.home.roots().display()))
+    let prepared = prepare(&server, &request, &signers(&keys), &env.clock).await?;
+    // Before the daemon has it: a trust repository whose root is lost cannot be used by anybody, nor made again.
+    std::path::absolute(&file).and_then(|path| replace(&path, &prepared.root, 0o644)).map_err(|error| {
+        Failure::internal(format!("nothing was made: cannot write {}: {error}", file.display()))
+    })?;
+    let (root, hash) = (prepared.root.clone(), prepared.sha256);
+    let submitted = prepared.submit(&server).await;
+    if let Err(error) = &submitted
+        && !error.may_be_taken()
+    {
+        // Written a moment ago, for nothing. If it stays, the first failure is still the one to tell.
+        let _ = std::fs::remove_file(&file);
+    } else {
+        trust::add(&env.home, &addition, &root, &hash, &file, env.clock.now())?;
+        servers::remember(&env.home, &args.repository.to_string(), &args.server)?;
+    }
+    let confirmed = match submitted {
+        Ok(made) => {
+            let (place, state) = ((&env.registry, &args.repository), env.home.state());
+            seen(place, &state, &root, &env.clock, made.timestamp, Expected::Metadata).await.map(|()| made)
+        }
+        Err(error) => Err(error),
+    };
+    let made = confirmed.map_err(|error| {
+        let taken = error.may_be_taken();
+        let failure = Failure::from(error);
+        if !taken {
+            return failure;
+        }
+        failure.next(format!(
+            "keep {}: it is the root, pinned here as {name}; `plimsoll status {name}` tells when it is published. Was \
+             it never taken, remove both and run this again",
+            file.display()
+        ))
     })?;
 
     let sha256 = made.sha256.hex();

@@ -52,7 +52,17 @@ pub(super) struct SignerArgs {
 impl SignerArgs {
     /// Opens the keys. Asks for passphrases.
     pub(super) fn open(&self) -> Result<Vec<PrivateKey>, Failure> {
-        self.key.iter().map(|path| Ok(open(path, self.passphrase_file.as_deref())?)).collect()
+        let mut keys = Vec::<PrivateKey>::new();
+        for path in &self.key {
+            let key = open(path, self.passphrase_file.as_deref())?;
+            // Two signatures of one key count once, and a document with both is refused.
+            if keys.iter().any(|known| known.key_id() == key.key_id()) {
+                let text = format!("`{}` holds a key that was given already", path.display());
+                return Err(Failure::usage(text).next("give each key once"));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
     }
 }
 

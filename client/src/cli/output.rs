@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::Failure;
+use crate::verify::printable;
 
 /// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,7 +37,8 @@ impl Out {
         self.format == Format::Json
     }
 
-    /// Prints a result: `value` as JSON, or the `text` and, unless told to be quiet, the `notes` indented below it.
+    /// Prints a result: `value` as JSON, or the `text` as it is and, unless told to be quiet, the `notes` indented below
+    /// it, each made fit for a terminal.
     pub(super) fn result(&self, value: &impl Serialize, text: &str, notes: &[String]) -> Result<(), Failure> {
         if self.json() {
             return self.print(&json(value));
@@ -44,7 +46,8 @@ impl Out {
         let mut all = text.to_owned();
         for note in notes.iter().filter(|_| !self.quiet) {
             all.push_str("\n  ");
-            all.push_str(note);
+            // Notes hold names and reasons that others wrote.
+            all.push_str(&printable(note));
         }
         self.print(&all)
     }
@@ -57,24 +60,28 @@ impl Out {
             .map_err(|error| Failure::internal(format!("cannot write to standard output: {error}")))
     }
 
-    /// Prints advice or progress on standard error, unless told to be quiet.
+    /// Prints a line of advice or progress on standard error, unless told to be quiet.
     pub(super) fn aside(&self, text: &str) {
         if !self.quiet {
-            complain(text);
+            complain(&printable(text));
         }
     }
 
     /// Prints why the command failed and returns its exit code.
     pub(super) fn failure(&self, failure: &Failure) -> u8 {
-        complain(&format!("{} {}", painted("error:", Tone::Bad, &io::stderr()), one_line(&failure.text)));
+        complain(&format!(
+            "{} {}",
+            painted("error:", Tone::Bad, &io::stderr()),
+            printable(&one_line(&failure.text))
+        ));
         if let Some(next) = &failure.next {
-            complain(&format!("  try: {next}"));
+            complain(&format!("  try: {}", printable(next)));
         }
         failure.code
     }
 }
 
-/// Writes to standard error. If nobody reads it, the exit code still speaks.
+/// Writes to standard error, as it is. If nobody reads it, the exit code still speaks.
 pub(super) fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

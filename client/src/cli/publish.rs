@@ -18,11 +18,14 @@ use super::{
 };
 use crate::{
     keys::load_public,
-    publish::{self, DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, Server, SignRequest},
+    publish::{
+        self, DelegateRequest, Expected, Publisher, Receipt, RevokeRequest, RoleStatus, Server, SignRequest,
+        seen,
+    },
     registry::ManifestAnswer,
     trust::{load_policy, load_root},
     update::{RegistrySource, Session},
-    verify::{ago, target_name},
+    verify::{ago, printable, target_name},
 };
 
 /// A manifest to be signed may be this long, bytes.
@@ -110,8 +113,10 @@ pub(super) async fn sign(env: &Env, out: &Out, args: &SignArgs) -> Result<u8, Fa
     let keys = args.signer.open()?;
     let descriptor = fetch(env, &args.reference, &name).await?;
     let publisher = connect(env, &policy, &root, server).await?;
-    let receipt =
-        publisher.sign(&SignRequest { name, descriptor: descriptor.clone() }, &signers(&keys)).await?;
+    let receipt = publisher
+        .sign(&SignRequest { name: name.clone(), descriptor: descriptor.clone() }, &signers(&keys))
+        .await?;
+    confirm(env, &policy, &root, &receipt, Expected::Signed(&name, descriptor.digest)).await?;
     let mut notes: Vec<String> = receipt.names.iter().map(|name| format!("as     {name}")).collect();
     notes.push(published(&receipt));
     out.result(&receipt, &format!("signed {}  {}", args.reference, descriptor.digest), &notes)?;
@@ -132,8 +137,10 @@ pub(super) async fn revoke(env: &Env, out: &Out, args: &RevokeArgs) -> Result<u8
     let server = servers::server(&env.home, args.place.server.as_ref(), &policy.root[&root].repository)?;
     let keys = args.signer.open()?;
     let publisher = connect(env, &policy, &root, server).await?;
-    let request = RevokeRequest { name, reason: reason.to_owned() };
+    let request = RevokeRequest { name: name.clone(), reason: reason.to_owned() };
     let receipt = publisher.revoke(&request, &signers(&keys)).await?;
+    let expected = receipt.digest.map_or(Expected::Metadata, |digest| Expected::Revoked(&name, digest));
+    confirm(env, &policy, &root, &receipt, expected).await?;
     let digest = receipt.digest.map(|digest| digest.to_string()).unwrap_or_default();
     let mut notes: Vec<String> = receipt.names.iter().map(|name| format!("removed  {name}")).collect();
     notes.push(published(&receipt));
@@ -162,6 +169,7 @@ pub(super) async fn delegate(env: &Env, out: &Out, command: DelegateCommand) -> 
         threshold: args.threshold,
     };
     let receipt = publisher.delegate(&request, &signers(&keys)).await?;
+    confirm(env, &policy, &root, &receipt, Expected::Metadata).await?;
     let notes = [
         format!("covers {}", scope.in_words()),
         format!("signed by {} of {} keys", request.threshold, request.keys.len()),
@@ -209,7 +217,7 @@ pub(super) async fn status(env: &Env, out: &Out, args: &StatusArgs) -> Result<u8
         let notes: Vec<String> = shown.roles.iter().map(|role| line(role, now)).collect();
         out.result(shown, &format!("{}  {}", shown.name, shown.repository), &notes)?;
         if let Some(error) = &shown.error {
-            complain(&format!("error: {}: {error}", shown.name));
+            complain(&printable(&format!("error: {}: {error}", shown.name)));
         }
     }
     Ok(code)
@@ -271,6 +279,19 @@ async fn connect(env: &Env, policy: &Policy, root: &str, server: Url) -> Result<
     Ok(Publisher::connect(env.registry.clone(), server, pinned, &state, env.clock.clone()).await?)
 }
 
+/// Reads the registry as clients do: only what they see is said to be done.
+async fn confirm(
+    env: &Env,
+    policy: &Policy,
+    root: &str,
+    receipt: &Receipt,
+    expected: Expected<'_>,
+) -> Result<(), Failure> {
+    let pinned = load_root(&env.home, root, &policy.root[root])?;
+    let place = (&env.registry, &address(policy, root));
+    Ok(seen(place, &env.home.state(), &pinned, &env.clock, receipt.timestamp, expected).await?)
+}
+
 fn address(policy: &Policy, root: &str) -> RepositoryAddress {
     policy.root[root].address(root).expect("the policy was checked when it was read")
 }
@@ -295,11 +316,12 @@ fn covering(
     }
 }
 
-/// The root called `named`, else the only one, at `host` if that is given.
+/// The root called `named`, wherever it is, else the only one, at `host` if that is given.
 fn chosen(policy: &Policy, named: Option<&str>, host: Option<&str>) -> Result<String, Failure> {
     let roots = policy.root.iter().filter(|(name, entry)| {
         named.is_none_or(|named| named == *name)
-            && host.is_none_or(|host| entry.address(name).is_ok_and(|address| address.host == host))
+            && (named.is_some()
+                || host.is_none_or(|host| entry.address(name).is_ok_and(|address| address.host == host)))
     });
     let roots: Vec<&str> = roots.map(|(name, _)| name.as_str()).collect();
     match (roots.as_slice(), named) {

@@ -112,15 +112,75 @@ pub enum PublishError {
         /// The submission.
         id: String,
     },
+    /// Accepted, so durable at the daemon, which then could not be asked any more. It will be published later.
+    #[error("accepted as {id} and safe at the daemon, which does not say any more how far it came")]
+    Unconfirmed {
+        /// The submission.
+        id: String,
+        /// Why.
+        source: RegistryError,
+    },
+    /// The daemon says that it is published, and whoever reads the registry does not see it.
+    #[error(
+        "the daemon says that it is in timestamp {timestamp}, but clients of {location} cannot see that yet"
+    )]
+    NotSeen {
+        /// Where clients read.
+        location: String,
+        /// The timestamp that should hold it.
+        timestamp: u64,
+        /// What clients are told there.
+        source: UpdateError,
+    },
+    /// It is published, and clients go by something else.
+    #[error("it is published, but clients of {location} read something else for {name}: {what}")]
+    Overruled {
+        /// Where clients read.
+        location: String,
+        /// The target name.
+        name: String,
+        /// What they read.
+        what: String,
+    },
+    /// Clients ask another role first and go by what it says.
+    #[error("clients ask {first} for {name} before {role}, so what {role} lists would decide nothing")]
+    Shadowed {
+        /// The role that was to be changed.
+        role: String,
+        /// The role that decides.
+        first: String,
+        /// The target name.
+        name: String,
+    },
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
 }
 
 impl PublishError {
+    /// True if the daemon may have taken the submission all the same: it did, or its answer was lost.
+    pub fn may_be_taken(&self) -> bool {
+        match self {
+            Self::Server(RegistryError::Connect { .. }) => false,
+            Self::Server(error) => !error.is_auth() && !error.is_misuse(),
+            Self::NotADaemon { .. }
+            | Self::NotPublishedInTime { .. }
+            | Self::Unconfirmed { .. }
+            | Self::NotSeen { .. }
+            | Self::Overruled { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The verdict whose exit code fits; none for misuse and local faults.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
+            Self::Unconfirmed { .. } => Some(Verdict::Unreachable),
+            // The registry may only be slow to show it. Whether it withholds it, the timestamp's expiry will tell.
+            Self::NotSeen { source, .. } => match source.verdict() {
+                Some(Verdict::Rollback) => Some(Verdict::Unreachable),
+                verdict => verdict,
+            },
             Self::Update(error) => error.verdict(),
             Self::Server(error) => registry_verdict(error),
             Self::NotADaemon { .. } | Self::Contended { .. } | Self::NotPublishedInTime { .. } => {

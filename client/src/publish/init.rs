@@ -46,6 +46,23 @@ pub struct Initialised {
     pub timestamp: u64,
 }
 
+/// A trust repository that is signed and not yet submitted. Whoever submits it keeps [`Prepared::root`] first: from then
+/// on the repository may exist, and nobody can use it without its root.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What the daemon calls it.
+    pub name: String,
+    /// Its trust id.
+    pub trust_id: String,
+    /// Its first root: what clients pin.
+    pub root: Vec<u8>,
+    /// sha256 of that root.
+    pub sha256: Digest,
+    /// The online keys it names.
+    pub online: OnlineKeys,
+    targets: Vec<u8>,
+}
+
 /// Asks the daemon which of its trust repositories is at `repository`.
 ///
 /// # Errors
@@ -55,8 +72,7 @@ pub async fn served(server: &Server, repository: &RepositoryAddress) -> Result<T
     server.trust(&wanted, |trust| trust.repository == wanted).await
 }
 
-/// Makes a trust repository: root and targets version 1, signed by every one of `owners` (all of them are the threshold's
-/// keys; the threshold is 1), submitted and waited for.
+/// Makes a trust repository: [`prepare`] and [`Prepared::submit`] in one.
 ///
 /// # Errors
 /// [`PublishError`].
@@ -66,6 +82,20 @@ pub async fn init(
     owners: &[&dyn Signer],
     clock: &Arc<dyn Clock>,
 ) -> Result<Initialised, PublishError> {
+    prepare(server, request, owners, clock).await?.submit(server).await
+}
+
+/// Makes root and targets version 1 of a trust repository, signed by every one of `owners` (all of them are the
+/// threshold's keys; the threshold is 1). Asks the daemon for its keys and changes nothing.
+///
+/// # Errors
+/// [`PublishError`].
+pub async fn prepare(
+    server: &Server,
+    request: &InitRequest,
+    owners: &[&dyn Signer],
+    clock: &Arc<dyn Clock>,
+) -> Result<Prepared, PublishError> {
     let trust = served(server, &request.repository).await?;
     if let Some(trust_id) = trust.trust_id {
         return Err(PublishError::AlreadyInitialised {
@@ -83,15 +113,26 @@ pub async fn init(
     let root = author::first_root(&trust_id, &request.scopes, &keys, 1, &online, now);
     let root = author::sign(&root, owners)?;
     let targets = author::sign(&author::empty_targets("targets", &trust_id, now), owners)?;
-    let documents = BTreeMap::from([("root".to_owned(), root.clone()), ("targets".to_owned(), targets)]);
-    let accepted = match server.submit(&trust.name, &documents).await? {
-        Submitted::Accepted(accepted) => accepted,
-        // Somebody made it between our question and our submission.
-        Submitted::Conflict(refusal) => return Err(PublishError::Refused { message: refusal.message }),
-    };
-    let accepted = server.published(&trust.name, &accepted.id).await?;
     let sha256 = Digest::of(&root);
-    Ok(Initialised { name: trust.name, trust_id, root, sha256, online, timestamp: accepted.timestamp })
+    Ok(Prepared { name: trust.name, trust_id, root, sha256, online, targets })
+}
+
+impl Prepared {
+    /// Submits it and waits until it is published.
+    ///
+    /// # Errors
+    /// [`PublishError`]; see [`PublishError::may_be_taken`].
+    pub async fn submit(self, server: &Server) -> Result<Initialised, PublishError> {
+        let Self { name, trust_id, root, sha256, online, targets } = self;
+        let documents = BTreeMap::from([("root".to_owned(), root.clone()), ("targets".to_owned(), targets)]);
+        let accepted = match server.submit(&name, &documents).await? {
+            Submitted::Accepted(accepted) => accepted,
+            // Somebody made it between our question and our submission.
+            Submitted::Conflict(refusal) => return Err(PublishError::Refused { message: refusal.message }),
+        };
+        let accepted = server.published(&name, &accepted.id).await?;
+        Ok(Initialised { name, trust_id, root, sha256, online, timestamp: accepted.timestamp })
+    }
 }
 
 /// 128 random bits in hex.

@@ -8,9 +8,11 @@ pub mod author;
 mod error;
 mod init;
 mod publisher;
+mod seen;
 mod server;
 
 pub use error::PublishError;
-pub use init::{InitRequest, Initialised, init, served};
+pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
 pub use publisher::{DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, SignRequest, status};
+pub use seen::{Expected, seen};
 pub use server::{Server, Submitted};

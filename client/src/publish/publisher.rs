@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Descriptor, Digest, TargetName},
     policy::Scope,
-    tuf::{self, Document, KeyId, PublicKey, Root, Targets, matches},
+    tuf::{self, DelegatedRole, Document, KeyId, PublicKey, Revocation, Root, Targets, matches},
 };
 use serde::Serialize;
 
@@ -28,6 +29,8 @@ use crate::{
 
 /// How often a change is applied to a newer head before giving up.
 const TRIES: u32 = 20;
+/// How long to wait before the next try, once more for each: what won may not be served yet.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One trust repository, seen from its publish side.
 pub struct Publisher {
@@ -197,7 +200,21 @@ impl Publisher {
         signers: &[&dyn Signer],
     ) -> Result<Receipt, PublishError> {
         self.change(signers, async |session, now| {
-            let (role, mut targets) = self.role_for(session, &request.name, signers, now).await?;
+            let Writable { role, mut targets, above, first } =
+                self.role_for(session, &request.name, signers, now).await?;
+            if let Some(first) = first {
+                return Err(PublishError::Shadowed {
+                    role: role.role,
+                    first,
+                    name: request.name.to_string(),
+                });
+            }
+            // What a role above revoked must not come back below it.
+            let digest = request.descriptor.digest;
+            if let Some((_, revocation)) = above.iter().find(|(_, above)| above.digest == Some(digest)) {
+                let reason = revocation.reason.clone();
+                return Err(AuthorError::Revoked { digest, reason }.into());
+            }
             let allowed = (role.role.as_str(), role.allowed.as_slice());
             let names = author::vouch(&mut targets, allowed, &request.name, &request.descriptor)?;
             Ok(Change { role: role.role, targets, digest: Some(request.descriptor.digest), names })
@@ -215,7 +232,8 @@ impl Publisher {
         signers: &[&dyn Signer],
     ) -> Result<Receipt, PublishError> {
         self.change(signers, async |session, now| {
-            let (role, mut targets) = self.role_for(session, &request.name, signers, now).await?;
+            let Writable { role, mut targets, above, .. } =
+                self.role_for(session, &request.name, signers, now).await?;
             let digest = match &request.name {
                 TargetName::Digest { digest, .. } => *digest,
                 name @ TargetName::Tag { .. } => {
@@ -224,6 +242,9 @@ impl Publisher {
                     })?
                 }
             };
+            if let Some((role, _)) = above.iter().find(|(_, above)| above.digest == Some(digest)) {
+                return Err(PublishError::AlreadyRevoked { role: role.clone(), digest });
+            }
             let before = targets.revocations().len();
             let names = author::revoke(&mut targets, &digest, &request.reason, now);
             if names.is_empty() && targets.revocations().len() == before {
@@ -246,7 +267,7 @@ impl Publisher {
         edit: impl AsyncFn(&mut Read, DateTime<Utc>) -> Result<Change, PublishError>,
     ) -> Result<Receipt, PublishError> {
         let mut role = String::new();
-        for _ in 0..TRIES {
+        for attempt in 1..=TRIES {
             let now = self.clock.now();
             let change = {
                 let mut session = self.session(now).await?;
@@ -269,6 +290,9 @@ impl Publisher {
                 }
                 Submitted::Conflict(_) => role = change.role,
             }
+            if attempt < TRIES {
+                tokio::time::sleep(PAUSE * attempt).await;
+            }
         }
         Err(PublishError::Contended { role, tries: TRIES })
     }
@@ -281,24 +305,15 @@ impl Publisher {
         name: &TargetName,
         signers: &[&dyn Signer],
         now: DateTime<Utc>,
-    ) -> Result<(OnPath, Targets), PublishError> {
+    ) -> Result<Writable, PublishError> {
         let text = name.to_string();
         let covers = |paths: &[String]| paths.iter().any(|pattern| matches(pattern, &text));
-        let mut path = path_to(session, covers).await?;
+        let mut path = path_to(session, |child| covers(child.paths.as_deref().unwrap_or_default())).await?;
         let signs = |role: &OnPath| signers.iter().all(|signer| role.keyids.contains(&signer.key_id()));
         let Some(at) = path.iter().rposition(|role| signs(role) && covers(&role.allowed)) else {
             return Err(no_role(signers, &text, &path));
         };
-        // What a role above revoked must not come back below it.
-        if let TargetName::Digest { digest, .. } = name {
-            let above = path[..at].iter().filter_map(|role| role.document.as_ref().ok()?.as_ref());
-            if above.flat_map(Targets::revocations).any(|revocation| revocation.digest == Some(*digest)) {
-                return Err(PublishError::AlreadyRevoked {
-                    role: path[at].delegator.clone(),
-                    digest: *digest,
-                });
-            }
-        }
+        let (above, first) = (revoked_above(&path, at), asked_first(&path, &text, &path[at].role));
         let mut role = path.swap_remove(at);
         let targets = match std::mem::replace(&mut role.document, Ok(None))? {
             Some(mut targets) => {
@@ -310,12 +325,14 @@ impl Publisher {
                 author::empty_targets(&role.role, trust, now)
             }
         };
-        Ok((role, targets))
+        Ok(Writable { role, targets, above, first })
     }
 
     /// The role called `name`, with its document.
     async fn named_role(&self, session: &mut Read, name: &str) -> Result<(OnPath, Targets), PublishError> {
-        let mut path = path_to(session, |_| true).await?;
+        // A role's name starts with its parent's: of thousands, only those on the way are fetched.
+        let on_the_way = |child: &DelegatedRole| name.starts_with(&child.name);
+        let mut path = path_to(session, on_the_way).await?;
         let unknown = PublishError::UnknownRole { role: name.to_owned(), roles: names(&path) };
         let Some(at) = path.iter().position(|role| role.role == name) else { return Err(unknown) };
         let mut role = path.swap_remove(at);
@@ -333,6 +350,17 @@ fn no_role(signers: &[&dyn Signer], what: &str, path: &[OnPath]) -> PublishError
     PublishError::NoRole { keyid, name: what.to_owned(), roles: names(path) }
 }
 
+/// A role that is to be changed.
+struct Writable {
+    role: OnPath,
+    /// Its next version.
+    targets: Targets,
+    /// What the roles above it revoked, and which of them did.
+    above: Vec<(String, Revocation)>,
+    /// The role whose word clients take before they ask this one.
+    first: Option<String>,
+}
+
 struct Change {
     role: String,
     targets: Targets,
@@ -340,12 +368,60 @@ struct Change {
     names: Vec<String>,
 }
 
-/// The roles from `targets` down through every delegation whose paths `follow` accepts, parents before children, at most
+/// What the roles above the one at `at` revoked, and which of them did.
+fn revoked_above(path: &[OnPath], at: usize) -> Vec<(String, Revocation)> {
+    let mut above = Vec::new();
+    let mut delegator = &path[at].delegator;
+    // A role stands behind its delegator, so this ends.
+    while let Some(role) = path.iter().find(|role| role.role == *delegator) {
+        let document = role.document.as_ref().ok().and_then(Option::as_ref);
+        let revocations = document.map(Targets::revocations).unwrap_or_default();
+        above.extend(revocations.iter().map(|revocation| (role.role.clone(), revocation.clone())));
+        delegator = &role.delegator;
+    }
+    above
+}
+
+/// The role whose word on `name` clients take before they ask `role` (5.6.7); none if they get to `role`.
+fn asked_first(path: &[OnPath], name: &str, role: &str) -> Option<String> {
+    let mut pending = vec!["targets"];
+    let mut visited = Vec::new();
+    while let Some(next) = pending.pop() {
+        if next == role {
+            return None;
+        }
+        if visited.contains(&next) {
+            continue;
+        }
+        visited.push(next);
+        let asked = path.iter().find(|asked| asked.role == next);
+        // One that cannot be read now stops clients now; that is no answer, and may pass.
+        let Some(document) = asked.and_then(|asked| asked.document.as_ref().ok()?.as_ref()) else { continue };
+        if document.targets.contains_key(name) {
+            return Some(next.to_owned());
+        }
+        let delegated = document.delegations.iter().flat_map(|delegations| &delegations.roles);
+        let covers = |child: &&DelegatedRole| child.paths.iter().flatten().any(|path| matches(path, name));
+        let mut children = Vec::new();
+        for child in delegated.filter(covers) {
+            children.push(child.name.as_str());
+            if child.terminating {
+                pending.clear();
+                break;
+            }
+        }
+        children.reverse();
+        pending.append(&mut children);
+    }
+    visited.last().map(|&last| last.to_owned())
+}
+
+/// The roles from `targets` down through every delegation that `follow` accepts, parents before children, at most
 /// [`tuf::MAX_DEPTH`] deep. An expired role is read, so that it can be renewed, but not followed; one that does not
 /// verify is listed with its fault.
 async fn path_to<S: Source>(
     session: &mut Session<S>,
-    follow: impl Fn(&[String]) -> bool,
+    follow: impl Fn(&DelegatedRole) -> bool,
 ) -> Result<Vec<OnPath>, PublishError> {
     let root = &session.trusted().root().signed;
     let keys = root.roles["targets"].clone();
@@ -367,7 +443,7 @@ async fn path_to<S: Source>(
         let Some((_, document)) = session.trusted().role(&delegator) else { continue };
         let delegated = document.signed.delegations.iter().flat_map(|delegations| &delegations.roles);
         let children: Vec<_> = delegated
-            .filter(|child| depth <= tuf::MAX_DEPTH && follow(child.paths.as_deref().unwrap_or_default()))
+            .filter(|child| depth <= tuf::MAX_DEPTH && follow(child))
             .filter(|child| !path.iter().any(|known| known.role == child.name))
             .cloned()
             .collect();

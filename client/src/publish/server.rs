@@ -15,8 +15,12 @@ use crate::registry::Registry;
 
 /// How long one question for progress may wait at the daemon, seconds.
 const WAIT: u64 = 10;
-/// How often it is asked before giving up: about a minute in all.
-const ASKS: u32 = 6;
+/// How long it is asked before giving up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it may fail to answer, one time after the other: it may be starting anew.
+const FAILURES: u32 = 10;
+/// The daemon holds the question for a while; should it answer at once, do not spin.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// A daemon at one URL.
 #[derive(Debug, Clone)]
@@ -111,18 +115,30 @@ impl Server {
     /// Waits until the submission is in a timestamp that the registry serves.
     ///
     /// # Errors
-    /// [`PublishError::NotPublishedInTime`] after about a minute, and the errors of [`Server::trusts`].
+    /// [`PublishError::NotPublishedInTime`] after about a minute, [`PublishError::Unconfirmed`],
+    /// [`PublishError::NotADaemon`].
     pub async fn published(&self, name: &str, id: &str) -> Result<Accepted, PublishError> {
         let mut url = self.endpoint(&["v1", "trusts", name, "submissions", id]);
         url.query_pairs_mut().append_pair("wait", &WAIT.to_string());
-        for _ in 0..ASKS {
-            let body = self.http.file(&url, MAX_ANSWER).await?.ok_or_else(|| not_a_daemon(&url))?;
-            let accepted: Accepted = read(&url, &body)?;
-            if accepted.state == Progress::Published {
-                return Ok(accepted);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut failures = 0;
+        while tokio::time::Instant::now() < deadline {
+            match self.http.file(&url, MAX_ANSWER).await {
+                Ok(body) => {
+                    failures = 0;
+                    let accepted: Accepted = read(&url, &body.ok_or_else(|| not_a_daemon(&url))?)?;
+                    if accepted.state == Progress::Published {
+                        return Ok(accepted);
+                    }
+                }
+                Err(source) => {
+                    failures += 1;
+                    if failures == FAILURES || !source.is_unavailable() {
+                        return Err(PublishError::Unconfirmed { id: id.to_owned(), source });
+                    }
+                }
             }
-            // The daemon held the question for a while; should it answer at once, do not spin.
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(PAUSE).await;
         }
         Err(PublishError::NotPublishedInTime { id: id.to_owned() })
     }

@@ -217,6 +217,20 @@ impl State {
         self.write(&self.folder.join("entry.json"), &bytes)
     }
 
+    /// Forgets what the last complete update saw: the next one asks for everything.
+    ///
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn forget_entry(&self) -> Result<(), StateError> {
+        let path = self.folder.join("entry.json");
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StateError::Write { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn put_memory(&mut self, memory: &HighWater) -> Result<(), StateError> {
         if self.memory.as_ref() == Some(memory) {
             return Ok(());

@@ -135,7 +135,7 @@ fn report(answer: &Answer, role: &str, revocation: &Revocation) -> RevocationRep
         root: answer.report.name.clone(),
         role: role.to_owned(),
         digest: revocation.digest,
-        reason: words::printable(&revocation.reason),
+        reason: words::reason(&revocation.reason),
         at: revocation.at,
     }
 }

@@ -170,5 +170,4 @@ fn times_and_strangers_words_are_fit_for_a_terminal() {
     let shown: Vec<String> = [0, 119, 120, 7199, 7200, 172_799, 172_800].into_iter().map(ago).collect();
     assert_eq!(shown, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
     assert_eq!(printable("a\n\u{202e}b"), "a  b");
-    assert_eq!(printable(&"x".repeat(999)).len(), 200);
 }

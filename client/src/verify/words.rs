@@ -9,6 +9,7 @@ use plimsoll_core::{
 use super::{Presented, RootReport, Verification, ask::Answer};
 
 const MAX_REASON: usize = 200;
+const MAX_LINE: usize = 4000;
 
 /// An error and its sources, joined by `: `.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
@@ -32,14 +33,27 @@ pub fn ago(seconds: u64) -> String {
     }
 }
 
-/// Somebody else's words without control characters, so that they cannot move a terminal's cursor or fake a line.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || bidi(c) { ' ' } else { c }).take(MAX_REASON).collect()
+/// A reason that somebody else wrote, as it may be shown: see [`printable`].
+pub(super) fn reason(text: &str) -> String {
+    printable(text).chars().take(MAX_REASON).collect()
 }
 
-/// Characters that turn the direction of text around.
-fn bidi(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Somebody else's words on one line that cannot move a terminal's cursor, fake a line or hide a part: control
+/// characters, those that turn the direction of text and those that cannot be seen become spaces. At most 4,000
+/// characters, ending in `…` if there were more.
+pub fn printable(text: &str) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() || unseen(c) { ' ' } else { c });
+    let mut line: String = chars.by_ref().take(MAX_LINE).collect();
+    if chars.next().is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// Characters that turn the direction of text around, end a line, or take no room.
+fn unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// No scope of the policy covers `reference`.
@@ -197,4 +211,17 @@ fn without_digest(reference: &Reference) -> String {
 
 fn day(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printable_is_one_line_of_what_can_be_seen() {
+        assert_eq!(printable("a\x1b[2J\r\nb\u{9b}31m\u{202e}c\u{200b}é"), "a [2J  b 31m c é");
+        assert_eq!(printable(&"x".repeat(MAX_LINE)).chars().count(), MAX_LINE);
+        assert_eq!(printable(&"x".repeat(MAX_LINE * 2)).chars().count(), MAX_LINE + 1);
+        assert_eq!(reason(&"x".repeat(MAX_LINE)).len(), MAX_REASON);
+    }
 }

@@ -18,7 +18,10 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll::{
     keys::{Algorithm, Passphrase, PrivateKey, Signer, save_public},
-    publish::{api::OnlineKeys, author},
+    publish::{
+        api::{OnlineKeys, Submission},
+        author,
+    },
 };
 use plimsoll_core::{
     oci::{
@@ -46,15 +49,15 @@ pub(crate) struct Publisher {
     pub(crate) timestamp_life: TimeDelta,
     owner: PrivateKey,
     team_key: PrivateKey,
-    online: PrivateKey,
-    version: u64,
+    online: Arc<PrivateKey>,
+    pub(crate) version: u64,
 }
 
 impl Publisher {
     /// A trust repository for `acme/**` in which `acme/app` is delegated to a team.
     pub(crate) fn new(now: DateTime<Utc>) -> Self {
         let key = || PrivateKey::generate(Algorithm::Ed25519).unwrap();
-        let (owner, team_key, online) = (key(), key(), key());
+        let (owner, team_key, online) = (key(), key(), Arc::new(key()));
         let scope: Scope = "acme/**".parse().unwrap();
         let keys = OnlineKeys { timestamp: online.key().clone(), snapshot: online.key().clone() };
         let root =
@@ -90,6 +93,14 @@ impl Publisher {
         self.renew();
     }
 
+    /// The owner takes back what the team signed.
+    pub(crate) fn revoke_above(&mut self, manifest: &[u8], reason: &str) {
+        author::revoke(&mut self.targets, &Digest::of(manifest), reason, self.now);
+        author::next_version("targets", &mut self.targets, self.now);
+        // Past what the owner signed with the daemon's help.
+        author::next_version("targets", &mut self.targets, self.now);
+    }
+
     pub(crate) fn renew(&mut self) {
         author::next_version(TEAM, &mut self.team, self.now);
     }
@@ -97,57 +108,55 @@ impl Publisher {
     /// Signs snapshot and timestamp and serves everything at `registry` under `acme/trust`.
     pub(crate) fn publish(&mut self, registry: &Host) {
         self.version += 1;
-        let (targets, team) = (sign(&self.targets, &self.owner), sign(&self.team, &self.team_key));
-        let meta = |version, bytes: &[u8]| MetaFile::of(version, bytes);
-        let snapshot = Snapshot {
-            common: self.common("snapshot"),
-            meta: BTreeMap::from([
-                ("targets.json".to_owned(), meta(self.targets.common.version, &targets)),
-                (format!("{TEAM}.json"), meta(self.team.common.version, &team)),
-            ]),
-            extra: BTreeMap::new(),
-        };
-        let snapshot = sign(&snapshot, &self.online);
-        let timestamp = Timestamp {
-            common: self.common("timestamp"),
-            meta: BTreeMap::from([("snapshot.json".to_owned(), meta(self.version, &snapshot))]),
-            extra: BTreeMap::new(),
-        };
-        let timestamp = sign(&timestamp, &self.online);
-        let files = RepositoryFiles {
-            timestamp: &timestamp,
-            snapshots: vec![(self.version, &snapshot)],
-            targets: (self.targets.common.version, &targets),
-            roots: vec![(1, &self.root)],
-        };
-        let artifact = repository(&files, Profile::Oci11);
-        for bytes in [&team, &snapshot, &targets, &self.root] {
-            registry.put(&format!("acme/trust/blobs/{}", Digest::of(bytes)), bytes);
-        }
-        registry.put("acme/trust/manifests/latest", &artifact.manifest);
-        for (file, bytes) in [
-            ("1.root.json".to_owned(), &self.root),
-            ("timestamp.json".to_owned(), &timestamp),
-            (format!("{}.snapshot.json", self.version), &snapshot),
-            (format!("{}.targets.json", self.targets.common.version), &targets),
-            (format!("{}.{TEAM}.json", self.team.common.version), &team),
-        ] {
-            registry.put_at(&format!("/tuf/acme/metadata/{file}"), bytes);
-        }
+        self.head().serve(&registry.shared);
         self.daemon(registry, Some(TRUST));
     }
 
-    /// A daemon's API at `registry` that takes every submission and has it published at once.
-    pub(crate) fn daemon(&self, registry: &Host, trust_id: Option<&str>) {
+    fn head(&self) -> Head {
+        let (targets, team) = (sign(&self.targets, &self.owner), sign(&self.team, &self.team_key));
+        Head {
+            trust: TRUST.to_owned(),
+            root: self.root.clone(),
+            roles: BTreeMap::from([
+                ("targets".to_owned(), (self.targets.common.version, targets)),
+                (TEAM.to_owned(), (self.team.common.version, team)),
+            ]),
+            online: self.online.clone(),
+            version: self.version,
+            now: self.now,
+            life: self.timestamp_life,
+        }
+    }
+
+    /// A daemon's API at `registry` that takes every submission, says that it is published at once, and lies.
+    pub(crate) fn liar(&self, registry: &Host) {
+        self.daemon(registry, Some(TRUST));
         let accepted = serde_json::json!({"id": "1", "state": "published", "documents": {}, "timestamp": 9});
+        *registry.shared.taker.lock().unwrap() = None;
+        registry.put_at("/v1/trusts/acme/submissions", accepted.to_string().as_bytes());
+        registry.put_at("/v1/trusts/acme/submissions/1?wait=10", accepted.to_string().as_bytes());
+    }
+
+    /// A daemon's API at `registry` that takes every submission and publishes it at once.
+    pub(crate) fn daemon(&self, registry: &Host, trust_id: Option<&str>) {
+        let head = Mutex::new(self.head());
+        *registry.shared.taker.lock().unwrap() = Some(Box::new(move |shared, body| {
+            let mut head = head.lock().unwrap();
+            head.take(body);
+            head.serve(shared);
+            let accepted = serde_json::json!({
+                "id": "1", "state": "published", "documents": {}, "timestamp": head.version
+            });
+            for path in ["/v1/trusts/acme/submissions", "/v1/trusts/acme/submissions/1?wait=10"] {
+                shared.files.lock().unwrap().insert(path.to_owned(), accepted.to_string().into_bytes());
+            }
+        }));
         let key = self.online.key();
         let trusts = serde_json::json!({"trusts": [{
             "name": "acme", "repository": format!("{}/acme/trust", registry.address), "trust_id": trust_id,
             "online": {"timestamp": key, "snapshot": key}, "heads": {},
         }]});
         registry.put_at("/v1/trusts", trusts.to_string().as_bytes());
-        registry.put_at("/v1/trusts/acme/submissions", accepted.to_string().as_bytes());
-        registry.put_at("/v1/trusts/acme/submissions/1?wait=10", accepted.to_string().as_bytes());
     }
 
     /// Writes the keys of owner and team as key files.
@@ -157,17 +166,84 @@ impl Publisher {
         self.team_key.save(&folder.join("team.key"), &passphrase).unwrap();
         save_public(&folder.join("team.pub"), self.team_key.public()).unwrap();
     }
+}
+
+/// What is published: signed documents by role, and the key that signs the snapshot and timestamp over them.
+struct Head {
+    trust: String,
+    root: Vec<u8>,
+    roles: BTreeMap<String, (u64, Vec<u8>)>,
+    online: Arc<PrivateKey>,
+    version: u64,
+    now: DateTime<Utc>,
+    life: TimeDelta,
+}
+
+impl Head {
+    /// Takes a submission. A root starts all anew.
+    fn take(&mut self, submission: &[u8]) {
+        let submission: Submission = serde_json::from_slice(submission).unwrap();
+        self.version += 1;
+        for (role, document) in submission.documents {
+            let bytes = document.get().as_bytes().to_vec();
+            let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            if role == "root" {
+                self.trust = value["signed"]["x-plimsoll"]["trust"].as_str().unwrap().to_owned();
+                self.root = bytes;
+                self.roles.remove(TEAM);
+            } else {
+                self.roles.insert(role, (value["signed"]["version"].as_u64().unwrap(), bytes));
+            }
+        }
+    }
+
+    fn serve(&self, shared: &Shared) {
+        let meta = self
+            .roles
+            .iter()
+            .map(|(role, (version, bytes))| (format!("{role}.json"), MetaFile::of(*version, bytes)));
+        let snapshot =
+            Snapshot { common: self.common("snapshot"), meta: meta.collect(), extra: BTreeMap::new() };
+        let snapshot = sign(&snapshot, &self.online);
+        let timestamp = Timestamp {
+            common: self.common("timestamp"),
+            meta: BTreeMap::from([("snapshot.json".to_owned(), MetaFile::of(self.version, &snapshot))]),
+            extra: BTreeMap::new(),
+        };
+        let timestamp = sign(&timestamp, &self.online);
+        let (version, targets) = &self.roles["targets"];
+        let files = RepositoryFiles {
+            timestamp: &timestamp,
+            snapshots: vec![(self.version, &snapshot)],
+            targets: (*version, targets),
+            roots: vec![(1, &self.root)],
+        };
+        let artifact = repository(&files, Profile::Oci11);
+        let mut served = shared.files.lock().unwrap();
+        let documents = self.roles.values().map(|(_, bytes)| bytes);
+        for bytes in documents.chain([&snapshot, &self.root]) {
+            served.insert(format!("/v2/acme/trust/blobs/{}", Digest::of(bytes)), bytes.clone());
+        }
+        served.insert("/v2/acme/trust/manifests/latest".to_owned(), artifact.manifest);
+        let plain = "/tuf/acme/metadata";
+        for (role, (version, bytes)) in &self.roles {
+            served.insert(format!("{plain}/{version}.{role}.json"), bytes.clone());
+        }
+        served.insert(format!("{plain}/1.root.json"), self.root.clone());
+        served.insert(format!("{plain}/timestamp.json"), timestamp);
+        served.insert(format!("{plain}/{}.snapshot.json", self.version), snapshot);
+    }
 
     fn common(&self, role: &str) -> Common {
         let identity = Identity {
-            trust: TRUST.to_owned(),
+            trust: self.trust.clone(),
             at: self.now,
             scope: Vec::new(),
             view: None,
             revocations: Vec::new(),
             extra: BTreeMap::new(),
         };
-        Common::new(role, self.version, self.now + self.timestamp_life, identity)
+        Common::new(role, self.version, self.now + self.life, identity)
     }
 }
 
@@ -182,11 +258,15 @@ pub(crate) struct Host {
     accepting: Option<thread::JoinHandle<()>>,
 }
 
+type Taker = Box<dyn Fn(&Shared, &[u8]) + Send>;
+
 #[derive(Default)]
 struct Shared {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     lines: Mutex<Vec<String>>,
     status: Mutex<Option<u16>>,
+    /// Takes what is posted, before the answer is looked up.
+    taker: Mutex<Option<Taker>>,
     stop: AtomicBool,
 }
 
@@ -221,6 +301,17 @@ impl Host {
 
     pub(crate) fn file(&self, path: &str) -> Vec<u8> {
         self.shared.files.lock().unwrap()[&format!("/v2/{path}")].clone()
+    }
+
+    /// What is served at exactly this path and query.
+    pub(crate) fn bytes(&self, path: &str) -> Vec<u8> {
+        self.shared.files.lock().unwrap()[path].clone()
+    }
+
+    /// Takes nothing that is posted, and answers it in another tongue.
+    pub(crate) fn answer_posts_with_garbage(&self) {
+        *self.shared.taker.lock().unwrap() = None;
+        self.put_at("/v1/trusts/acme/submissions", b"<html>");
     }
 
     pub(crate) fn remove(&self, path: &str) {
@@ -275,6 +366,11 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     // Logged before it is answered: whoever has the answer finds the request in the log.
     shared.lines.lock().unwrap().push(format!("{method} {path}"));
+    if method == "POST"
+        && let Some(taker) = &*shared.taker.lock().unwrap()
+    {
+        taker(shared, &body);
+    }
     let file = shared.files.lock().unwrap().get(path).cloned();
     let status = *shared.status.lock().unwrap();
     let (status, body) = match (status, file) {

@@ -1,0 +1,100 @@
+//! Looks at a change as clients do: a daemon's word is no proof that the registry shows it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use plimsoll_core::{
+    oci::{Digest, RepositoryAddress, TargetName},
+    tuf::{self, Outcome, Revocation},
+};
+
+use super::PublishError;
+use crate::{
+    clock::Clock,
+    registry::Registry,
+    update::{RegistrySource, Session, Source, UpdateError},
+};
+
+/// A registry may serve what it had before for a moment: this often, with this pause, it is asked again.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What clients shall see.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected<'a> {
+    /// The new metadata; what it says is not looked at.
+    Metadata,
+    /// This digest under this name.
+    Signed(&'a TargetName, Digest),
+    /// This digest taken back, for whoever asks for this name.
+    Revoked(&'a TargetName, Digest),
+}
+
+/// Reads the trust repository at `repository` as a client does and returns once it shows `timestamp` or a newer one,
+/// and in it what is `expected`. Moves trusted state in the folder `state` forward; asks for about 5 seconds.
+///
+/// # Errors
+/// [`PublishError::NotSeen`], [`PublishError::Overruled`].
+pub async fn seen(
+    (registry, repository): (&Registry, &RepositoryAddress),
+    state: &Path,
+    pinned: &[u8],
+    clock: &Arc<dyn Clock>,
+    timestamp: u64,
+    expected: Expected<'_>,
+) -> Result<(), PublishError> {
+    let not_seen = |source| PublishError::NotSeen { location: repository.to_string(), timestamp, source };
+    let mut tries = 0;
+    let mut session = loop {
+        let source = RegistrySource::new(registry.clone(), repository.clone());
+        match fresh(source, state, pinned, clock, timestamp).await {
+            Err(UpdateError::Tuf(tuf::Error::Rollback { .. })) if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => break result.map_err(not_seen)?,
+        }
+    };
+    let (name, what) = match expected {
+        Expected::Metadata => return Ok(()),
+        Expected::Signed(name, digest) => match session.find(&name.to_string()).await.map_err(not_seen)? {
+            Outcome::Found(found) if found.revocation(&digest).is_some() => (name, "revoked".to_owned()),
+            Outcome::Found(found) if found.target.digest() == Some(digest) => return Ok(()),
+            Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
+            Outcome::Revoked { role, .. } => (name, format!("revoked by {role}")),
+            Outcome::Absent { .. } => (name, "nobody signs it".to_owned()),
+        },
+        Expected::Revoked(name, digest) => match session.find(&name.to_string()).await.map_err(not_seen)? {
+            Outcome::Revoked { .. } => return Ok(()),
+            Outcome::Absent { revocations } if lists(&revocations, digest) => return Ok(()),
+            Outcome::Found(found) if lists(&found.revocations, digest) => return Ok(()),
+            Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
+            Outcome::Absent { .. } => (name, "nobody signs it or takes it back".to_owned()),
+        },
+    };
+    Err(PublishError::Overruled { location: repository.to_string(), name: name.to_string(), what })
+}
+
+async fn fresh<S: Source>(
+    source: S,
+    state: &Path,
+    pinned: &[u8],
+    clock: &Arc<dyn Clock>,
+    timestamp: u64,
+) -> Result<Session<S>, UpdateError> {
+    let session = Session::refresh(source, state, pinned, clock.now()).await?;
+    let offered = session.trusted().timestamp().map_or(0, |timestamp| timestamp.version());
+    if offered < timestamp {
+        let role = "timestamp".to_owned();
+        return Err(tuf::Error::Rollback { role, held: timestamp, offered }.into());
+    }
+    Ok(session)
+}
+
+fn lists(revocations: &[(String, Revocation)], digest: Digest) -> bool {
+    revocations.iter().any(|(_, revocation)| revocation.digest == Some(digest))
+}
+
+fn says(path: &[String], digest: Option<Digest>) -> String {
+    let digest = digest.map_or_else(|| "nothing usable".to_owned(), |digest| digest.to_string());
+    format!("{} says {digest}", path.last().map_or("somebody", String::as_str))
+}
