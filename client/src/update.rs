@@ -163,6 +163,7 @@ impl<S: Source> Session<S> {
         let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
         let key = StateKey::of(pinned, trust_id);
         let state = State::open(base, &key, LOCK_PATIENCE).await?;
+        state.check_clock(now)?;
         let trusted = start(&state, &document, now)?;
         let mut session =
             Self { source, state, trusted, pinned: document, equivocation: false, refetched: false };
@@ -262,6 +263,7 @@ impl<S: Source> Session<S> {
         {
             self.state.put_entry(&entry)?;
         }
+        self.state.put_time(self.trusted.now())?;
         Ok(())
     }
 

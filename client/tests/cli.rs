@@ -463,6 +463,14 @@ fn signing_revoking_and_delegating_say_what_was_published() {
             format!("delegate add acme/x --label x --pub team.pub --key team.key {daemon}"),
             "signs for no role",
         ),
+        (
+            format!("delegate add acme/app --label again --pub team.pub --key owner.key {daemon}"),
+            "acme/app is delegated to targets--app already",
+        ),
+        (
+            format!("delegate add acme/x/trust --label x --pub team.pub --key owner.key {daemon}"),
+            "are reserved for trust metadata",
+        ),
         (format!("delegate add other/x --label x --pub team.pub --key owner.key {daemon}"), "is not inside"),
         (format!("delegate add acme/x --label a--b --pub team.pub --key owner.key {daemon}"), "cannot label"),
         (

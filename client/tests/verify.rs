@@ -11,6 +11,7 @@ use plimsoll::{
     clock::ManualClock,
     home::Home,
     registry::{Credentials, Registry, RegistryOptions},
+    state::StateError,
     trust::{self, Addition},
     verify::{Context, LocalFault, Mode, Verification, verify},
 };
@@ -256,5 +257,26 @@ async fn an_unfinished_round_is_not_ended_by_not_modified() {
     world.registry.put(latest, &old);
     assert_eq!(world.verdict("acme/app:v1").await, Verdict::Rollback);
     world.registry.put(latest, &new);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+}
+
+/// T15: expired metadata does not become fresh again because the clock is set back.
+#[tokio::test]
+async fn a_clock_that_is_set_back_is_a_local_fault() {
+    let mut world = world();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    world.clock.advance(TimeDelta::hours(23));
+    world.publisher.now += TimeDelta::hours(23);
+    world.publish();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    world.clock.advance(TimeDelta::hours(48));
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Expired);
+    world.clock.advance(-TimeDelta::hours(50));
+    let reference = format!("{}/acme/app:v1", world.registry.address).parse().unwrap();
+    let fault = verify(&world.context, &reference, Mode::Verify).await.unwrap_err();
+    assert!(matches!(fault, LocalFault::State(StateError::ClockBehind { .. })), "{fault:?}");
+    assert_eq!(fault.exit_code(), 1);
+    // A correction of minutes is none of our business.
+    world.clock.advance(TimeDelta::minutes(90));
     assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
 }

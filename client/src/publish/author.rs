@@ -76,6 +76,20 @@ pub enum AuthorError {
         /// How many distinct keys there are.
         keys: usize,
     },
+    /// Another role has exactly this scope. A second one would take its place, and leave its revocations behind.
+    #[error("{scope} is delegated to {role} already")]
+    ScopeTaken {
+        /// The scope.
+        scope: String,
+        /// The role that has it.
+        role: String,
+    },
+    /// A repository that may hold trust metadata.
+    #[error("{repository}: names that end in /trust are reserved for trust metadata")]
+    Reserved {
+        /// The repository.
+        repository: String,
+    },
     /// A digest that was revoked is to be signed again.
     #[error("{digest} was revoked ({reason}) and cannot be signed again")]
     Revoked {
@@ -207,6 +221,12 @@ pub fn delegate(
     if delegations.roles.iter().any(|role| role.name == name) {
         return Err(AuthorError::NameTaken { name: name.to_owned() });
     }
+    if let Scope::Repository(repository) | Scope::Tags { repository, .. } = scope {
+        not_reserved(repository)?;
+    }
+    if let Some(sibling) = delegations.roles.iter().find(|role| role.paths.as_ref() == Some(&patterns)) {
+        return Err(AuthorError::ScopeTaken { scope: scope.to_string(), role: sibling.name.clone() });
+    }
     let role = DelegatedRole {
         name: name.to_owned(),
         keys: RoleKeysOnly { keyids: distinct.keys().cloned().collect(), threshold },
@@ -246,6 +266,7 @@ pub fn vouch(
     if !may(&by_name) {
         return Err(out_of_scope(name, role, allowed));
     }
+    not_reserved(name.repository())?;
     if let Some(revocation) = targets.revocations().iter().find(|r| r.digest == Some(descriptor.digest)) {
         return Err(AuthorError::Revoked { digest: descriptor.digest, reason: revocation.reason.clone() });
     }
@@ -295,6 +316,14 @@ pub fn revoke(targets: &mut Targets, digest: &Digest, reason: &str, now: DateTim
 pub fn root_patterns(root: &Root) -> Vec<String> {
     let scopes = root.common.identity.iter().flat_map(|identity| &identity.scope);
     scopes.filter_map(|scope| scope.parse::<Scope>().ok()).flat_map(|scope| scope.patterns()).collect()
+}
+
+/// Where trust metadata may lie, nothing else is signed (docs/oci-mapping.md, "Names").
+fn not_reserved(repository: &str) -> Result<(), AuthorError> {
+    if repository == "trust" || repository.ends_with("/trust") {
+        return Err(AuthorError::Reserved { repository: repository.to_owned() });
+    }
+    Ok(())
 }
 
 fn identity(trust: &str, now: DateTime<Utc>) -> Identity {

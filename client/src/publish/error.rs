@@ -130,7 +130,7 @@ pub enum PublishError {
         /// The timestamp that should hold it.
         timestamp: u64,
         /// What clients are told there.
-        source: UpdateError,
+        source: Box<UpdateError>,
     },
     /// It is published, and clients go by something else.
     #[error("it is published, but clients of {location} read something else for {name}: {what}")]

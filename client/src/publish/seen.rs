@@ -42,7 +42,11 @@ pub async fn seen(
     timestamp: u64,
     expected: Expected<'_>,
 ) -> Result<(), PublishError> {
-    let not_seen = |source| PublishError::NotSeen { location: repository.to_string(), timestamp, source };
+    let not_seen = |error| PublishError::NotSeen {
+        location: repository.to_string(),
+        timestamp,
+        source: Box::new(error),
+    };
     let mut tries = 0;
     let mut session = loop {
         let source = RegistrySource::new(registry.clone(), repository.clone());

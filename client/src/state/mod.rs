@@ -5,7 +5,7 @@
 //! ```text
 //! <state>/<trust id>/whole/
 //!     lock            held while a process updates
-//!     memory.json     the high-water record: the highest versions seen. Lost or torn: fail closed
+//!     memory.json     the high-water record: the highest versions seen, and when. Lost or torn: fail closed
 //!     root.json       the newest root; roots/N.json every root since the pinned one
 //!     timestamp.json snapshot.json targets.json roles/<sha256 of the name>.json
 //!                     cached documents. Lost or torn: fetched again and held to the record
@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
     tuf::{HighWater, limit},
@@ -38,6 +39,10 @@ const WHOLE: &str = "whole";
 /// The record names every role: room for 100,000.
 const MAX_MEMORY: u64 = 32 * 1024 * 1024;
 const MAX_ENTRY: u64 = 64 * 1024;
+/// The time of the last complete update is written again when it is older than this, so that not each one writes.
+const TIME_STEP: TimeDelta = TimeDelta::minutes(10);
+/// A clock may be set back by so much before it counts as wrong.
+const MAX_STEP_BACK: TimeDelta = TimeDelta::hours(1);
 
 /// Why trusted state cannot be used. Never a reason to trust anything.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,17 @@ pub enum StateError {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+    },
+    /// An update was complete here at a later time than it is now: by this clock, what expired could be fresh again.
+    #[error(
+        "this machine's clock shows {}, but trust metadata was fresh here at {}: set the clock",
+        now.format("%Y-%m-%d %H:%M UTC"), seen.format("%Y-%m-%d %H:%M UTC")
+    )]
+    ClockBehind {
+        /// The time now.
+        now: DateTime<Utc>,
+        /// When the last update was complete, to within 10 minutes.
+        seen: DateTime<Utc>,
     },
     /// Another process held the lock for too long.
     #[error("{} is held by another plimsoll process for more than {} s", path.display(), waited.as_secs())]
@@ -132,6 +148,8 @@ pub struct Entry {
 pub struct State {
     folder: PathBuf,
     memory: Option<HighWater>,
+    /// When the last update was complete.
+    seen: Option<DateTime<Utc>>,
     _lock: File,
 }
 
@@ -154,14 +172,41 @@ impl State {
             return Err(StateError::Permissions { path: folder, mode: mode & 0o7777 });
         }
         let lock = lock(&folder.join("lock"), patience).await?;
-        let mut state = Self { folder, memory: None, _lock: lock };
-        state.memory = state.read_memory()?;
+        let mut state = Self { folder, memory: None, seen: None, _lock: lock };
+        if let Some(record) = state.read_record()? {
+            (state.memory, state.seen) = (Some(record.memory), record.seen);
+        }
         Ok(state)
     }
 
     /// The record as it was found or last written; none on first use.
     pub fn memory(&self) -> Option<&HighWater> {
         self.memory.as_ref()
+    }
+
+    /// Refuses a clock that stands more than an hour before the last complete update. An update is only complete while
+    /// its timestamp is fresh, so a clock that once was ahead locks nobody out for longer than a timestamp lives.
+    ///
+    /// # Errors
+    /// [`StateError::ClockBehind`].
+    pub fn check_clock(&self, now: DateTime<Utc>) -> Result<(), StateError> {
+        match self.seen {
+            Some(seen) if now + MAX_STEP_BACK < seen => Err(StateError::ClockBehind { now, seen }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers that an update was complete at `now`, to within 10 minutes.
+    ///
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn put_time(&mut self, now: DateTime<Utc>) -> Result<(), StateError> {
+        match &self.memory {
+            Some(memory) if self.seen.is_none_or(|seen| seen + TIME_STEP <= now) => {
+                self.write_record(memory.clone(), Some(now))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The cached document of `role`, if there is one.
@@ -235,15 +280,20 @@ impl State {
         if self.memory.as_ref() == Some(memory) {
             return Ok(());
         }
-        let record = Record { sha256: Digest::of(&memory_bytes(memory)).hex(), memory: memory.clone() };
+        self.write_record(memory.clone(), self.seen)
+    }
+
+    fn write_record(&mut self, memory: HighWater, seen: Option<DateTime<Utc>>) -> Result<(), StateError> {
+        let mut record = Record { sha256: String::new(), memory, seen };
+        record.sha256 = record.sum();
         let bytes = serde_json::to_vec(&record).expect("versions and digests always serialise");
         self.write(&self.folder.join("memory.json"), &bytes)?;
-        self.memory = Some(memory.clone());
+        (self.memory, self.seen) = (Some(record.memory), record.seen);
         Ok(())
     }
 
     /// The record, checked against its own sum. Its absence is a first use only if no document is there.
-    fn read_memory(&self) -> Result<Option<HighWater>, StateError> {
+    fn read_record(&self) -> Result<Option<Record>, StateError> {
         let path = self.folder.join("memory.json");
         let lost = || StateError::MemoryLost { path: path.clone() };
         let bytes = match read(&path, MAX_MEMORY) {
@@ -254,10 +304,7 @@ impl State {
         match bytes {
             Some(bytes) => {
                 let record: Record = serde_json::from_slice(&bytes).map_err(|_| lost())?;
-                if Digest::of(&memory_bytes(&record.memory)).hex() != record.sha256 {
-                    return Err(lost());
-                }
-                Ok(Some(record.memory))
+                if record.sum() == record.sha256 { Ok(Some(record)) } else { Err(lost()) }
             }
             None => {
                 let traces =
@@ -297,10 +344,16 @@ impl State {
 struct Record {
     sha256: String,
     memory: HighWater,
+    /// When the last update was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<DateTime<Utc>>,
 }
 
-fn memory_bytes(memory: &HighWater) -> Vec<u8> {
-    serde_json::to_vec(memory).expect("versions and digests always serialise")
+impl Record {
+    fn sum(&self) -> String {
+        let bytes = serde_json::to_vec(&(&self.memory, &self.seen));
+        Digest::of(&bytes.expect("versions, digests and times always serialise")).hex()
+    }
 }
 
 async fn lock(path: &Path, patience: Duration) -> Result<File, StateError> {
@@ -355,6 +408,33 @@ mod tests {
         assert_eq!(state.document("timestamp").unwrap().unwrap(), b"t");
         assert_eq!(state.document("../x").unwrap().unwrap(), b"r");
         assert_eq!(state.document("snapshot").unwrap(), None);
+    }
+
+    /// T15.
+    #[tokio::test]
+    async fn a_clock_that_was_set_back_is_noticed_after_a_restart() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |minutes: i64| DateTime::<Utc>::from_timestamp(1_800_000_000 + minutes * 60, 0).unwrap();
+        let mut state = open(base.path()).await.unwrap();
+        state.put("timestamp", b"t", &memory(3)).unwrap();
+        state.check_clock(at(-10_000)).unwrap();
+        state.put_time(at(0)).unwrap();
+        let path = state.folder.join("memory.json");
+        let written = std::fs::read(&path).unwrap();
+        state.put_time(at(9)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), written);
+        state.put_time(at(10)).unwrap();
+        // Never back.
+        state.put_time(at(5)).unwrap();
+        state.put("timestamp", b"t", &memory(4)).unwrap();
+        drop(state);
+        let state = open(base.path()).await.unwrap();
+        state.check_clock(at(-50)).unwrap();
+        let refused = state.check_clock(at(-51));
+        assert!(
+            matches!(refused, Err(StateError::ClockBehind { seen, .. }) if seen == at(10)),
+            "{refused:?}"
+        );
     }
 
     /// T12.

@@ -149,18 +149,17 @@ impl Policy {
             entry.digest(root)?;
             entry.address(root)?;
         }
-        let mut specificities = BTreeMap::new();
+        let mut seen = Vec::<(String, Scope, &str)>::new();
         for entry in &self.scope {
             let (host, scope) = entry.parse()?;
-            let key = (host, scope.clone(), scope.specificity());
-            // Tag scopes of one repository can overlap at equal length; all others of equal rank are the same scope.
-            let rank = match key.1 {
-                Scope::Tags { repository, .. } => (key.0, repository, key.2),
-                scope => (key.0, scope.to_string(), key.2),
+            let equal = |(known_host, known, _): &&(String, Scope, &str)| {
+                *known_host == host && known.specificity() == scope.specificity() && known.overlaps(&scope)
             };
-            if let Some(first) = specificities.insert(rank, entry.pattern.clone()) {
-                return Err(PolicyError::Equal { first, second: entry.pattern.clone() });
+            if let Some((_, _, first)) = seen.iter().find(equal) {
+                let (first, second) = ((*first).to_owned(), entry.pattern.clone());
+                return Err(PolicyError::Equal { first, second });
             }
+            seen.push((host, scope, &entry.pattern));
             if entry.require.all.is_empty() {
                 return Err(PolicyError::NoRoot { pattern: entry.pattern.clone() });
             }
@@ -290,6 +289,8 @@ mod tests {
     fn what_could_be_read_in_two_ways_is_refused() {
         assert!(matches!(policy(&["r.io/acme/**", "r.io/acme/**"]), Err(PolicyError::Equal { .. })));
         assert!(matches!(policy(&["r.io/acme/a:v*", "r.io/acme/a:*1"]), Err(PolicyError::Equal { .. })));
+        assert!(matches!(policy(&["r.io/acme/a:v1", "r.io/acme/a:v*"]), Err(PolicyError::Equal { .. })));
+        policy(&["r.io/acme/a:v1", "r.io/acme/a:v2", "r.io/acme/b:v1", "s.io/acme/a:v1"]).unwrap();
         assert!(matches!(policy(&["acme/**"]), Err(PolicyError::Host { .. })));
         assert!(matches!(policy(&["r.io/acme/[a]"]), Err(PolicyError::Scope { .. })));
         assert!(matches!(Policy::parse(&format!("{ROOT}\nextra = 1")), Err(PolicyError::Toml(_))));

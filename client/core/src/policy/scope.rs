@@ -110,6 +110,31 @@ impl Scope {
         }
     }
 
+    /// True if a name may lie in both; for two scopes of equal specificity. It never says no wrongly.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let (Self::Tags { repository: a, glob: tags }, Self::Tags { repository: b, glob: others }) =
+            (self, other)
+        else {
+            return self == other;
+        };
+        // Two globs share a name only if what stands before their first star, and after their last one, agrees.
+        let ends = |glob: &'_ str| match (glob.find('*'), glob.rfind('*')) {
+            (Some(first), Some(last)) => (glob[..first].to_owned(), glob[last + 1..].to_owned()),
+            _ => (glob.to_owned(), glob.to_owned()),
+        };
+        let ((head, tail), (other_head, other_tail)) = (ends(tags), ends(others));
+        a == b
+            && match (tags.contains('*'), others.contains('*')) {
+                (false, false) => tags == others,
+                (true, false) => matches(tags, others),
+                (false, true) => matches(others, tags),
+                (true, true) => {
+                    (head.starts_with(&other_head) || other_head.starts_with(&head))
+                        && (tail.ends_with(&other_tail) || other_tail.ends_with(&tail))
+                }
+            }
+    }
+
     /// In words, for people: what lies inside and what does not.
     pub fn in_words(&self) -> String {
         match self {
