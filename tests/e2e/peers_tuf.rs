@@ -12,7 +12,6 @@ use std::{
 use plimsoll_core::tuf::json;
 use plimsoll_tests::{
     http,
-    image::Image,
     middle::{Effect, Middle, Rule},
     peers,
     process::{self, Cli},
@@ -60,22 +59,12 @@ fn dump(world: &World) -> TempDir {
     directory
 }
 
-/// A second namespace with a role of its own, which has signed something.
-fn other_namespace(world: &World) {
-    world.generate_key("other").ok();
-    world.delegate("acme/other", "other", "other").ok();
-    let reference = format!("{}/acme/other:v1", world.host());
-    Image::busybox("of the others\n").push(&reference, &world.side()).ok();
-    let other = world.client("other").env("PLIMSOLL_SERVER", &world.daemon.url());
-    other.run(&["sign", &reference, "--key", "other.key", "--passphrase-file", "passphrase"]).ok();
-}
-
 #[test]
 fn python_tuf_and_tough_find_what_is_signed_until_it_is_revoked() {
     let world = World::ready(Site::embedded());
     let image = world.push("v1", "for all clients\n");
     world.sign("v1").ok();
-    other_namespace(&world);
+    world.sign_elsewhere("v1");
     let name = format!("{IMAGES}:v1");
 
     let middle = Middle::start(&world.daemon.address());

@@ -331,6 +331,21 @@ impl World {
             "passphrase",
         ])
     }
+
+    /// Another team, with a key and a role of its own, pushes and signs `tag` of `acme/other`.
+    ///
+    /// # Panics
+    /// With what a command said, if it failed.
+    pub fn sign_elsewhere(&self, tag: &str) {
+        if !self.machine("other").home().join("other.key").exists() {
+            self.generate_key("other").ok();
+            self.delegate("acme/other", "other", "other").ok();
+        }
+        let reference = format!("{}/acme/other:{tag}", self.host);
+        Image::busybox(tag).push(&reference, &self.side()).ok();
+        let other = self.client("other").env("PLIMSOLL_SERVER", &self.daemon.url());
+        other.run(&["sign", &reference, "--key", "other.key", "--passphrase-file", "passphrase"]).ok();
+    }
 }
 
 /// Stores `user` and `password` for `host` in `home` as `docker login` does.
