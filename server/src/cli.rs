@@ -32,8 +32,10 @@ use crate::{
 #[command(name = "plimsolld", version)]
 struct Cli {
     /// What is logged to standard error, as `info`, `debug` or `info,plimsoll_server=debug`
-    #[arg(long, global = true, value_name = "FILTER", default_value = "info", env = "PLIMSOLLD_LOG")]
-    log: EnvFilter,
+    ///
+    /// Default: info; for the demo, which tells its own story: error.
+    #[arg(long, global = true, value_name = "FILTER", env = "PLIMSOLLD_LOG")]
+    log: Option<EnvFilter>,
     /// How it is logged
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -127,7 +129,8 @@ enum ConfigCommand {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.log, cli.log_format);
+    let default = if matches!(cli.command, Command::Demo) { "error" } else { "info" };
+    log_to_stderr(cli.log.unwrap_or_else(|| EnvFilter::new(default)), cli.log_format);
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
