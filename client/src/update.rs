@@ -237,9 +237,13 @@ impl<S: Source> Session<S> {
 
     /// Sections 5.3 to 5.5, and the entry that ends a complete round.
     async fn round(&mut self, entry: Option<&Entry>) -> Result<(), UpdateError> {
+        let reached = self.trusted.root().version();
+        // A chain that was lost on disk is walked again, even if nothing changed at the source.
+        let whole_chain = self.trusted.memory().root.is_some_and(|seen| seen.version <= reached);
         let complete = self.trusted.held_timestamp().is_some()
             && self.trusted.held_snapshot().is_some()
-            && self.trusted.root().version() >= self.pinned.version();
+            && whole_chain
+            && reached >= self.pinned.version();
         let entry = entry.filter(|_| complete);
         let begin = self.source.begin(entry).await?;
         if begin == Begin::Changed {
@@ -253,6 +257,7 @@ impl<S: Source> Session<S> {
             );
         }
         self.trusted.finish_root()?;
+        self.heal_root()?;
         self.timestamp(begin).await?;
         self.snapshot(begin).await?;
         if begin == Begin::Changed
@@ -280,6 +285,16 @@ impl<S: Source> Session<S> {
         }
         let next = self.trusted.root().version() + 1;
         if self.source.root(next).await?.is_some() { Err(UpdateError::TooManyRoots) } else { Ok(()) }
+    }
+
+    /// Writes the copies of the newest root again where they were torn.
+    fn heal_root(&mut self) -> Result<(), UpdateError> {
+        let root = self.trusted.root();
+        let sound = |copy: Option<Vec<u8>>| copy.as_deref() == Some(&root.bytes);
+        if !(sound(self.state.document("root")?) && sound(self.state.root(root.version())?)) {
+            self.state.put_root(root.version(), &root.bytes, self.trusted.memory())?;
+        }
+        Ok(())
     }
 
     /// 5.4.
@@ -350,12 +365,22 @@ fn start(
         .document("root")?
         .filter(|bytes| memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(bytes))));
     let trusted = match (stored, memory.root) {
-        (Some(bytes), Some(seen)) if seen.version >= pinned.version() => {
+        // The record says which root this version is; the chain's copy of it may be torn.
+        (Some(bytes), Some(seen)) if seen.version == pinned.version() => {
+            if bytes != pinned.bytes {
+                return Err(UpdateError::PinnedRoot { version: pinned.version() });
+            }
+            own
+        }
+        (Some(bytes), Some(seen)) if seen.version > pinned.version() => {
             match state.root(pinned.version())? {
                 Some(known) if known == pinned.bytes => Trusted::new(&bytes, now)?,
-                Some(_) => return Err(UpdateError::PinnedRoot { version: pinned.version() }),
-                // Pinned below where the stored chain starts: walk from the pinned root, and reach the stored one.
-                None => own,
+                Some(known) if Document::<Root>::parse("root", &known).is_ok() => {
+                    return Err(UpdateError::PinnedRoot { version: pinned.version() });
+                }
+                // Pinned below where the stored chain starts, or the copy is torn: walk from the pinned root, and reach
+                // the stored one.
+                Some(_) | None => own,
             }
         }
         // Pinned ahead of the stored chain: the chain must lead to it, byte by byte.

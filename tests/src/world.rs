@@ -19,6 +19,7 @@ use std::{
 };
 
 use data_encoding::BASE64;
+use plimsoll_core::oci::Digest;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -255,8 +256,7 @@ impl World {
         let client = self.machine(name);
         if !client.home().join("policy.toml").exists() {
             let root = self.owner().home().join("acme-root.json");
-            let digest =
-                plimsoll_core::oci::Digest::of(&fs::read(&root).expect("the root was written")).hex();
+            let digest = Digest::of(&fs::read(&root).expect("the root was written")).hex();
             let root = root.to_str().expect("tests use paths that are text");
             let repository = format!("{host}/{TRUST}");
             let arguments =
@@ -369,11 +369,11 @@ pub fn state_folder(machine: &Cli) -> PathBuf {
     first.join("whole")
 }
 
-/// Every file below `folder` with its content, the lock aside.
+/// Every file below `folder`, the lock aside, with its size in bytes and the digest of its content.
 ///
 /// # Panics
 /// If it cannot be read.
-pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, (usize, Digest)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -382,7 +382,8 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.file_name().is_some_and(|name| name != "lock") {
-                found.insert(path.clone(), fs::read(&path).expect("the file can be read"));
+                let content = fs::read(&path).expect("the file can be read");
+                found.insert(path, (content.len(), Digest::of(&content)));
             }
         }
     }
