@@ -287,12 +287,19 @@ impl<S: Source> Session<S> {
         if self.source.root(next).await?.is_some() { Err(UpdateError::TooManyRoots) } else { Ok(()) }
     }
 
-    /// Writes the copies of the newest root again where they were torn.
+    /// Writes the copies of the pinned and of the newest root again where they were torn: both are in the chain that was
+    /// just verified. After a crash between the two the newest one counts as torn still.
     fn heal_root(&mut self) -> Result<(), UpdateError> {
-        let root = self.trusted.root();
-        let sound = |copy: Option<Vec<u8>>| copy.as_deref() == Some(&root.bytes);
-        if !(sound(self.state.document("root")?) && sound(self.state.root(root.version())?)) {
-            self.state.put_root(root.version(), &root.bytes, self.trusted.memory())?;
+        let (pinned, newest) = (&self.pinned, self.trusted.root());
+        let torn = self.state.root(pinned.version())?.as_ref() != Some(&pinned.bytes);
+        if torn {
+            self.state.put_root(pinned.version(), &pinned.bytes, self.trusted.memory())?;
+        }
+        if torn
+            || self.state.root(newest.version())?.as_ref() != Some(&newest.bytes)
+            || self.state.document("root")?.as_ref() != Some(&newest.bytes)
+        {
+            self.state.put_root(newest.version(), &newest.bytes, self.trusted.memory())?;
         }
         Ok(())
     }

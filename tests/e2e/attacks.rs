@@ -404,6 +404,37 @@ fn torn_cached_documents_are_fetched_again() {
     }
 }
 
+/// T11, T12: with several roots, too, whether or not something changed at the registry.
+#[test]
+fn a_torn_root_chain_is_walked_again() {
+    let stage = Stage::new(|site| site);
+    let victim = stage.victim("roots");
+    let old = victim.middle.recorded(LATEST).pop().unwrap();
+    stage.world.renew_root();
+    stage.world.renew_root();
+    victim.verify().ok();
+    let folder = state_folder(&victim.client);
+    for torn in [&["root.json"][..], &["roots/1.json"], &["roots/3.json"], &["root.json", "roots/1.json"]] {
+        for changed in [false, true] {
+            let before = victim.state();
+            for file in torn {
+                fs::write(folder.join(file), "{").unwrap();
+            }
+            if changed {
+                victim.look_anew();
+            }
+            let run = victim.verify();
+            assert_eq!(run.code, 0, "{torn:?} {changed}: {}{}", run.stdout, run.stderr);
+            assert_eq!(victim.state(), before, "{torn:?} {changed}");
+        }
+    }
+    // A registry that shows only the first root again, with the newest copy torn.
+    fs::write(folder.join("root.json"), "{").unwrap();
+    victim.attack(LATEST, Effect::Answer(old));
+    let run = victim.verify().expect_code(21);
+    assert!(run.stdout.contains("root"), "{}", run.stdout);
+}
+
 /// T12, P1: a torn cache is no way around the memory.
 #[test]
 fn an_old_entry_point_is_rollback_with_a_torn_cache_too() {

@@ -90,10 +90,10 @@ fn main_job(site: Site, registry: &Registry) -> (World, Cli) {
     let client = join(&world);
     let (v1, unsigned) = (world.reference("v1"), world.reference("unsigned"));
 
-    // A namespace that was given away and never signed for is no proof of absence (design, section 5).
+    // A namespace that was given to a team that has not signed yet is no proof of absence (design, section 5).
     assert_says(
         &client.run(&["verify", &v1]).expect_code(22).stdout,
-        &["UNTRUSTED", ROLE, "not in the snapshot"],
+        &["UNTRUSTED", ROLE, "signed nothing yet"],
     );
 
     let signed = world.sign("v1").ok();

@@ -1,7 +1,6 @@
 //! What verification costs a registry: every request, in order, and the bytes that come back.
 
 #![expect(clippy::print_stdout, reason = "what it costs is worth reading")]
-#![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
 
 use plimsoll_tests::{
     docker_registry::Registry,

@@ -19,11 +19,19 @@ use std::{
 };
 
 use data_encoding::BASE64;
-use plimsoll_core::oci::Digest;
+use plimsoll::{
+    keys::{Passphrase, PrivateKey},
+    publish::author,
+};
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{Document, Root},
+};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    http,
     image::Image,
     process::{Cli, Daemon, Run},
     skopeo::Side,
@@ -309,6 +317,36 @@ impl World {
             "--passphrase-file",
             "passphrase",
         ])
+    }
+
+    /// The owner signs and submits the next version of the root, otherwise unchanged, and waits until it is published.
+    ///
+    /// # Panics
+    /// If the daemon refuses it, or does not publish it.
+    pub fn renew_root(&self) {
+        let owner = self.owner();
+        let newest = (1..100)
+            .map_while(|version| {
+                let url = format!("{}/tuf/{NAME}/metadata/{version}.root.json", self.daemon.url());
+                http::get(&url).ok().filter(|answer| answer.status == 200)
+            })
+            .last();
+        let newest = newest.expect("the trust repository is made").body;
+        let mut root = Document::<Root>::parse("root", &newest).expect("it is a root").signed.clone();
+        root.common.version += 1;
+        let passphrase = Passphrase::from_file(&owner.home().join("passphrase")).expect("it is there");
+        let key = PrivateKey::load(&owner.home().join("owner.key"), &passphrase).expect("it opens");
+        let root = author::sign(&root, &[&key]).expect("it can be signed");
+        let root: serde_json::Value = serde_json::from_slice(&root).expect("it is JSON");
+        let body = json!({"documents": {"root": root}}).to_string();
+        let submissions = format!("{}/v1/trusts/{NAME}/submissions", self.daemon.url());
+        let answer = http::request("POST", &submissions, &[], body.as_bytes()).expect("the daemon answers");
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let accepted: serde_json::Value = serde_json::from_slice(&answer.body).expect("it answers in JSON");
+        let id = accepted["id"].as_str().expect("a submission has an id");
+        // 9 s: our plain client waits for 10.
+        let answer = http::get(&format!("{submissions}/{id}?wait=9")).expect("the daemon answers");
+        assert!(answer.text().contains("\"published\""), "{}", answer.text());
     }
 
     /// The team signs `tag`.
