@@ -48,6 +48,7 @@ fn the_main_job_on_a_registry_with_tokens() {
         (reader.0, User::new(reader.1).may(&["pull"], "acme/*")),
         (builder.0, User::new(builder.1).may(&["pull", "push"], IMAGES)),
         ("images", User::new("i").may(&["pull"], IMAGES)),
+        ("metadata", User::new("m").may(&["pull"], TRUST)),
         ("nobody", User::new("n")),
     ]);
     let registry = Registry::start(Access::Token(&tokens));
@@ -62,6 +63,11 @@ fn the_main_job_on_a_registry_with_tokens() {
         assert_says(&client.run(&["verify", &reference]).expect_code(31).stdout, &["AUTH"]);
         assert_eq!(client.run(&["resolve", &reference]).expect_code(31).stdout, "");
     }
+    // One who may read what vouches for images but not the images: what is meant is known, what is there is not.
+    log_in(client.home(), world.host(), "metadata", "m");
+    let v2 = world.reference("v2");
+    assert_says(&client.run(&["verify", &v2]).expect_code(31).stdout, &["AUTH"]);
+    client.run(&["resolve", &v2]).ok();
     assert_eq!(files(&state_folder(&client)), state);
 }
 

@@ -110,7 +110,7 @@ fn python_tuf_and_tough_find_what_is_signed_until_it_is_revoked() {
 
 #[test]
 fn python_tuf_and_tough_read_ecdsa_signatures_and_refuse_what_has_expired() {
-    let world = World::ready(Site::embedded().ecdsa().timestamp(3, 1));
+    let world = World::ready(Site::embedded().ecdsa().timestamp(4, 1));
     let image = world.push("v1", "soon stale\n");
     world.sign("v1").ok();
     let middle = Middle::start(&world.daemon.address());
@@ -119,7 +119,7 @@ fn python_tuf_and_tough_read_ecdsa_signatures_and_refuse_what_has_expired() {
     let found = ngclient(&world, &middle.url(), &name).ok().json();
     assert_eq!(found["target"]["sha256"], image.digest().hex());
 
-    // The clock is the wall's: three seconds have to pass.
+    // The clock is the wall's: four seconds have to pass.
     let frozen = dump(&world);
     let deadline = Instant::now() + Duration::from_secs(30);
     let refused = loop {
