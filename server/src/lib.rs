@@ -1,8 +1,12 @@
 //! plimsolld: accepts publishers' signed metadata, keeps it fresh, and puts it in an OCI registry.
 
 pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod freshness;
 pub mod host;
+pub mod keys;
 pub mod pipeline;
 pub mod store;

@@ -1,1 +1,5 @@
-fn main() {}
+//! `plimsolld`; see `plimsoll_server::cli`.
+
+fn main() -> std::process::ExitCode {
+    plimsoll_server::cli::main()
+}

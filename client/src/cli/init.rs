@@ -10,7 +10,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::{
-    Env, Failure, Out,
+    Env, Failure, Out, argument,
     key::{SignerArgs, signers},
     servers,
 };
@@ -25,6 +25,7 @@ const MAX_ONLINE: u64 = 64 * 1024;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where the metadata shall be, HOST/REPOSITORY; the daemon must be configured for it
+    #[arg(value_parser = argument::<RepositoryAddress>)]
     repository: RepositoryAddress,
     /// What it may speak about, for example 'acme/**'; once for each scope
     #[arg(long, required = true)]

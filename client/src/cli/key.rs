@@ -131,13 +131,11 @@ fn shown<'a>(key: &'a Key, private: Option<&'a Path>, public: Option<&'a Path>) 
 }
 
 fn open(path: &Path, passphrase: Option<&Path>) -> Result<PrivateKey, KeyFileError> {
-    // A file that is not there is said before a passphrase is asked for.
-    if let Err(source) = path.metadata() {
-        let path = path.to_owned();
-        return Err(match source.kind() {
-            std::io::ErrorKind::NotFound => KeyFileError::NotFound { path },
-            _ => KeyFileError::Io { path, source },
-        });
+    // What needs no passphrase to be seen is said before one is asked for.
+    match load_public(path) {
+        Ok(_) => return Err(KeyFileError::NotAKey { path: path.to_owned(), expected: "a private key" }),
+        Err(error @ (KeyFileError::NotFound { .. } | KeyFileError::Io { .. })) => return Err(error),
+        Err(_) => {}
     }
     let passphrase = match passphrase {
         Some(file) => Passphrase::from_file(file)?,

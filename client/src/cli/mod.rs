@@ -38,14 +38,15 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-   0 VERIFIED, or done        10 ABSENT          20 EXPIRED      30 UNREACHABLE
-   1 a fault of this machine  11 NO_SUCH_TAG     21 ROLLBACK     31 AUTH
-   2 wrong usage, policy      12 MISMATCH        22 UNTRUSTED
-     or argument              14 REVOKED         15 CONFLICT     16 POLICY_DENY  17 NO_POLICY";
+   0 VERIFIED, or done     12 MISMATCH      17 NO_POLICY    30 UNREACHABLE
+   1 fault of this machine 14 REVOKED       20 EXPIRED      31 AUTH
+  10 ABSENT                15 CONFLICT      21 ROLLBACK      2 usage, policy, arguments
+  11 NO_SUCH_TAG           16 POLICY_DENY   22 UNTRUSTED";
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
-    /// Format of what is printed
+    /// Format of results: text for people, json for programs
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
     /// Print results only, without explanations
@@ -142,6 +143,14 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Sign(args) => publish::sign(env, out, &args).await,
         Command::Revoke(args) => publish::revoke(env, out, &args).await,
     }
+}
+
+/// Parses an argument; a failure tells its causes too.
+fn argument<T>(text: &str) -> Result<T, String>
+where
+    T: std::str::FromStr<Err: std::error::Error + 'static>,
+{
+    text.parse().map_err(|error: T::Err| crate::verify::chain(&error))
 }
 
 #[cfg(test)]

@@ -9,9 +9,7 @@ use super::Failure;
 /// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// For people
     Text,
-    /// For programs: one JSON document
     Json,
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::{
-    Env, Failure, Out,
+    Env, Failure, Out, argument,
     key::{SignerArgs, signers},
     output::{complain, json},
     servers,
@@ -43,7 +43,7 @@ pub(super) struct Where {
 #[derive(Debug, clap::Args)]
 pub(super) struct SignArgs {
     /// HOST/REPOSITORY:TAG; with @sha256:HEX, only if the registry has that digest
-    #[arg(value_name = "REFERENCE")]
+    #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>)]
     reference: Reference,
     #[command(flatten)]
     signer: SignerArgs,
@@ -54,7 +54,7 @@ pub(super) struct SignArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct RevokeArgs {
     /// HOST/REPOSITORY:TAG, whose signed digest is meant, or HOST/REPOSITORY@sha256:HEX
-    #[arg(value_name = "REFERENCE")]
+    #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>)]
     reference: Reference,
     /// Why; everybody who verifies it is shown this
     #[arg(long, value_name = "TEXT")]
@@ -164,10 +164,11 @@ pub(super) async fn delegate(env: &Env, out: &Out, command: DelegateCommand) -> 
     let receipt = publisher.delegate(&request, &signers(&keys)).await?;
     let notes = [
         format!("covers  {}", scope.in_words()),
-        format!("signed  by {} of {} keys", request.threshold, request.keys.len()),
+        format!("signers {} of {} keys", request.threshold, request.keys.len()),
         published(&receipt),
     ];
-    out.result(&receipt, &format!("delegated {scope} to {}", receipt.role), &notes)?;
+    let role = receipt.delegated.as_deref().unwrap_or_default();
+    out.result(&receipt, &format!("delegated {scope} to {role}"), &notes)?;
     Ok(0)
 }
 

@@ -8,7 +8,7 @@ use std::{
 use plimsoll_core::oci::{Digest, DigestError, RepositoryAddress};
 use serde::Serialize;
 
-use super::{Env, Failure, Out};
+use super::{Env, Failure, Out, argument};
 use crate::trust::{self, Addition, Details, Pinned};
 
 #[derive(Debug, clap::Subcommand)]
@@ -48,7 +48,7 @@ pub(super) struct AddArgs {
     #[arg(long, value_name = "HEX", value_parser = digest)]
     sha256: Digest,
     /// Where its metadata is fetched, HOST/REPOSITORY
-    #[arg(long, value_name = "HOST/REPOSITORY")]
+    #[arg(long, value_name = "HOST/REPOSITORY", value_parser = argument::<RepositoryAddress>)]
     repository: RepositoryAddress,
     /// What it shall speak for; else what the root says, at the repository's host
     #[arg(long, value_name = "HOST/SCOPE")]

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{oci::Reference, policy::Verdict};
 
 use super::{
-    Env, Failure, Out,
+    Env, Failure, Out, argument,
     output::{Tone, complain, json, painted},
 };
 use crate::verify::{Context, Mode, Verification, ago, verify as decide};
@@ -14,7 +14,7 @@ use crate::verify::{Context, Mode, Verification, ago, verify as decide};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to judge: HOST/REPOSITORY with :TAG, @sha256:HEX or both; docker's defaults apply
-    #[arg(value_name = "REFERENCE")]
+    #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>)]
     reference: Reference,
 }
 

@@ -194,8 +194,7 @@ pub fn delegate(
     if !patterns.iter().all(|pattern| plimsoll_core::tuf::within(pattern, allowed)) {
         return Err(out_of_scope(scope, parent, allowed));
     }
-    let distinct: BTreeMap<KeyId, Key> =
-        keys.iter().map(|public| Key::new(public)).map(|key| (key.id(), key)).collect();
+    let distinct: BTreeMap<KeyId, Key> = keys.iter().map(Key::new).map(|key| (key.id(), key)).collect();
     if threshold == 0 || threshold > distinct.len() as u64 {
         return Err(AuthorError::Threshold { threshold, keys: distinct.len() });
     }

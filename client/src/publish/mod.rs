@@ -13,4 +13,4 @@ mod server;
 pub use error::PublishError;
 pub use init::{InitRequest, Initialised, init, served};
 pub use publisher::{DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, SignRequest, status};
-pub use server::Server;
+pub use server::{Server, Submitted};

@@ -75,9 +75,12 @@ pub struct RevokeRequest {
 /// A change that is published.
 #[derive(Debug, Clone, Serialize)]
 pub struct Receipt {
-    /// The role that changed.
+    /// The role that changed; with a new delegation, the parent.
     pub role: String,
-    /// Its new version.
+    /// The role that is delegated to now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<String>,
+    /// The new version of `role`.
     pub version: u64,
     /// The first timestamp that holds it; the registry serves it.
     pub timestamp: u64,
@@ -181,7 +184,7 @@ impl Publisher {
             Ok(Change { role: parent.role, targets, digest: None, names })
         })
         .await
-        .map(|receipt| receipt.of_role(name))
+        .map(|receipt| Receipt { delegated: Some(name), ..receipt })
     }
 
     /// Signs a tag and its digest, and waits until they are published.
@@ -257,6 +260,7 @@ impl Publisher {
                     let accepted = self.server.published(&self.name, &accepted.id).await?;
                     return Ok(Receipt {
                         role: change.role,
+                        delegated: None,
                         version,
                         timestamp: accepted.timestamp,
                         digest: change.digest,
@@ -336,13 +340,6 @@ struct Change {
     names: Vec<String>,
 }
 
-impl Receipt {
-    fn of_role(mut self, role: String) -> Self {
-        self.role = role;
-        self
-    }
-}
-
 /// The roles from `targets` down through every delegation whose paths `follow` accepts, parents before children, at most
 /// [`tuf::MAX_DEPTH`] deep. An expired role is read, so that it can be renewed, but not followed; one that does not
 /// verify is listed with its fault.
@@ -394,7 +391,6 @@ async fn path_to<S: Source>(
 }
 
 /// The outer error is a fault that has nothing to do with the role: network, state.
-#[expect(clippy::type_complexity, reason = "two kinds of failure that must not mix")]
 async fn read_role<S: Source>(
     session: &mut Session<S>,
     role: &str,

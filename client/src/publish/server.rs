@@ -78,7 +78,7 @@ impl Server {
         })
     }
 
-    /// Submits `documents`, which take effect together. On return of [`Submitted::Accepted`] they are durable.
+    /// Submits `documents`, which take effect together. Once accepted they are durable.
     ///
     /// # Errors
     /// [`PublishError::Refused`], [`PublishError::Server`], [`PublishError::NotADaemon`].

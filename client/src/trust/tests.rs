@@ -57,9 +57,9 @@ impl Desk {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    folders.push(path)
+                    folders.push(path);
                 } else {
-                    files.push((path.clone(), fs::read(path).unwrap()))
+                    files.push((path.clone(), fs::read(path).unwrap()));
                 }
             }
         }

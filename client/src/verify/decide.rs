@@ -57,7 +57,7 @@ pub(super) fn decide(
     let verdict = match &revocation {
         // Before everything else: one required root that takes it back is enough, whatever the others say or fail to.
         Some(_) => Verdict::Revoked,
-        None => verdict(reference, name, answers, agreed.copied(), presented),
+        None => verdict(answers, agreed.copied(), presented),
     };
     let mut verification = Verification {
         verdict,
@@ -82,13 +82,7 @@ pub(super) fn decide(
     verification
 }
 
-fn verdict(
-    reference: &Reference,
-    name: &TargetName,
-    answers: &[Answer],
-    agreed: Option<&Signed>,
-    presented: &Presented,
-) -> Verdict {
+fn verdict(answers: &[Answer], agreed: Option<&Signed>, presented: &Presented) -> Verdict {
     let failed = |verdict: &Verdict| {
         answers.iter().any(|answer| matches!(answer.said, Said::Failed(failure) if failure == *verdict))
     };
@@ -106,11 +100,10 @@ fn verdict(
     match presented {
         Presented::NoSuchTag => return Verdict::NoSuchTag,
         Presented::Failed { verdict, .. } => return *verdict,
+        // So is a digest entry inert unless its hash says the same as its name, which is what is presented.
         Presented::Digest(digest) if *digest != signed.digest => return Verdict::Mismatch,
         Presented::Digest(_) | Presented::Unasked => {}
     }
-    // A digest entry counts only if its hash says the same as its name; the name's is the one presented.
-    debug_assert!(matches!(name, TargetName::Tag { .. }) || reference.digest.is_some());
     let current = answers.iter().all(|answer| matches!(&answer.said, Said::Signed(signed) if signed.current));
     if current { Verdict::Verified } else { Verdict::PolicyDeny }
 }

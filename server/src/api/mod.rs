@@ -1,1 +1,174 @@
-//! api
+//! The daemon's HTTP face (docs/http-api.md): submissions, plain TUF files, health.
+//!
+//! Nobody logs in. What is submitted counts only by its signatures, and all that can be read is public; TLS and limits on
+//! who may connect are a reverse proxy's work. Every request is bounded: its head in size and time, its body too, and how
+//! many are worked on at a time.
+
+mod body;
+mod failure;
+mod health;
+pub(crate) mod serve;
+mod submissions;
+#[cfg(test)]
+mod tests;
+mod tuf;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State, rejection::PathRejection},
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::{any, get, post},
+};
+use plimsoll::publish::api::{TrustInfo, Trusts};
+use tokio::sync::{Semaphore, watch};
+
+use self::failure::Failure;
+use crate::pipeline::Engine;
+
+/// How many submissions are worked on at a time.
+const SUBMISSIONS: usize = 32;
+/// How many bodies are parsed at a time: a parsed document takes many times the room of its text.
+const PARSERS: usize = 2;
+
+/// How far a daemon is on its way from start to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// All is served.
+    Serving,
+    /// No submission is taken and nobody is kept waiting; all else is served, so that the engines can finish.
+    Draining,
+    /// No connection is accepted, and those that are open end with their present request.
+    Closing,
+}
+
+/// Returns when the phase is `at` or a later one, or the daemon is gone.
+async fn reached(phase: &mut watch::Receiver<Phase>, at: Phase) {
+    // An error says that it is gone.
+    let _ = phase.wait_for(|phase| *phase >= at).await;
+}
+
+/// The routes of all trust repositories of a daemon. Clones share one state.
+#[derive(Clone)]
+pub(crate) struct Api {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// By name; empty until the engine has started.
+    trusts: BTreeMap<String, OnceLock<Engine>>,
+    submissions: Semaphore,
+    parsers: Semaphore,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Api {
+    /// The routes for the trust repositories called `names`, of which none is there yet.
+    pub(crate) fn new(names: impl IntoIterator<Item = String>, phase: watch::Receiver<Phase>) -> Self {
+        let trusts = names.into_iter().map(|name| (name, OnceLock::new())).collect();
+        let submissions = Semaphore::new(SUBMISSIONS);
+        Self { shared: Arc::new(Shared { trusts, submissions, parsers: Semaphore::new(PARSERS), phase }) }
+    }
+
+    /// From now on `engine` answers for `name`, one of the names given before. The first engine stays.
+    pub(crate) fn serve(&self, name: &str, engine: Engine) {
+        if let Some(place) = self.shared.trusts.get(name) {
+            // Set before only if called twice.
+            let _ = place.set(engine);
+        }
+    }
+
+    /// The engines that have started.
+    pub(crate) fn engines(&self) -> Vec<Engine> {
+        self.shared.trusts.values().filter_map(|place| place.get().cloned()).collect()
+    }
+
+    /// The routes; the embedded registry's may be merged with them.
+    pub(crate) fn router(&self) -> Router {
+        Router::new()
+            .route("/", get(front_page))
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/readyz", get(health::readyz))
+            .route("/v1/trusts", get(trusts))
+            .route("/v1/trusts/{name}", get(trust))
+            .route("/v1/trusts/{name}/submissions", post(submissions::submit))
+            .route("/v1/trusts/{name}/submissions/{id}", get(submissions::progress))
+            .route("/v1", any(no_such_route))
+            .route("/v1/", any(no_such_route))
+            .route("/v1/{*rest}", any(no_such_route))
+            .route("/tuf/{name}/metadata/{file}", get(tuf::file))
+            .method_not_allowed_fallback(not_allowed)
+            .fallback(|| async {
+                plain(StatusCode::NOT_FOUND, "nothing here; / says what there is\n".to_owned())
+            })
+            .with_state(self.clone())
+    }
+
+    /// The engine of `name`.
+    fn engine(&self, name: &str) -> Result<&Engine, Failure> {
+        let place = self.shared.trusts.get(name).ok_or_else(Failure::no_such_trust)?;
+        place.get().ok_or_else(Failure::starting)
+    }
+
+    fn phase(&self) -> watch::Receiver<Phase> {
+        self.shared.phase.clone()
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("trusts", &self.shared.trusts.keys()).finish_non_exhaustive()
+    }
+}
+
+async fn trusts(State(api): State<Api>) -> Result<Json<Trusts>, Failure> {
+    // Not those that have started so far: who looks for another would conclude that it is not served.
+    let info = |place: &OnceLock<Engine>| place.get().map(Engine::info).ok_or_else(Failure::starting);
+    let trusts = api.shared.trusts.values().map(info).collect::<Result<_, _>>()?;
+    Ok(Json(Trusts { trusts }))
+}
+
+async fn trust(
+    State(api): State<Api>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<TrustInfo>, Failure> {
+    let Path(name) = name.map_err(|_| Failure::no_such_trust())?;
+    Ok(Json(api.engine(&name)?.info()))
+}
+
+async fn front_page(State(api): State<Api>) -> Response {
+    let mut text = String::from(
+        "This is plimsolld. It keeps trust metadata for container registries fresh.\n\n\
+         /readyz                        is all well?\n\
+         /v1/trusts                     the trust repositories it serves, JSON\n",
+    );
+    for name in api.shared.trusts.keys() {
+        text.push_str(&format!("/tuf/{name}/metadata/timestamp.json\n"));
+    }
+    text.push_str(
+        "\nPublishers and clients use the command `plimsoll`; docs/http-api.md has the whole API.\n",
+    );
+    text.into_response()
+}
+
+async fn no_such_route() -> Failure {
+    Failure::not_found("no such route; docs/http-api.md lists them")
+}
+
+async fn not_allowed(uri: Uri) -> Response {
+    if uri.path().starts_with("/v1/") {
+        return Failure::method().into_response();
+    }
+    (StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here\n").into_response()
+}
+
+/// A text answer that no cache keeps.
+fn plain(status: StatusCode, text: String) -> Response {
+    (status, [(header::CACHE_CONTROL, "no-store")], text).into_response()
+}

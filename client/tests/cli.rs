@@ -1,0 +1,502 @@
+//! The binary: what it prints, its exit codes, and that bad input changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use common::{Host, Publisher};
+use plimsoll::clock::{Clock, SystemClock};
+use plimsoll_core::oci::Digest;
+
+const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+
+/// A user: a home, a working folder with a passphrase, a root to pin, and a registry that has it signed.
+struct Desk {
+    dir: tempfile::TempDir,
+    registry: Host,
+    publisher: Publisher,
+}
+
+/// What a command did.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn desk() -> Desk {
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, mut publisher) = (Host::start(), Publisher::new(SystemClock.now()));
+    publisher.timestamp_life = chrono::TimeDelta::minutes(23 * 60 + 30);
+    publisher.vouch("acme/app:v1", MANIFEST);
+    publisher.publish(&registry);
+    registry.put("acme/app/manifests/v1", MANIFEST);
+    fs::write(dir.path().join("pass"), "correct horse\n").unwrap();
+    fs::write(dir.path().join("root.json"), &publisher.root).unwrap();
+    Desk { dir, registry, publisher }
+}
+
+fn pinned() -> Desk {
+    let desk = desk();
+    let sha256 = Digest::of(&desk.publisher.root).hex();
+    let repository = format!("{}/acme/trust", desk.registry.address);
+    let ran =
+        desk.run(&format!("trust add acme --root root.json --sha256 {sha256} --repository {repository}"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    desk
+}
+
+impl Desk {
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+        command
+            .args(line.replace("HOST", &self.registry.address).split_whitespace())
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("PLIMSOLL_HOME", self.dir.path().join("home"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command line; `HOST` stands for the registry.
+    fn run(&self, line: &str) -> Ran {
+        let Output { status, stdout, stderr } = self.command(line).output().unwrap();
+        let text = |bytes| self.scrub(&String::from_utf8(bytes).unwrap());
+        Ran { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// Takes out what differs from run to run.
+    fn scrub(&self, text: &str) -> String {
+        let text = text
+            .replace(&self.registry.address, "HOST")
+            .replace(self.dir.path().to_str().unwrap(), "DIR")
+            .replace(&Digest::of(MANIFEST).hex(), "GOOD")
+            .replace(&Digest::of(&self.publisher.root).hex(), "ROOT");
+        ["0 s ago", "1 s ago", "2 s ago", "3 s ago"].iter().fold(text, |text, ago| text.replace(ago, "NOW"))
+    }
+
+    /// Everything on disk but locks, with modes.
+    fn files(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+        let (mut files, mut folders) = (BTreeMap::new(), vec![self.dir.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let mode = fs::metadata(&path).unwrap().permissions().mode();
+                let bytes = if path.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
+                if path.is_dir() {
+                    folders.push(path.clone());
+                }
+                files.insert(path, (mode, bytes));
+            }
+        }
+        files
+    }
+
+    /// Runs a command that must fail with `code` and one line that holds `says`, and must change nothing.
+    fn refused(&self, line: &str, code: i32, says: &str) {
+        let before = self.files();
+        let ran = self.run(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{line}\n{}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
+        let errors = ran.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "{line}\n{}", ran.stderr);
+        assert_eq!(self.files(), before, "{line}");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn what_is_signed_reads_verified_and_resolves() {
+    let desk = pinned();
+    let ran = desk.run("verify HOST/acme/app:v1");
+    let text = "\
+VERIFIED  HOST/acme/app:v1  sha256:GOOD
+  signed by  targets > targets--app, under the root acme
+  as of      NOW, timestamp 1; good for another 23 h
+";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, text, ""));
+    let ran = desk.run("resolve HOST/acme/app:v1");
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "HOST/acme/app@sha256:GOOD\n", ""));
+    let ran = desk.run("verify HOST/acme/app:v1 -o json");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&json["verdict"], &json["resolved"]),
+        (&"VERIFIED".into(), &"HOST/acme/app@sha256:GOOD".into())
+    );
+    assert_eq!(json["roots"][0]["path"], serde_json::json!(["targets", "targets--app"]));
+}
+
+#[test]
+fn what_is_not_prints_the_verdict_the_reason_and_what_to_do() {
+    let mut desk = pinned();
+    desk.registry.put("acme/app/manifests/v1", b"{}");
+    let other = Digest::of(b"{}");
+    let ran = desk.run("verify HOST/acme/app:v1");
+    let text = format!(
+        "\
+MISMATCH  HOST/acme/app:v1
+  why   the publisher signed sha256:GOOD, but {other} is presented: the tag was moved without a signature, or somebody \
+         exchanged the image
+  next  do not run it; tell the publisher. `plimsoll resolve HOST/acme/app:v1` prints what was signed
+"
+    );
+    assert_eq!((ran.code, ran.stdout, ran.stderr.as_str()), (12, text, ""));
+    // `resolve` keeps standard output clean.
+    let ran = desk.run("resolve HOST/acme/app:v2");
+    assert_eq!((ran.code, ran.stdout.as_str()), (10, ""));
+    assert!(ran.stderr.starts_with("ABSENT  HOST/acme/app:v2\n  why   "), "{}", ran.stderr);
+    let ran = desk.run("resolve -q HOST/acme/app:v2");
+    assert_eq!((ran.code, ran.stderr.as_str()), (10, "ABSENT  HOST/acme/app:v2\n"));
+    desk.publisher.revoke(MANIFEST, "leaked");
+    desk.publisher.publish(&desk.registry);
+    desk.registry.put("acme/app/manifests/v1", MANIFEST);
+    let ran = desk.run("verify HOST/acme/app:v1");
+    assert_eq!(ran.code, 14);
+    assert!(ran.stdout.contains("taken back by targets--app of acme on "), "{}", ran.stdout);
+    let ran = desk.run("verify r.io/acme/app:v1");
+    assert_eq!(ran.code, 17);
+    assert!(ran.stdout.starts_with("NO_POLICY  r.io/acme/app:v1\n"), "{}", ran.stdout);
+    desk.registry.fail_with(Some(403));
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 31);
+    desk.registry.fail_with(Some(503));
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 30);
+}
+
+#[test]
+fn an_unreachable_registry_is_30_for_every_command_that_asks_it() {
+    let desk = pinned();
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
+    // A port where nobody listens.
+    let closed = "127.0.0.1:1";
+    let policy = desk.path("home/policy.toml");
+    let text = fs::read_to_string(&policy).unwrap().replace(&desk.registry.address, closed);
+    fs::write(&policy, text).unwrap();
+    let before = desk.files();
+    let ran = desk.run(&format!("verify {closed}/acme/app:v1"));
+    assert_eq!(ran.code, 30, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("UNREACHABLE  "), "{}", ran.stdout);
+    assert_eq!(desk.run(&format!("resolve {closed}/acme/app:v1")).code, 30);
+    assert_eq!(desk.run("status").code, 30);
+    assert_eq!(desk.files(), before);
+}
+
+#[test]
+fn wrong_usage_is_2_and_changes_nothing() {
+    let desk = desk();
+    for (line, says) in [
+        ("", "Usage"),
+        ("frobnicate", "unrecognized subcommand"),
+        ("verify", "required arguments"),
+        ("verify HOST/acme/App:v1", "is not a repository name"),
+        ("verify HOST/acme/app:v1@sha256:00", "is not a digest"),
+        ("verify HOST/acme/app:v1 --insecure", "unexpected argument"),
+        ("verify HOST/acme/app:v1 -o yaml", "invalid value"),
+        ("key generate", "required arguments"),
+        ("key generate a --out b.key", "cannot be used with"),
+        ("trust add acme --root root.json --repository HOST/acme/trust", "--sha256"),
+        ("trust add acme --root root.json --sha256 00 --repository HOST/acme/trust", "is not a digest"),
+        ("init HOST/acme/trust --key k --server http://127.0.0.1:1", "--scope"),
+        ("init HOST/acme/trust --scope acme/[a] --key k --server http://127.0.0.1:1", "is not a scope"),
+        ("sign HOST/acme/app:v1", "--key"),
+        ("sign HOST/acme/app:v1 --key k --server nonsense", "--server"),
+        ("delegate add acme/app --label app --key k", "--pub"),
+        ("revoke HOST/acme/app:v1 --key k", "--reason"),
+    ] {
+        let before = desk.files();
+        let ran = desk.run(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{line}\n{}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
+        assert_eq!(desk.files(), before, "{line}");
+    }
+    desk.refused("verify --ca-file none.pem HOST/acme/app:v1", 2, "none.pem");
+}
+
+#[test]
+fn without_a_policy_the_next_step_is_named() {
+    let desk = desk();
+    for line in
+        ["verify HOST/acme/app:v1", "resolve HOST/acme/app:v1", "status", "trust list", "trust show x"]
+    {
+        desk.refused(line, 2, "error: there is no policy at DIR/home/policy.toml");
+        assert!(desk.run(line).stderr.contains("\n  try: plimsoll trust add NAME --root FILE --sha256 HEX"));
+    }
+}
+
+#[test]
+fn a_bad_policy_is_2_and_says_where() {
+    let desk = pinned();
+    let path = desk.path("home/policy.toml");
+    let good = fs::read_to_string(&path).unwrap();
+    for (bad, says) in [
+        (format!("{good}\nextra = 1\n"), "extra"),
+        (format!("extra = 1\n{good}"), "unknown field `extra`"),
+        (good.replace("sha256", "sha512"), "sha512"),
+        (good.replace("all = [\"acme\"]", "all = [\"other\"]"), "there is no [root.other]"),
+        (good.replace("/**", "/[a]"), "is not a scope"),
+        ("\u{0}".to_owned(), "policy.toml"),
+    ] {
+        fs::write(&path, &bad).unwrap();
+        desk.refused("verify HOST/acme/app:v1", 2, says);
+        desk.refused("trust list", 2, says);
+        desk.refused("trust remove acme", 2, says);
+    }
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    desk.refused("verify HOST/acme/app:v1", 2, "cannot read DIR/home/policy.toml");
+    fs::write(&path, &good).unwrap();
+    fs::write(desk.path("home/roots/acme-root.json"), "{}").unwrap();
+    desk.refused("verify HOST/acme/app:v1", 2, "is not the root that was pinned");
+    fs::remove_file(desk.path("home/roots/acme-root.json")).unwrap();
+    desk.refused("verify HOST/acme/app:v1", 2, "cannot read DIR/home/roots/acme-root.json");
+}
+
+#[test]
+fn damaged_state_is_1_until_it_is_reset() {
+    let desk = pinned();
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
+    let folder = desk.path("home/state").join(common::TRUST).join("whole");
+    fs::write(folder.join("memory.json"), "{").unwrap();
+    desk.refused("verify HOST/acme/app:v1", 1, "rollback memory lost");
+    desk.refused("trust reset acme", 2, "was not confirmed");
+    desk.refused("trust reset other --yes", 2, "no root called `other`");
+    let ran = desk.run("trust reset acme --yes");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
+    chmod(&folder, 0o755);
+    desk.refused("verify HOST/acme/app:v1", 1, "chmod 700");
+}
+
+#[test]
+fn roots_are_pinned_listed_and_removed() {
+    let desk = pinned();
+    let ran = desk.run("trust list");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "acme  HOST/acme/trust\n  trusted for  HOST/acme/**\n"));
+    let ran = desk.run("trust show acme");
+    assert!(ran.stdout.contains("remembered   nothing yet"), "{}", ran.stdout);
+    desk.run("verify HOST/acme/app:v1");
+    let ran = desk.run("trust show acme");
+    assert!(ran.stdout.contains("remembered   root 1, timestamp 1, snapshot 1, 2 roles"), "{}", ran.stdout);
+    let ran = desk.run("status");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("targets--app"), "{}", ran.stdout);
+
+    let add = "trust add NAME --root root.json --sha256 ROOT --repository HOST/acme/trust"
+        .replace("ROOT", &Digest::of(&desk.publisher.root).hex());
+    desk.refused(&add.replace("NAME", "acme"), 2, "a root called `acme` is pinned already");
+    desk.refused(&add.replace("NAME", "other"), 2, "equally specific");
+    desk.refused(&add.replace("NAME", "Other"), 2, "root name `Other`");
+    desk.refused(&add.replace("NAME", "other").replace("root.json", "none.json"), 2, "cannot read none.json");
+    desk.refused(&add.replace("NAME", "other").replace("root.json", "pass"), 2, "does not have the sha256");
+    desk.refused(&format!("{} --scope HOST/other/**", add.replace("NAME", "other")), 2, "is outside of what");
+    desk.refused("trust show other", 2, "pinned: acme");
+    let ran = desk.run("trust remove acme");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("still remembered"), "{}", ran.stdout);
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 17);
+    assert!(desk.path("home/state").join(common::TRUST).exists());
+}
+
+#[test]
+fn keys_are_made_and_shown() {
+    let desk = desk();
+    for (name, flag, kind) in [("team", "", "Ed25519"), ("ci", "--ecdsa", "ECDSA P-256")] {
+        let ran = desk.run(&format!("key generate {name} {flag} --passphrase-file pass"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let id = ran.stdout.lines().next().unwrap().to_owned();
+        assert!(id.ends_with(kind) && id.len() == 66 + kind.len(), "{id}");
+        let mode = fs::metadata(desk.path(&format!("{name}.key"))).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for line in [format!("key show {name}.pub"), format!("key show {name}.key --passphrase-file pass")] {
+            let shown = desk.run(&line);
+            assert_eq!((shown.code, shown.stdout.trim_end()), (0, id.as_str()), "{}", shown.stderr);
+        }
+    }
+    fs::write(desk.path("wrong"), "battery staple\n").unwrap();
+    fs::write(desk.path("empty"), "\n").unwrap();
+    for (line, says) in [
+        ("key generate team --passphrase-file pass", "`team.key` exists already"),
+        ("key generate --out x.pub --passphrase-file pass", "is a name for a public key"),
+        ("key generate x --passphrase-file none", "there is no file `none`"),
+        ("key generate x --passphrase-file empty", "the passphrase is empty"),
+        ("key generate none/x --passphrase-file pass", "none/x.pub"),
+        ("key show none.pub", "there is no file `none.pub`"),
+        ("key show pass", "is not an Ed25519 or ECDSA P-256 public key"),
+        ("key show team.key --passphrase-file wrong", "the passphrase does not open `team.key`"),
+    ] {
+        desk.refused(line, 2, says);
+    }
+    chmod(&desk.path("team.key"), 0o644);
+    desk.refused("key show team.key --passphrase-file pass", 2, "run `chmod 600 team.key`");
+}
+
+#[test]
+fn publishing_with_bad_arguments_changes_nothing() {
+    let desk = pinned();
+    assert_eq!(desk.run("key generate team --passphrase-file pass").code, 0);
+    fs::write(desk.path("wrong"), "battery staple\n").unwrap();
+    let down = "--server http://127.0.0.1:9";
+    let key = "--key team.key --passphrase-file pass";
+    for (line, code, says) in [
+        (format!("sign HOST/acme/app:v1 {key}"), 2, "no daemon is known for HOST/acme/trust"),
+        (format!("sign HOST/other/app:v1 {key} {down}"), 2, "no scope of your policy covers HOST/other/app"),
+        (format!("sign HOST/acme/app:v9 {key} {down}"), 11, "there is nothing to sign"),
+        (format!("sign HOST/acme/app:v1 --trust other {key} {down}"), 2, "no root called `other`"),
+        (format!("sign HOST/acme/app:v1 --key none.key {down}"), 2, "there is no file `none.key`"),
+        (
+            format!("sign HOST/acme/app:v1 --key team.key --passphrase-file wrong {down}"),
+            2,
+            "passphrase does not",
+        ),
+        (
+            format!("sign HOST/acme/app:v1 --key team.pub --passphrase-file pass {down}"),
+            2,
+            "`team.pub` is not a private key",
+        ),
+        (format!("sign HOST/acme/app:v1 {key} {down}"), 30, "cannot talk to the daemon"),
+        // It answers, but it is a registry.
+        (
+            format!("sign HOST/acme/app:v1 {key} --server http://HOST/nowhere"),
+            30,
+            "but not as plimsolld does",
+        ),
+        (format!("revoke HOST/acme/app:v1 --reason leaked {key} {down}"), 30, "cannot talk to the daemon"),
+        (format!("revoke HOST/acme/app:v1 --reason= {key} {down}"), 2, "--reason must be"),
+        (format!("delegate add acme/[x] --label x --pub team.pub {key} {down}"), 2, "is not a scope"),
+        (format!("delegate add r.io/acme/x --label x --pub team.pub {key} {down}"), 2, "no root is pinned"),
+        (
+            format!("delegate add acme/x --label x --pub none.pub {key} {down}"),
+            2,
+            "there is no file `none.pub`",
+        ),
+        (
+            format!("delegate add acme/x --label x --pub team.pub {key} {down}"),
+            30,
+            "cannot talk to the daemon",
+        ),
+        (format!("init HOST/new/trust --scope new/** {key} {down}"), 30, "cannot talk to the daemon"),
+        (format!("init HOST/new/trust:v1 --scope new/** {key} {down}"), 2, "has a tag or digest"),
+        (format!("init HOST/new/trust --scope new/** --online-pub pass {key} {down}"), 2, "as online keys"),
+        ("status other".to_owned(), 2, "no root called `other`"),
+    ] {
+        let before = desk.files();
+        let ran = desk.run(&line);
+        assert_eq!(ran.code, code, "{line}\n{}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
+        assert_eq!(desk.files(), before, "{line}");
+    }
+}
+
+/// Against a daemon that takes everything: what is sent, printed and remembered on this side.
+#[test]
+fn a_trust_repository_is_made_pinned_and_published_to() {
+    let desk = desk();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    desk.publisher.daemon(&desk.registry, None);
+    let init =
+        "init HOST/acme/trust --scope acme/** --key owner.key --passphrase-file pass --server http://HOST";
+    fs::write(desk.path("acme-root.json"), "mine").unwrap();
+    desk.refused(init, 2, "`acme-root.json` exists already");
+    fs::remove_file(desk.path("acme-root.json")).unwrap();
+    desk.refused(&format!("{init} --name Acme"), 2, "root name `Acme`");
+    desk.refused(&init.replace("HOST/acme/trust", "HOST/other/trust"), 2, "does not serve HOST/other/trust");
+
+    let ran = desk.run(init);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let root = fs::read(desk.path("acme-root.json")).unwrap();
+    let line = format!(
+        "plimsoll trust add acme --root acme-root.json --sha256 {} --repository HOST/acme/trust",
+        Digest::of(&root).hex()
+    );
+    assert!(ran.stdout.starts_with("made HOST/acme/trust\n"), "{}", ran.stdout);
+    assert!(ran.stdout.trim_end().ends_with(&format!("clients run:\n    {line}")), "{}", ran.stdout);
+    assert!(ran.stderr.contains("compare with `plimsolld key show`"), "{}", ran.stderr);
+    let listed = desk.run("trust list").stdout;
+    assert_eq!(listed, "acme  HOST/acme/trust\n  trusted for  HOST/acme/**\n");
+    assert!(fs::read_to_string(desk.path("home/servers.toml")).unwrap().contains(&desk.registry.address));
+    desk.publisher.daemon(&desk.registry, Some(common::TRUST));
+    desk.refused(&format!("{init} --name again"), 2, "already is a trust repository");
+}
+
+#[test]
+fn signing_revoking_and_delegating_say_what_was_published() {
+    let desk = pinned();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    let daemon = "--server http://HOST --passphrase-file pass";
+    for (line, says) in [
+        (
+            format!("sign HOST/acme/app:v1 --key team.key {daemon}"),
+            "signed HOST/acme/app:v1  sha256:GOOD\n  as     acme/app:v1\n  as     acme/app@sha256:GOOD\n  by     \
+             targets--app version 3, in the registry since timestamp 9\n",
+        ),
+        (
+            format!("revoke HOST/acme/app:v1 --reason leaked --key team.key {daemon}"),
+            "revoked sha256:GOOD\n  removed  acme/app:v1\n  removed  acme/app@sha256:GOOD\n",
+        ),
+        (
+            format!("delegate add acme/new --label new --pub team.pub --key owner.key {daemon}"),
+            "delegated acme/new to targets--new\n  covers  every tag and digest of acme/new; nothing below acme/new/\n",
+        ),
+    ] {
+        let ran = desk.run(&line);
+        assert_eq!(ran.code, 0, "{line}\n{}", ran.stderr);
+        assert!(ran.stdout.starts_with(says), "{line}\n{}", ran.stdout);
+        assert!(desk.registry.lines().contains(&"POST /v1/trusts/acme/submissions".to_owned()), "{line}");
+    }
+    for (line, says) in [
+        (format!("sign HOST/acme/app:v1 --key owner.key --key team.key {daemon}"), "signs for no role"),
+        (
+            format!("delegate add acme/x --label x --pub team.pub --key team.key {daemon}"),
+            "signs for no role",
+        ),
+        (format!("delegate add other/x --label x --pub team.pub --key owner.key {daemon}"), "is not inside"),
+        (format!("delegate add acme/x --label a--b --pub team.pub --key owner.key {daemon}"), "cannot label"),
+        (
+            format!("delegate add acme/x --label x --threshold 2 --pub team.pub --key owner.key {daemon}"),
+            "threshold 2",
+        ),
+        (
+            format!("delegate add acme/x --label x --parent y --pub team.pub --key owner.key {daemon}"),
+            "no role `y`",
+        ),
+        (
+            format!("revoke HOST/acme/app:v2 --reason leaked --key team.key {daemon}"),
+            "does not list acme/app:v2",
+        ),
+    ] {
+        let ran = desk.run(&line);
+        assert_eq!(ran.code, 2, "{line}\n{}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
+        assert!(!desk.registry.lines().iter().any(|line| line.starts_with("POST")), "{line}");
+    }
+}
+
+/// T93.
+#[test]
+fn a_result_that_nobody_reads_is_a_failure() {
+    let desk = pinned();
+    for line in ["verify HOST/acme/app:v1", "resolve HOST/acme/app:v1", "trust list", "--help", "--version"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = desk.command(line).stdout(writer).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{line}: {stderr}");
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = desk.command("resolve HOST/acme/app:v1").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,0 +1,303 @@
+//! A trust repository signed with throwaway keys, and a registry on loopback that serves whatever it is given.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use plimsoll::{
+    keys::{Algorithm, Passphrase, PrivateKey, Signer, save_public},
+    publish::{api::OnlineKeys, author},
+};
+use plimsoll_core::{
+    oci::{
+        Descriptor, Digest, TargetName,
+        mapping::{Profile, RepositoryFiles, repository},
+        media_type,
+    },
+    policy::Scope,
+    tuf::{
+        Identity, MetaFile, Snapshot, Targets, Timestamp,
+        metadata::{Common, RoleType},
+    },
+};
+
+pub(crate) const TRUST: &str = "0123456789abcdef0123456789abcdef";
+/// The role that `acme/app` is delegated to.
+pub(crate) const TEAM: &str = "targets--app";
+
+/// Publisher, team and daemon in one.
+pub(crate) struct Publisher {
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) targets: Targets,
+    pub(crate) team: Targets,
+    pub(crate) root: Vec<u8>,
+    pub(crate) timestamp_life: TimeDelta,
+    owner: PrivateKey,
+    team_key: PrivateKey,
+    online: PrivateKey,
+    version: u64,
+}
+
+impl Publisher {
+    /// A trust repository for `acme/**` in which `acme/app` is delegated to a team.
+    pub(crate) fn new(now: DateTime<Utc>) -> Self {
+        let key = || PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        let (owner, team_key, online) = (key(), key(), key());
+        let scope: Scope = "acme/**".parse().unwrap();
+        let keys = OnlineKeys { timestamp: online.key().clone(), snapshot: online.key().clone() };
+        let root =
+            author::first_root(TRUST, std::slice::from_ref(&scope), &[owner.key().clone()], 1, &keys, now);
+        let root = sign(&root, &owner);
+        let mut targets = author::empty_targets("targets", TRUST, now);
+        let allowed = ("targets", scope.patterns());
+        let app = "acme/app".parse().unwrap();
+        let public = team_key.public().clone();
+        author::delegate(&mut targets, (allowed.0, &allowed.1), TEAM, &app, &[public], 1).unwrap();
+        let team = author::empty_targets(TEAM, TRUST, now);
+        let timestamp_life = TimeDelta::hours(24);
+        Self { now, targets, team, root, timestamp_life, owner, team_key, online, version: 0 }
+    }
+
+    /// The team vouches for `manifest` under `name`, as far as it may.
+    pub(crate) fn vouch(&mut self, name: &str, manifest: &[u8]) {
+        let name: TargetName = name.parse().unwrap();
+        let descriptor = Descriptor {
+            media_type: media_type::MANIFEST.to_owned(),
+            digest: Digest::of(manifest),
+            size: manifest.len() as u64,
+            data: None,
+            annotations: BTreeMap::new(),
+        };
+        let allowed = "acme/app".parse::<Scope>().unwrap().patterns();
+        author::vouch(&mut self.team, (TEAM, &allowed), &name, &descriptor).unwrap();
+        self.renew();
+    }
+
+    pub(crate) fn revoke(&mut self, manifest: &[u8], reason: &str) {
+        author::revoke(&mut self.team, &Digest::of(manifest), reason, self.now);
+        self.renew();
+    }
+
+    pub(crate) fn renew(&mut self) {
+        author::next_version(TEAM, &mut self.team, self.now);
+    }
+
+    /// Signs snapshot and timestamp and serves everything at `registry` under `acme/trust`.
+    pub(crate) fn publish(&mut self, registry: &Host) {
+        self.version += 1;
+        let (targets, team) = (sign(&self.targets, &self.owner), sign(&self.team, &self.team_key));
+        let meta = |version, bytes: &[u8]| MetaFile::of(version, bytes);
+        let snapshot = Snapshot {
+            common: self.common("snapshot"),
+            meta: BTreeMap::from([
+                ("targets.json".to_owned(), meta(self.targets.common.version, &targets)),
+                (format!("{TEAM}.json"), meta(self.team.common.version, &team)),
+            ]),
+            extra: BTreeMap::new(),
+        };
+        let snapshot = sign(&snapshot, &self.online);
+        let timestamp = Timestamp {
+            common: self.common("timestamp"),
+            meta: BTreeMap::from([("snapshot.json".to_owned(), meta(self.version, &snapshot))]),
+            extra: BTreeMap::new(),
+        };
+        let timestamp = sign(&timestamp, &self.online);
+        let files = RepositoryFiles {
+            timestamp: &timestamp,
+            snapshots: vec![(self.version, &snapshot)],
+            targets: (self.targets.common.version, &targets),
+            roots: vec![(1, &self.root)],
+        };
+        let artifact = repository(&files, Profile::Oci11);
+        for bytes in [&team, &snapshot, &targets, &self.root] {
+            registry.put(&format!("acme/trust/blobs/{}", Digest::of(bytes)), bytes);
+        }
+        registry.put("acme/trust/manifests/latest", &artifact.manifest);
+        for (file, bytes) in [
+            ("1.root.json".to_owned(), &self.root),
+            ("timestamp.json".to_owned(), &timestamp),
+            (format!("{}.snapshot.json", self.version), &snapshot),
+            (format!("{}.targets.json", self.targets.common.version), &targets),
+            (format!("{}.{TEAM}.json", self.team.common.version), &team),
+        ] {
+            registry.put_at(&format!("/tuf/acme/metadata/{file}"), bytes);
+        }
+        self.daemon(registry, Some(TRUST));
+    }
+
+    /// A daemon's API at `registry` that takes every submission and has it published at once.
+    pub(crate) fn daemon(&self, registry: &Host, trust_id: Option<&str>) {
+        let accepted = serde_json::json!({"id": "1", "state": "published", "documents": {}, "timestamp": 9});
+        let key = self.online.key();
+        let trusts = serde_json::json!({"trusts": [{
+            "name": "acme", "repository": format!("{}/acme/trust", registry.address), "trust_id": trust_id,
+            "online": {"timestamp": key, "snapshot": key}, "heads": {},
+        }]});
+        registry.put_at("/v1/trusts", trusts.to_string().as_bytes());
+        registry.put_at("/v1/trusts/acme/submissions", accepted.to_string().as_bytes());
+        registry.put_at("/v1/trusts/acme/submissions/1?wait=10", accepted.to_string().as_bytes());
+    }
+
+    /// Writes the keys of owner and team as key files.
+    pub(crate) fn save_keys(&self, folder: &Path, passphrase: &Path) {
+        let passphrase = Passphrase::from_file(passphrase).unwrap();
+        self.owner.save(&folder.join("owner.key"), &passphrase).unwrap();
+        self.team_key.save(&folder.join("team.key"), &passphrase).unwrap();
+        save_public(&folder.join("team.pub"), self.team_key.public()).unwrap();
+    }
+
+    fn common(&self, role: &str) -> Common {
+        let identity = Identity {
+            trust: TRUST.to_owned(),
+            at: self.now,
+            scope: Vec::new(),
+            view: None,
+            revocations: Vec::new(),
+            extra: BTreeMap::new(),
+        };
+        Common::new(role, self.version, self.now + self.timestamp_life, identity)
+    }
+}
+
+fn sign<T: RoleType>(signed: &T, key: &PrivateKey) -> Vec<u8> {
+    author::sign(signed, &[key as &dyn Signer]).unwrap()
+}
+
+/// A registry on loopback; runs until it is dropped.
+pub(crate) struct Host {
+    pub(crate) address: String,
+    shared: Arc<Shared>,
+    accepting: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    lines: Mutex<Vec<String>>,
+    status: Mutex<Option<u16>>,
+    stop: AtomicBool,
+}
+
+impl Host {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shared = Arc::<Shared>::default();
+        let state = shared.clone();
+        let accepting = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if state.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (Ok(stream), state) = (stream, state.clone()) else { continue };
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { address, shared, accepting: Some(accepting) }
+    }
+
+    /// Serves `bytes` at `/v2/` and `path`.
+    pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
+        self.put_at(&format!("/v2/{path}"), bytes);
+    }
+
+    /// Serves `bytes` at exactly this path and query, for any method.
+    pub(crate) fn put_at(&self, path: &str, bytes: &[u8]) {
+        self.shared.files.lock().unwrap().insert(path.to_owned(), bytes.to_vec());
+    }
+
+    pub(crate) fn file(&self, path: &str) -> Vec<u8> {
+        self.shared.files.lock().unwrap()[&format!("/v2/{path}")].clone()
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        self.shared.files.lock().unwrap().remove(&format!("/v2/{path}"));
+    }
+
+    /// Answers everything with this status from now on.
+    pub(crate) fn fail_with(&self, status: Option<u16>) {
+        *self.shared.status.lock().unwrap() = status;
+    }
+
+    /// The request lines since the last call.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.lines.lock().unwrap())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(&self.address);
+        if let Some(thread) = self.accepting.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(mut stream: TcpStream, shared: &Shared) {
+    let (mut first, mut etag, mut length) = (String::new(), None, 0);
+    let mut reader = BufReader::new(stream.try_clone().unwrap().take(64 * 1024));
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        let line = line.trim_end();
+        match line.split_once(": ") {
+            _ if first.is_empty() => first = line.to_owned(),
+            _ if line.is_empty() => break,
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().unwrap();
+            }
+            Some((name, value)) if name.eq_ignore_ascii_case("if-none-match") => {
+                etag = Some(value.to_owned());
+            }
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let mut words = first.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    // Logged before it is answered: whoever has the answer finds the request in the log.
+    shared.lines.lock().unwrap().push(format!("{method} {path}"));
+    let file = shared.files.lock().unwrap().get(path).cloned();
+    let status = *shared.status.lock().unwrap();
+    let (status, body) = match (status, file) {
+        (Some(status), _) => (status, Vec::new()),
+        (None, None) => (404, Vec::new()),
+        (None, Some(file)) if etag == Some(format!("\"{}\"", Digest::of(&file))) => (304, file),
+        (None, Some(file)) => (200, file),
+    };
+    let kind = if path.contains("/manifests/") { media_type::MANIFEST } else { "application/octet-stream" };
+    let digest = Digest::of(&body);
+    let mut head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-type: {kind}\r\n");
+    if status == 200 {
+        head.push_str(&format!("docker-content-digest: {digest}\r\n"));
+    }
+    if status == 200 || status == 304 {
+        head.push_str(&format!("etag: \"{digest}\"\r\n"));
+    }
+    if status != 304 {
+        head.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    head.push_str("\r\n");
+    let _ = stream.write_all(head.as_bytes());
+    if method != "HEAD" && status != 304 {
+        let _ = stream.write_all(&body);
+    }
+}

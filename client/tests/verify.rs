@@ -1,0 +1,213 @@
+//! Verification over a real registry client: the verdicts, and what each costs in requests.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use common::{Host, Publisher, TEAM};
+use plimsoll::{
+    clock::ManualClock,
+    home::Home,
+    registry::{Credentials, Registry, RegistryOptions},
+    trust::{self, Addition},
+    verify::{Context, LocalFault, Mode, Verification, verify},
+};
+use plimsoll_core::{oci::Digest, policy::Verdict};
+
+const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+const NEWER: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[],"x":1}"#;
+
+struct World {
+    registry: Host,
+    publisher: Publisher,
+    clock: Arc<ManualClock>,
+    context: Context,
+    _dir: tempfile::TempDir,
+}
+
+/// Everything pinned, `acme/app:v1` signed, pushed and published.
+fn world() -> World {
+    let now = DateTime::<Utc>::from_timestamp(1_800_000_000, 0).unwrap();
+    let (registry, mut publisher) = (Host::start(), Publisher::new(now));
+    publisher.vouch("acme/app:v1", MANIFEST);
+    publisher.publish(&registry);
+    push(&registry, "v1", MANIFEST);
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path());
+    let addition = Addition {
+        name: "acme".to_owned(),
+        repository: format!("{}/acme/trust", registry.address).parse().unwrap(),
+        scopes: Vec::new(),
+    };
+    let root = &publisher.root;
+    trust::add(&home, &addition, root, &Digest::of(root), dir.path(), now).unwrap();
+    let clock = Arc::new(ManualClock::new(now + TimeDelta::minutes(5)));
+    let options = RegistryOptions { credentials: Credentials::anonymous(), ..RegistryOptions::default() };
+    let context = Context::load(home, Registry::new(options).unwrap(), clock.clone()).unwrap();
+    World { registry, publisher, clock, context, _dir: dir }
+}
+
+fn push(registry: &Host, tag: &str, manifest: &[u8]) {
+    registry.put(&format!("acme/app/manifests/{tag}"), manifest);
+}
+
+impl World {
+    async fn ask(&self, name: &str, mode: Mode) -> Verification {
+        let reference = format!("{}/{name}", self.registry.address).parse().unwrap();
+        verify(&self.context, &reference, mode).await.unwrap()
+    }
+
+    async fn verdict(&self, name: &str) -> Verdict {
+        self.ask(name, Mode::Verify).await.verdict
+    }
+
+    fn publish(&mut self) {
+        self.publisher.publish(&self.registry);
+    }
+}
+
+fn by_digest(manifest: &[u8]) -> String {
+    format!("acme/app@{}", Digest::of(manifest))
+}
+
+#[tokio::test]
+async fn with_nothing_changed_each_question_costs_one_request_and_a_tag_one_more() {
+    let world = world();
+    let v = world.ask("acme/app:v1", Mode::Verify).await;
+    assert_eq!(v.verdict, Verdict::Verified, "{v:?}");
+    assert_eq!(v.resolved, Some(format!("{}/{}", world.registry.address, by_digest(MANIFEST))));
+    assert_eq!((v.presented, v.length), (Some(Digest::of(MANIFEST)), Some(MANIFEST.len() as u64)));
+    let root = &v.roots[0];
+    assert_eq!(root.path, ["targets", TEAM]);
+    assert_eq!(root.timestamp_age, Some(300));
+    let roles: Vec<&str> = root.roles.iter().map(|role| role.role.as_str()).collect();
+    assert_eq!(roles, ["root", "timestamp", "snapshot", "targets", TEAM]);
+
+    world.registry.lines();
+    let latest = "GET /v2/acme/trust/manifests/latest";
+    for mode in [Mode::Resolve, Mode::Verify] {
+        assert_eq!(world.ask(&by_digest(MANIFEST), mode).await.verdict, Verdict::Verified);
+        assert_eq!(world.registry.lines(), [latest]);
+    }
+    assert_eq!(world.ask("acme/app:v1", Mode::Resolve).await.verdict, Verdict::Verified);
+    assert_eq!(world.registry.lines(), [latest]);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    assert_eq!(world.registry.lines(), [latest, "HEAD /v2/acme/app/manifests/v1"]);
+    // A digest beside the tag is what is presented.
+    assert_eq!(world.verdict(&format!("acme/app:v1@{}", Digest::of(MANIFEST))).await, Verdict::Verified);
+    assert_eq!(world.verdict(&format!("acme/app:v1@{}", Digest::of(NEWER))).await, Verdict::Mismatch);
+    assert_eq!(world.verdict("acme/app:v2").await, Verdict::Absent);
+    assert_eq!(world.registry.lines(), [latest; 3]);
+}
+
+#[tokio::test]
+async fn a_moved_tag_is_a_mismatch_and_a_deleted_one_is_no_such_tag() {
+    let world = world();
+    push(&world.registry, "v1", NEWER);
+    let v = world.ask("acme/app:v1", Mode::Verify).await;
+    assert_eq!((v.verdict, v.resolved), (Verdict::Mismatch, None));
+    assert_eq!((v.digest, v.presented), (Some(Digest::of(MANIFEST)), Some(Digest::of(NEWER))));
+    world.registry.remove("acme/app/manifests/v1");
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::NoSuchTag);
+    // What the publisher means does not depend on it.
+    assert_eq!(world.ask("acme/app:v1", Mode::Resolve).await.verdict, Verdict::Verified);
+    // A reference without tag or digest means `latest`.
+    let v = world.ask("acme/app", Mode::Verify).await;
+    assert_eq!((v.verdict, v.name.as_str()), (Verdict::Absent, "acme/app:latest"));
+}
+
+/// P3.
+#[tokio::test]
+async fn a_revoked_digest_reads_revoked_by_tag_and_by_digest() {
+    let mut world = world();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    world.publisher.revoke(MANIFEST, "the build was tampered with");
+    world.publish();
+    for mode in [Mode::Verify, Mode::Resolve] {
+        for name in ["acme/app:v1", &by_digest(MANIFEST)] {
+            let v = world.ask(name, mode).await;
+            assert_eq!((v.verdict, v.resolved), (Verdict::Revoked, None), "{name} {mode:?}");
+            assert_eq!(v.revocation.unwrap().reason, "the build was tampered with");
+        }
+    }
+    // The tag is signed anew, but the registry still hands out what was revoked.
+    world.publisher.vouch("acme/app:v1", NEWER);
+    world.publish();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Revoked);
+    push(&world.registry, "v1", NEWER);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    // Absent, and the registry cannot say what it would hand out: absence was proven all the same.
+    world.registry.remove("acme/app/manifests/v7");
+    assert_eq!(world.verdict("acme/app:v7").await, Verdict::Absent);
+}
+
+#[tokio::test]
+async fn a_digest_that_no_tag_means_any_more_is_denied() {
+    let mut world = world();
+    assert_eq!(world.verdict(&by_digest(MANIFEST)).await, Verdict::Verified);
+    world.publisher.vouch("acme/app:v1", NEWER);
+    world.publish();
+    assert_eq!(world.verdict(&by_digest(MANIFEST)).await, Verdict::PolicyDeny);
+    assert_eq!(world.verdict(&by_digest(NEWER)).await, Verdict::Verified);
+}
+
+#[tokio::test]
+async fn freeze_rollback_and_outage_have_their_own_verdicts() {
+    const LATEST: &str = "acme/trust/manifests/latest";
+    let mut world = world();
+    let old = world.registry.file(LATEST);
+    world.publish();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    // P8: an outage proves nothing.
+    for (status, expected) in [
+        (500, Verdict::Unreachable),
+        (429, Verdict::Unreachable),
+        (404, Verdict::Unreachable),
+        (401, Verdict::Auth),
+        (403, Verdict::Auth),
+    ] {
+        world.registry.fail_with(Some(status));
+        let v = world.ask("acme/app:v1", Mode::Verify).await;
+        assert_eq!((v.verdict, v.resolved), (expected, None), "{status}");
+        assert!(v.roots[0].error.is_some());
+    }
+    world.registry.fail_with(None);
+    // P2: frozen until it runs out.
+    world.clock.advance(TimeDelta::hours(25));
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Expired);
+    assert_eq!(world.ask("acme/app:v1", Mode::Resolve).await.verdict, Verdict::Expired);
+    world.clock.advance(-TimeDelta::hours(25));
+    // P1: an older timestamp, with everything it names.
+    let new = world.registry.file(LATEST);
+    world.registry.put(LATEST, &old);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Rollback);
+    world.registry.put(LATEST, &new);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    // Another repository's metadata at the same place.
+    Publisher::new(world.publisher.now).publish(&world.registry);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Untrusted);
+}
+
+#[tokio::test]
+async fn what_no_scope_covers_is_not_asked_for() {
+    let world = world();
+    let v = world.ask("other/app:v1", Mode::Verify).await;
+    assert_eq!((v.verdict, v.scope), (Verdict::NoPolicy, None));
+    let elsewhere = "r.io/acme/app:v1".parse().unwrap();
+    assert_eq!(verify(&world.context, &elsewhere, Mode::Verify).await.unwrap().verdict, Verdict::NoPolicy);
+    assert!(world.registry.lines().is_empty());
+}
+
+/// T87: a local fault is no verdict, and is found before anybody is asked.
+#[tokio::test]
+async fn a_pinned_root_that_was_changed_is_a_local_fault() {
+    let world = world();
+    std::fs::write(world.context.home.roots().join("acme-root.json"), b"{}").unwrap();
+    let reference = format!("{}/acme/app:v1", world.registry.address).parse().unwrap();
+    let fault = verify(&world.context, &reference, Mode::Verify).await.unwrap_err();
+    assert!(matches!(fault, LocalFault::Trust(_)), "{fault:?}");
+    assert_eq!(fault.exit_code(), 2);
+    assert!(world.registry.lines().is_empty());
+}

@@ -1,0 +1,80 @@
+//! Everything but success, on the wire.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use plimsoll::publish::api::{Refusal, RefusalCode};
+
+/// When to try again after 503, seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// A refusal with its HTTP status.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) refusal: Refusal,
+}
+
+impl Failure {
+    pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Refusal { code, message: message.into(), heads: BTreeMap::new() }.into()
+    }
+
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(RefusalCode::Malformed, message)
+    }
+
+    pub(super) fn not_found(message: &str) -> Self {
+        Self::new(RefusalCode::NotFound, message)
+    }
+
+    pub(super) fn no_such_trust() -> Self {
+        Self::not_found("no trust repository of this name; /v1/trusts lists those that are served")
+    }
+
+    pub(super) fn unavailable(message: &str) -> Self {
+        Self::new(RefusalCode::Unavailable, message)
+    }
+
+    pub(super) fn starting() -> Self {
+        Self::unavailable("the daemon is starting; try again")
+    }
+
+    pub(super) fn stopping() -> Self {
+        Self::unavailable("the daemon is stopping; try again when it is back")
+    }
+
+    /// 405, the first of two statuses that have no code of their own.
+    pub(super) fn method() -> Self {
+        let failure = Self::malformed("this method is not allowed here; docs/http-api.md lists the routes");
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, ..failure }
+    }
+
+    /// 408, the other.
+    pub(super) fn slow() -> Self {
+        Self { status: StatusCode::REQUEST_TIMEOUT, ..Self::malformed("the body came too slowly") }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, refusal }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.refusal)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
+    }
+}

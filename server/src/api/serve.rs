@@ -1,0 +1,122 @@
+//! Connections: accepted up to a limit, each a task of its own, ended in order.
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+
+use super::{Phase, reached};
+
+/// How many connections are open at a time; more wait in the system's queue.
+const CONNECTIONS: usize = 1024;
+/// How much of a request is buffered, bytes; its head must fit.
+const BUFFER: usize = 64 << 10;
+/// The pause after a failed accept, which is mostly a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long connections may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// For the head of a request, or idle before it, which hyper counts together.
+    pub(crate) head: Duration,
+    /// For the last requests when the daemon ends.
+    pub(crate) drain: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        // Longer than the 30 s for which our own client keeps an idle connection: it must not send a submission on one
+        // that we just closed.
+        Self { head: Duration::from_secs(40), drain: Duration::from_secs(3) }
+    }
+}
+
+/// Serves `router` until the phase is [`Phase::Closing`] or its sender is gone, then lets open requests end
+/// within `times.drain`. A panic in a handler ends its own connection.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut phase: watch::Receiver<Phase>,
+    times: Times,
+) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let closing = phase.clone();
+    loop {
+        tokio::select! {
+            () = reached(&mut phase, Phase::Closing) => break,
+            (stream, permit) = accept(&listener, &permits) => {
+                connections.spawn(connection(stream, permit, router.clone(), closing.clone(), times.head));
+            }
+            Some(ended) = connections.join_next() => note(ended),
+        }
+    }
+    drop(listener);
+    let ended = timeout(times.drain, async {
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    });
+    if ended.await.is_err() {
+        tracing::warn!(open = connections.len(), "closing connections whose requests did not end");
+        connections.shutdown().await;
+    }
+}
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let permit = Arc::clone(permits).acquire_owned().await.expect("this semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            // The other side's fault, and over.
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    _permit: OwnedSemaphorePermit,
+    router: Router,
+    mut phase: watch::Receiver<Phase>,
+    head_time: Duration,
+) {
+    // Answers are small and waited for. If it cannot be set, they are only slower.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(router);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(BUFFER);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = reached(&mut phase, Phase::Closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a request made its handler panic");
+    }
+}

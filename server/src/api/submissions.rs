@@ -1,0 +1,158 @@
+//! Taking submissions and telling how far they came.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::StatusCode,
+};
+use bytes::Bytes;
+use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, RefusalCode, Submission};
+use plimsoll_core::tuf::json::{self, Value};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{Api, Phase, body, failure::Failure, reached};
+
+/// How long the body of a submission may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// How long a submission waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
+/// How long a question for progress may wait, seconds.
+const MAX_WAIT: u64 = 20;
+/// No id is longer.
+const MAX_ID: usize = 128;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    /// Seconds.
+    #[serde(default)]
+    wait: u64,
+}
+
+/// `POST /v1/trusts/NAME/submissions`
+pub(super) async fn submit(
+    State(api): State<Api>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<(StatusCode, Json<Accepted>), Failure> {
+    let Path(name) = name.map_err(|_| Failure::no_such_trust())?;
+    let engine = api.engine(&name)?;
+    let busy = || Failure::unavailable("too many submissions at a time; try again");
+    let turn = timeout(TURN, api.shared.submissions.acquire()).await;
+    let _turn = turn.map_err(|_| busy())?.expect("this semaphore is never closed");
+    let bytes = body::collect(request.into_body(), MAX_SUBMISSION, BODY_TIME).await?;
+    let documents = {
+        let _parser = api.shared.parsers.acquire().await.expect("this semaphore is never closed");
+        let parsed = tokio::task::spawn_blocking(move || documents(&bytes)).await;
+        // A panic of the parser is passed on: it ends this connection and nothing else.
+        parsed.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))?
+    };
+    if *api.shared.phase.borrow() != Phase::Serving {
+        return Err(Failure::stopping());
+    }
+    let accepted = engine.submit(documents).await?;
+    Ok((StatusCode::ACCEPTED, Json(accepted)))
+}
+
+/// `GET /v1/trusts/NAME/submissions/ID?wait=SECONDS`
+pub(super) async fn progress(
+    State(api): State<Api>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<Wait>, QueryRejection>,
+) -> Result<Json<Accepted>, Failure> {
+    let Path((name, id)) = path.map_err(|_| Failure::no_such_trust())?;
+    let Query(query) = query.map_err(|_| Failure::malformed("the query may only be wait=SECONDS"))?;
+    let engine = api.engine(&name)?;
+    let unknown = || Failure::not_found("no submission of this id");
+    if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(unknown());
+    }
+    let wait = Duration::from_secs(query.wait.min(MAX_WAIT));
+    let mut phase = api.phase();
+    let found = tokio::select! {
+        found = engine.submission(&id, wait) => found?,
+        // Whoever waits here would hold up the daemon's end.
+        () = reached(&mut phase, Phase::Draining) => engine.submission(&id, Duration::ZERO).await?,
+    };
+    found.map(Json).ok_or_else(unknown)
+}
+
+/// The documents of a submission, by role, each verbatim. Their content is not looked at.
+fn documents(bytes: &Bytes) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let parsed = json::parse(bytes)
+        .map_err(|e| Failure::malformed(format!("the submission is not strict JSON: {e}")))?;
+    let shape =
+        || Failure::malformed("a submission is {\"documents\": {ROLE: DOCUMENT, …}} and nothing else");
+    let Value::Object(members) = &parsed else { return Err(shape()) };
+    let [(name, Value::Object(listed))] = members.as_slice() else { return Err(shape()) };
+    if name != "documents" || listed.is_empty() || !listed.iter().all(|(_, d)| matches!(d, Value::Object(_)))
+    {
+        return Err(shape());
+    }
+    if listed.len() > MAX_DOCUMENTS {
+        let message = format!("{} documents; a submission has at most {MAX_DOCUMENTS}", listed.len());
+        return Err(Failure::new(RefusalCode::TooLarge, message));
+    }
+    drop(parsed);
+    let submission: Submission = serde_json::from_slice(bytes).map_err(|_| shape())?;
+    let verbatim = submission.documents.into_iter().map(|(role, raw)| (role, raw.get().as_bytes().to_vec()));
+    Ok(verbatim.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> RefusalCode {
+        documents(&Bytes::copy_from_slice(text.as_bytes())).unwrap_err().refusal.code
+    }
+
+    #[test]
+    fn documents_are_passed_on_verbatim() {
+        let text =
+            Bytes::from_static(br#" {"documents" : {"root": {"b" : 1, "a":"\u00e9"}, "targets":{}}} "#);
+        let documents = documents(&text).unwrap();
+        assert_eq!(documents["root"], br#"{"b" : 1, "a":"\u00e9"}"#);
+        assert_eq!(documents["targets"], b"{}");
+    }
+
+    /// T50, T51, T53, T54.
+    #[test]
+    fn what_is_not_a_submission_is_refused() {
+        let deep = format!("{{\"documents\":{{\"a\":{}1{}}}}}", "[".repeat(100_000), "]".repeat(100_000));
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"documents":{}}"#,
+            r#"{"documents":[]}"#,
+            r#"{"documents":{"a":1}}"#,
+            r#"{"documents":{"a":"{}"}}"#,
+            r#"{"documents":{"a":{}},"x":1}"#,
+            r#"{"documents":{"a":{}},"documents":{"a":{}}}"#,
+            r#"{"documents":{"a":{},"a":{}}}"#,
+            r#"{"documents":{"a":{"b":1,"b":1}}}"#,
+            r#"{"documents":{"a":{}}}x"#,
+            r#"{"documents":{"a":{"b":"\ud800"}}}"#,
+            "\u{feff}{\"documents\":{\"a\":{}}}",
+            deep.as_str(),
+        ] {
+            assert_eq!(refused(text), RefusalCode::Malformed, "{:.80}", text);
+        }
+    }
+
+    /// T41.
+    #[test]
+    fn a_submission_has_a_limited_number_of_documents() {
+        let list = |n: usize| (0..n).map(|i| format!("\"r{i}\":{{}}")).collect::<Vec<_>>().join(",");
+        let text = |n| format!("{{\"documents\":{{{}}}}}", list(n));
+        assert_eq!(documents(&text(MAX_DOCUMENTS).into()).unwrap().len(), MAX_DOCUMENTS);
+        assert_eq!(refused(&text(MAX_DOCUMENTS + 1)), RefusalCode::TooLarge);
+    }
+}

@@ -1,0 +1,354 @@
+//! The routes over a real listener, with a daemon behind them.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, Request, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use plimsoll::{
+    clock::SystemClock,
+    keys::{Algorithm, PrivateKey, Signer},
+    publish::{
+        api::{Accepted, MAX_SUBMISSION, Progress, Refusal, RefusalCode},
+        author,
+    },
+};
+use plimsoll_core::oci::Digest;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{serve::Times, *};
+use crate::{config::Config, daemon::Daemon};
+
+struct Setup {
+    daemon: Daemon,
+    client: Client<HttpConnector, Full<Bytes>>,
+    _folder: TempDir,
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Setup {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new(folder.path().join("data"));
+        config.listen = "127.0.0.1:0".parse().unwrap();
+        let daemon = Daemon::start(config, Arc::new(SystemClock)).await.unwrap();
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let setup = Self { daemon, client, _folder: folder };
+        setup.until("/readyz", 200).await;
+        setup
+    }
+
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request =
+            Request::builder().method(method).uri(format!("http://{}{path}", self.daemon.address()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.into_body().collect().await.unwrap().to_bytes() }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], "").await
+    }
+
+    async fn submit(&self, body: impl Into<Bytes>) -> Answer {
+        self.ask("POST", "/v1/trusts/main/submissions", &[("content-type", "application/json")], body).await
+    }
+
+    /// Asks until the status is `status`, for 10 s.
+    async fn until(&self, path: &str, status: u16) {
+        for _ in 0..200 {
+            if self.get(path).await.status == status {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{path} never answered {status}: {}", self.get(path).await.text());
+    }
+
+    /// A root and targets that the daemon takes.
+    async fn first_documents(&self) -> String {
+        let owner = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        let now = plimsoll::clock::Clock::now(&SystemClock);
+        let online = self.get("/v1/trusts/main").await.json::<TrustInfo>().online;
+        let id = "00112233445566778899aabbccddeeff";
+        let scopes = ["acme/**".parse().unwrap()];
+        let root = author::first_root(id, &scopes, &[owner.key().clone()], 1, &online, now);
+        let root = author::sign(&root, &[&owner]).unwrap();
+        let targets = author::sign(&author::empty_targets("targets", id, now), &[&owner]).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        format!("{{\"documents\":{{\"root\":{},\"targets\":{}}}}}", text(root), text(targets))
+    }
+}
+
+impl Answer {
+    fn json<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn header(&self, name: header::HeaderName) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+
+    fn refused(&self, status: u16, code: RefusalCode) {
+        assert_eq!((self.status, self.json::<Refusal>().code), (status, code), "{}", self.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_under_v1_is_json_with_its_status() {
+    let setup = Setup::start().await;
+    let trusts = setup.get("/v1/trusts").await;
+    assert_eq!((trusts.status, trusts.header(header::CONTENT_TYPE)), (200, "application/json"));
+    let trusts: Trusts = trusts.json();
+    assert_eq!(trusts.trusts, [setup.get("/v1/trusts/main").await.json::<TrustInfo>()]);
+
+    for path in [
+        "/v1",
+        "/v1/",
+        "/v1/x",
+        "/v1/trusts/",
+        "/v1/trusts/no",
+        "/v1/trusts/%ff",
+        "/v1/trusts/%2e%2e",
+        "/v1/trusts/main/x",
+        "/v1/trusts/no/submissions/ab",
+        "/v1/trusts/main/submissions/ab",
+        "/v1/trusts/main/submissions/..%2fx",
+    ] {
+        setup.get(path).await.refused(404, RefusalCode::NotFound);
+    }
+    for (method, path) in [
+        ("POST", "/v1/trusts"),
+        ("DELETE", "/v1/trusts/main"),
+        ("GET", "/v1/trusts/main/submissions"),
+        ("PUT", "/v1/trusts/main/submissions/ab"),
+    ] {
+        setup.ask(method, path, &[], "").await.refused(405, RefusalCode::Malformed);
+    }
+    for query in ["wait=x", "wait=-1", "wait=1.5", "wait=1&x=2", "wait=99999999999999999999"] {
+        let path = format!("/v1/trusts/main/submissions/ab?{query}");
+        setup.get(&path).await.refused(400, RefusalCode::Malformed);
+    }
+    setup.ask("POST", "/v1/trusts/no/submissions", &[], "{}").await.refused(404, RefusalCode::NotFound);
+    for body in ["", "{}", "[1", r#"{"documents":{"root":{},"root":{}}}"#] {
+        setup.submit(body).await.refused(400, RefusalCode::Malformed);
+    }
+    // Understood, and not a document.
+    let refusal = setup.submit(r#"{"documents":{"root":{}}}"#).await;
+    assert!((400..500).contains(&refusal.status), "{}", refusal.text());
+    refusal.json::<Refusal>();
+    setup.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_is_taken_and_its_files_are_served() {
+    let setup = Setup::start().await;
+    assert_eq!(setup.get("/tuf/main/metadata/timestamp.json").await.status, 404);
+    let accepted = setup.submit(setup.first_documents().await).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let accepted: Accepted = accepted.json();
+    let progress = setup.get(&format!("/v1/trusts/main/submissions/{}?wait=20", accepted.id)).await;
+    assert_eq!(progress.status, 200);
+    assert_eq!(progress.json::<Accepted>().state, Progress::Published);
+
+    let timestamp = setup.get("/tuf/main/metadata/timestamp.json").await;
+    assert_eq!((timestamp.status, timestamp.header(header::CACHE_CONTROL)), (200, "no-cache"));
+    let root = setup.get("/tuf/main/metadata/1.root.json").await;
+    assert_eq!(root.status, 200);
+    assert_eq!(root.header(header::CONTENT_TYPE), "application/json");
+    assert_eq!(root.header(header::CACHE_CONTROL), "public, max-age=31536000, immutable");
+    let etag = root.header(header::ETAG);
+    assert_eq!(etag, format!("\"{}\"", Digest::of(&root.body).hex()));
+    for known in [etag, "*", &format!("\"x\", W/{etag}")] {
+        let same = setup.ask("GET", "/tuf/main/metadata/1.root.json", &[("if-none-match", known)], "").await;
+        assert_eq!((same.status, same.body.len(), same.header(header::ETAG)), (304, 0, etag));
+    }
+    let other = setup.ask("GET", "/tuf/main/metadata/1.root.json", &[("if-none-match", "\"x\"")], "").await;
+    assert_eq!(other.status, 200);
+    let head = setup.ask("HEAD", "/tuf/main/metadata/1.root.json", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header(header::CONTENT_LENGTH), root.body.len().to_string());
+
+    for none in
+        ["2.root.json", "root.json", "01.root.json", "..%2f..%2fx", "%ff", "timestamp", &"a".repeat(400)]
+    {
+        let answer = setup.get(&format!("/tuf/main/metadata/{none}")).await;
+        assert_eq!((answer.status, answer.header(header::CACHE_CONTROL)), (404, "no-store"), "{none}");
+    }
+    assert_eq!(setup.get("/tuf/no/metadata/timestamp.json").await.status, 404);
+    assert_eq!(setup.get("/tuf/main/metadata/").await.status, 404);
+    setup.daemon.stop().await;
+}
+
+/// T40: with an honest length, and in chunks without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_beyond_the_limit_is_refused() {
+    let setup = Setup::start().await;
+    let long = Bytes::from(vec![b' '; usize::try_from(MAX_SUBMISSION).unwrap() + 1]);
+    setup.submit(long).await.refused(413, RefusalCode::TooLarge);
+
+    let mut stream = TcpStream::connect(setup.daemon.address()).await.unwrap();
+    let head = "POST /v1/trusts/main/submissions HTTP/1.1\r\nhost: x\r\n";
+    stream.write_all(format!("{head}content-length: 99999999999\r\n\r\n").as_bytes()).await.unwrap();
+    assert!(first_line(&mut stream).await.starts_with("HTTP/1.1 413"));
+
+    let mut stream = TcpStream::connect(setup.daemon.address()).await.unwrap();
+    stream.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+    let chunk = [b"100000\r\n", vec![b' '; 0x10_0000].as_slice(), b"\r\n"].concat();
+    for _ in 0..49 {
+        // Answered, and closed, after twice the limit.
+        if stream.write_all(&chunk).await.is_err() {
+            break;
+        }
+    }
+    assert!(first_line(&mut stream).await.starts_with("HTTP/1.1 413"));
+    setup.daemon.stop().await;
+}
+
+/// T48.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let body = axum::body::Body::new(Never);
+    let slow = body::collect(body, 10, Duration::from_millis(10)).await.unwrap_err();
+    assert_eq!(slow.status, StatusCode::REQUEST_TIMEOUT);
+}
+
+/// A body of which nothing ever comes.
+struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, std::io::Error>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_front_page_are_text() {
+    let setup = Setup::start().await;
+    assert_eq!(setup.get("/livez").await.text(), "ok\n");
+    let ready = setup.get("/readyz").await;
+    assert!(ready.text().starts_with("main: ready"), "{}", ready.text());
+    assert!(setup.get("/").await.text().contains("/v1/trusts"));
+    assert_eq!(setup.get("/x").await.status, 404);
+    assert_eq!(setup.ask("POST", "/livez", &[], "").await.status, 405);
+    assert_eq!(setup.get("/v2/").await.status, 200);
+    setup.daemon.stop().await;
+}
+
+/// The states before and after: engines not there yet, daemon stopping.
+#[tokio::test]
+async fn what_is_not_there_yet_is_unavailable_and_not_absent() {
+    let phase = watch::Sender::new(Phase::Serving);
+    let api = Api::new(["acme".to_owned()], phase.subscribe());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve::serve(listener, api.router(), phase.subscribe(), Times::default()));
+    for (path, expected) in [
+        ("/v1/trusts", "HTTP/1.1 503"),
+        ("/v1/trusts/acme", "HTTP/1.1 503"),
+        ("/v1/trusts/other", "HTTP/1.1 404"),
+        ("/tuf/acme/metadata/timestamp.json", "HTTP/1.1 503"),
+        ("/readyz", "HTTP/1.1 503"),
+        ("/livez", "HTTP/1.1 200"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let line = first_line(&mut stream).await;
+        assert!(line.starts_with(expected), "{path}: {line}");
+    }
+    phase.send_replace(Phase::Closing);
+    server.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_request_only() {
+    let phase = watch::Sender::new(Phase::Serving);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new()
+        .route(
+            "/panic",
+            get(|| async {
+                if true {
+                    panic!("as told")
+                }
+            }),
+        )
+        .route("/ok", get(|| async { "ok" }));
+    let server = tokio::spawn(serve::serve(listener, router, phase.subscribe(), Times::default()));
+    let ask = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        first_line(&mut stream).await
+    };
+    assert_eq!(ask("/panic").await, "");
+    assert!(ask("/ok").await.starts_with("HTTP/1.1 200"));
+    drop(phase);
+    server.await.unwrap();
+}
+
+/// T48: neither a request without an end nor a slow head keeps the daemon.
+#[tokio::test]
+async fn open_connections_do_not_hold_up_the_end() {
+    let phase = watch::Sender::new(Phase::Serving);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/never", get(std::future::pending::<()>));
+    let times = Times { head: Duration::from_millis(100), drain: Duration::from_millis(100) };
+    let server = tokio::spawn(serve::serve(listener, router, phase.subscribe(), times));
+    let mut never = TcpStream::connect(address).await.unwrap();
+    never.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /nev").await.unwrap();
+    // Closed by the server after its time for heads, with 408 or nothing.
+    let line = first_line(&mut slow).await;
+    assert!(line.is_empty() || line.starts_with("HTTP/1.1 408"), "{line}");
+    phase.send_replace(Phase::Closing);
+    server.await.unwrap();
+    assert_eq!(first_line(&mut never).await, "");
+}
+
+/// The first line of the answer; empty if the connection ends without one.
+async fn first_line(stream: &mut TcpStream) -> String {
+    let mut buffer = [0; 1024];
+    let length = stream.read(&mut buffer).await.unwrap_or_default();
+    String::from_utf8_lossy(&buffer[..length]).lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,247 @@
+//! The command line of `plimsolld`: parse, call the library, print, exit code.
+//!
+//! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else. What a command
+//! was asked for goes to standard output, logs and errors to standard error.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use plimsoll::clock::SystemClock;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    config::{Config, Overrides, TrustArgument, valid_name},
+    daemon::{self, Daemon},
+    keys,
+};
+
+/// Keeps trust metadata in a container registry fresh.
+///
+/// plimsolld takes what publishers signed, puts it into an OCI registry, and re-signs its freshness before it ages. It
+/// holds no key that says what is to be trusted.
+#[derive(Debug, Parser)]
+#[command(name = "plimsolld", version)]
+struct Cli {
+    /// What is logged to standard error, as `info`, `debug` or `info,plimsoll_server=debug`
+    ///
+    /// Default: info; for the demo, which tells its own story: error.
+    #[arg(long, global = true, value_name = "FILTER", env = "PLIMSOLLD_LOG")]
+    log: Option<EnvFilter>,
+    /// How it is logged
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people, in colour on a terminal
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve(Serve),
+    /// The daemon's own keys
+    #[command(subcommand)]
+    Key(Key),
+    /// The configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show the whole of Plimsoll in one process: publish, verify, and five attacks that fail
+    Demo,
+}
+
+#[derive(Debug, Args)]
+struct Source {
+    /// The configuration file; without it, one trust repository `main` on the embedded registry
+    #[arg(long, value_name = "FILE", env = "PLIMSOLLD_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data folder
+    ///
+    /// Default: `data` in the configuration, else $PLIMSOLLD_DATA, else $XDG_DATA_HOME/plimsolld, else
+    /// ~/.local/share/plimsolld.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    source: Source,
+    /// Where to listen, as 127.0.0.1:8480; port 0 is any free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Serve this trust repository, at HOST/REPO or on the embedded registry; may be given several times
+    ///
+    /// If given, exactly these are served; what the configuration says of one with the same name still holds.
+    #[arg(long = "trust", value_name = "NAME[=HOST/REPO]")]
+    trusts: Vec<TrustArgument>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Key {
+    /// Print the public online keys of a trust repository, and make the keys if they are not there
+    ///
+    /// Publishers compare them with what `plimsoll init` shows, or give the JSON to `plimsoll init --online-pub`.
+    Show {
+        /// The trust repository's name in the configuration
+        name: String,
+        #[command(flatten)]
+        source: Source,
+        /// The output format
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check a configuration and the files it names, without starting anything
+    Check {
+        /// The configuration file; without it, the defaults
+        #[arg(value_name = "FILE", env = "PLIMSOLLD_CONFIG")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let default = if matches!(cli.command, Command::Demo) { "error" } else { "info" };
+    log_to_stderr(cli.log.unwrap_or_else(|| EnvFilter::new(default)), cli.log_format);
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            // If standard error is closed, too, there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "plimsolld: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(arguments) => runtime()?.block_on(serve(arguments))?,
+        Command::Key(Key::Show { name, source, output }) => show_keys(&name, source, output)?,
+        Command::Config(ConfigCommand::Check { file }) => check(file)?,
+        Command::Demo => {
+            let all_stopped = runtime()?.block_on(crate::demo::run())?;
+            return Ok(if all_stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(arguments: Serve) -> anyhow::Result<()> {
+    let Serve { source, listen, trusts } = arguments;
+    let overrides = Overrides { data: source.data, listen, trusts };
+    let config = Config::resolve(source.config.as_deref(), &overrides)?;
+    // Before anything starts, so that no signal is missed.
+    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+    let daemon = tokio::select! {
+        daemon = Daemon::start(config, Arc::new(SystemClock)) => daemon?,
+        // Half-started is as safe as killed: the same code goes on from it.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let signal = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    info!("{signal}: stopping");
+    daemon.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+fn show_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
+    if !valid_name(name) {
+        bail!("`{name}` is not a trust repository's name: lower-case letters, digits and `-`, at most 64");
+    }
+    let overrides = Overrides { data: source.data, ..Overrides::default() };
+    let config = Config::resolve(source.config.as_deref(), &overrides)?;
+    let names: Vec<&str> = config.trusts.iter().map(|trust| trust.name.as_str()).collect();
+    if let Some(file) = source.config.filter(|_| !names.contains(&name)) {
+        bail!("{} has no trust repository `{name}`; it has: {}", file.display(), names.join(", "));
+    }
+    keys::private_folder(&config.data)?;
+    let pair = keys::load_or_make(&config.data, name)?;
+    if pair.made {
+        writeln!(io::stderr(), "made new online keys for {name} in {}", pair.folder.display())?;
+    }
+    let public = pair.public();
+    let mut out = io::stdout().lock();
+    if output == Output::Json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&public).context("the keys as JSON")?)?;
+    } else {
+        for (role, key) in [("timestamp", &public.timestamp), ("snapshot", &public.snapshot)] {
+            let text = key.keyval.get("public").and_then(|text| text.as_str()).unwrap_or_default();
+            writeln!(out, "{role:<9}  {}  key id {}", key.keytype, key.id())?;
+            for line in text.lines() {
+                writeln!(out, "           public {line}")?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn check(file: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = Config::resolve(file.as_deref(), &Overrides::default())?;
+    daemon::check(&config)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "data    {}", config.data.display())?;
+    writeln!(out, "listen  {}", config.listen)?;
+    for trust in &config.trusts {
+        match &trust.repository {
+            Some(repository) => writeln!(out, "trust   {} at {repository}", trust.name)?,
+            None => writeln!(out, "trust   {} on the embedded registry", trust.name)?,
+        }
+    }
+    writeln!(out, "ok")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn watch(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("cannot watch for signals")
+}
+
+fn log_to_stderr(filter: EnvFilter, format: LogFormat) {
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    match format {
+        LogFormat::Text => {
+            let colour =
+                io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            registry.with(layer.with_target(false).with_ansi(colour)).init();
+        }
+        LogFormat::Json => registry.with(layer.json()).init(),
+    }
+}

@@ -1,0 +1,258 @@
+//! The file as it is written.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use chrono::TimeDelta;
+use plimsoll_core::oci::mapping::Profile;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{ConfigError, Login, Place, RegistryAccess, TrustConfig, ValueError, cut, unique, valid_name};
+use crate::freshness::Freshness;
+
+const MAX_FILE: u64 = 1 << 20;
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) data: Option<PathBuf>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) registry: RegistryAccess,
+    pub(super) freshness: Freshness,
+    pub(super) trusts: Vec<TrustConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Document {
+    data: Option<Spanned<PathBuf>>,
+    listen: Option<Spanned<String>>,
+    #[serde(default)]
+    registry: RegistryTable,
+    #[serde(default)]
+    freshness: FreshnessTable,
+    #[serde(default)]
+    trust: Vec<Spanned<TrustTable>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RegistryTable {
+    ca_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    plain_http: bool,
+    certs_dir: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct FreshnessTable {
+    timestamp_validity: Option<Spanned<String>>,
+    timestamp_interval: Option<Spanned<String>>,
+    snapshot_validity: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct TrustTable {
+    name: Spanned<String>,
+    repository: Option<Spanned<String>>,
+    username: Option<Spanned<String>>,
+    password_file: Option<Spanned<PathBuf>>,
+    profile: Option<Spanned<String>>,
+    #[serde(default)]
+    allow_example_keys: bool,
+}
+
+/// Reads and checks the file `path`.
+///
+/// # Errors
+/// [`ConfigError`].
+pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let text = text(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    Reader { path, text: &text }.read()
+}
+
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn read(&self) -> Result<Settings, ConfigError> {
+        let document: Document = toml::from_str(self.text).map_err(|e| self.syntax(&e))?;
+        let listen = document.listen.map(|text| {
+            let address = text.get_ref().parse();
+            address.map_err(|_| self.wrong(text.span(), "listen", ValueError::Listen(cut(text.get_ref()))))
+        });
+        let registry = document.registry;
+        let registry = RegistryAccess {
+            ca_file: self.path(registry.ca_file, "registry.ca-file")?,
+            plain_http: registry.plain_http,
+            certs_dir: self.path(registry.certs_dir, "registry.certs-dir")?,
+        };
+        let mut trusts = Vec::new();
+        for table in document.trust {
+            let span = table.span();
+            trusts.push(self.trust(table.into_inner(), span.clone())?);
+            unique(&trusts).map_err(|source| self.wrong(span, "trust", source))?;
+        }
+        Ok(Settings {
+            data: self.path(document.data, "data")?,
+            listen: listen.transpose()?,
+            registry,
+            freshness: self.freshness(document.freshness)?,
+            trusts,
+        })
+    }
+
+    fn trust(&self, table: TrustTable, span: Range<usize>) -> Result<TrustConfig, ConfigError> {
+        if !valid_name(table.name.get_ref()) {
+            let source = ValueError::Name(cut(table.name.get_ref()));
+            return Err(self.wrong(table.name.span(), "trust.name", source));
+        }
+        let repository = table.repository.map(|text| {
+            let address = text.get_ref().parse();
+            address.map_err(|e| self.wrong(text.span(), "trust.repository", ValueError::Repository(e)))
+        });
+        let repository = repository.transpose()?;
+        let password_file = self.path(table.password_file, "trust.password-file")?;
+        let login = match (table.username, password_file) {
+            (None, None) => None,
+            (Some(username), Some(_)) if username.get_ref().is_empty() => {
+                return Err(self.wrong(username.span(), "trust.username", ValueError::Empty));
+            }
+            (Some(username), Some(password_file)) => {
+                Some(Login { username: username.into_inner(), password_file })
+            }
+            _ => return Err(self.wrong(span, "trust.username", ValueError::HalfLogin)),
+        };
+        if login.is_some() && repository.is_none() {
+            return Err(self.wrong(span, "trust.username", ValueError::LoginWithoutRepository));
+        }
+        let profile = match table.profile {
+            None => Profile::Oci11,
+            Some(text) => match text.get_ref().as_str() {
+                "oci-1.1" => Profile::Oci11,
+                "oci-1.0" => Profile::Oci10,
+                other => {
+                    return Err(self.wrong(text.span(), "trust.profile", ValueError::Profile(cut(other))));
+                }
+            },
+        };
+        let (name, allow_example_keys) = (table.name.into_inner(), table.allow_example_keys);
+        Ok(TrustConfig { name, repository, login, profile, allow_example_keys })
+    }
+
+    fn freshness(&self, table: FreshnessTable) -> Result<Freshness, ConfigError> {
+        let mut freshness = Freshness::default();
+        let mut first = None;
+        for (text, key, place) in [
+            (table.timestamp_validity, "freshness.timestamp-validity", &mut freshness.timestamp_validity),
+            (table.timestamp_interval, "freshness.timestamp-interval", &mut freshness.timestamp_interval),
+            (table.snapshot_validity, "freshness.snapshot-validity", &mut freshness.snapshot_validity),
+        ] {
+            let Some(text) = text else { continue };
+            *place = duration(text.get_ref())
+                .ok_or_else(|| self.wrong(text.span(), key, ValueError::Duration(cut(text.get_ref()))))?;
+            first.get_or_insert(text.span());
+        }
+        let unfit =
+            |source| self.wrong(first.unwrap_or_default(), "freshness", ValueError::Freshness(source));
+        freshness.check().map_err(unfit)?;
+        Ok(freshness)
+    }
+
+    /// A path, from the file's folder if it is relative.
+    fn path(&self, path: Option<Spanned<PathBuf>>, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(path) = path else { return Ok(None) };
+        if path.get_ref().as_os_str().is_empty() {
+            return Err(self.wrong(path.span(), key, ValueError::Empty));
+        }
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        Ok(Some(folder.join(path.get_ref())))
+    }
+
+    fn wrong(&self, span: Range<usize>, key: &str, source: ValueError) -> ConfigError {
+        ConfigError::Value { place: self.place(span.start, key.to_owned()), source }
+    }
+
+    /// The parser's own errors name the key only if it is one that should not be there, so it is read from the line.
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let at = error.span().map_or(0, |span| span.start).min(self.text.len());
+        let start = self.text[..at].rfind('\n').map_or(0, |i| i + 1);
+        let line = self.text[start..].lines().next().unwrap_or_default();
+        let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        ConfigError::Toml { place: self.place(at, cut(key)), message }
+    }
+
+    fn place(&self, at: usize, key: String) -> Place {
+        let line = 1 + self.text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
+        Place::File { path: self.path.to_owned(), line, key }
+    }
+}
+
+/// `3s`, `15m`, `24h` or `7d`: above nothing, at most ten years.
+fn duration(text: &str) -> Option<TimeDelta> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        _ => return None,
+    };
+    if number.len() > 9 || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let seconds = number.parse::<i64>().ok()? * seconds;
+    (1..=3650 * 86400).contains(&seconds).then(|| TimeDelta::seconds(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_whole_number_and_a_unit() {
+        for (text, seconds) in
+            [("3s", 3), ("15m", 900), ("24h", 86400), ("7d", 604_800), ("3650d", 315_360_000)]
+        {
+            assert_eq!(duration(text), Some(TimeDelta::seconds(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "3",
+            "0s",
+            "-3s",
+            "+3s",
+            "1.5h",
+            "3 s",
+            "3S",
+            "3ms",
+            "1h30m",
+            "3651d",
+            "9999999999s",
+            "3€",
+        ] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The online keys: one pair for each trust repository, made on first use, in `DATA/keys/NAME/`.
+//!
+//! They are not encrypted, since the daemon starts without anybody there to type a passphrase; whoever reads them can
+//! sign timestamps and snapshots until the owners publish a root without them (design, promise P5).
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use plimsoll::{
+    keys::{Algorithm, KeyFileError, PrivateKey, SignError, Signer},
+    publish::api::OnlineKeys,
+};
+use plimsoll_core::tuf::KeyId;
+
+use crate::pipeline::OnlineSigners;
+
+/// The ids of the keys in `keys-example/`, whose private halves everybody has.
+const EXAMPLE_IDS: &str = include_str!("../../keys-example/key-ids.txt");
+const TIMESTAMP: &str = "timestamp.key";
+const SNAPSHOT: &str = "snapshot.key";
+
+/// Why the online keys of a trust repository cannot be used: the operator must change something on the disk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnlineKeyError {
+    /// A folder cannot be made or read.
+    #[error("cannot use the key folder {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Others than the owner have access to a folder.
+    #[error("{0} is open to others (mode {mode:03o}); run `chmod 700 {0}`", path.display())]
+    Permissions {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The folder is there, so the keys were made, and one of them is gone. Making a new one would hide the loss.
+    #[error("{} is gone: restore it from a backup", path.display())]
+    Lost {
+        /// The missing file.
+        path: PathBuf,
+    },
+    /// A key file cannot be used.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    /// No key could be made.
+    #[error(transparent)]
+    Make(#[from] SignError),
+}
+
+/// A pair of online keys.
+pub struct OnlinePair {
+    /// The keys.
+    pub signers: OnlineSigners,
+    /// Their folder.
+    pub folder: PathBuf,
+    /// True if they were made just now.
+    pub made: bool,
+}
+
+impl OnlinePair {
+    /// The public halves.
+    pub fn public(&self) -> OnlineKeys {
+        OnlineKeys {
+            timestamp: self.signers.timestamp.key().clone(),
+            snapshot: self.signers.snapshot.key().clone(),
+        }
+    }
+}
+
+impl fmt::Debug for OnlinePair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnlinePair")
+            .field("public", &self.public())
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// True if the online keys of `name`, a valid name, were made.
+pub fn exist(data: &Path, name: &str) -> bool {
+    folder(data, name).exists()
+}
+
+/// Loads the online keys of `name`, a valid name, or makes them: Ed25519, files of mode 0600 in a folder of mode 0700.
+///
+/// Blocking disk I/O. Both or none: the folder gets its name when both keys are durable in it. Of two processes that
+/// make them at the same time, both get the pair of the first.
+///
+/// # Errors
+/// [`OnlineKeyError`].
+pub fn load_or_make(data: &Path, name: &str) -> Result<OnlinePair, OnlineKeyError> {
+    let folder = folder(data, name);
+    let made = !folder.exists() && make(&folder)?;
+    check_folder(&folder)?;
+    let signers =
+        OnlineSigners { timestamp: load(&folder.join(TIMESTAMP))?, snapshot: load(&folder.join(SNAPSHOT))? };
+    Ok(OnlinePair { signers, folder, made })
+}
+
+/// The ids of the keys in `keys-example/`.
+pub fn example_keys() -> BTreeSet<KeyId> {
+    let id = |line: &str| line.split_whitespace().next().map(|id| KeyId(id.to_owned()));
+    EXAMPLE_IDS.lines().filter(|line| !line.starts_with('#')).filter_map(id).collect()
+}
+
+/// Makes `folder`, or checks that only its owner has access. Folders above are made too.
+///
+/// # Errors
+/// [`OnlineKeyError::Folder`], [`OnlineKeyError::Permissions`].
+pub(crate) fn private_folder(folder: &Path) -> Result<(), OnlineKeyError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| OnlineKeyError::Folder { path: folder.to_owned(), source })?;
+    check_folder(folder)
+}
+
+fn folder(data: &Path, name: &str) -> PathBuf {
+    data.join("keys").join(name)
+}
+
+fn check_folder(path: &Path) -> Result<(), OnlineKeyError> {
+    let failed = |source| OnlineKeyError::Folder { path: path.to_owned(), source };
+    let found = fs::metadata(path).map_err(failed)?;
+    if !found.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(OnlineKeyError::Permissions { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+fn load(path: &Path) -> Result<PrivateKey, OnlineKeyError> {
+    PrivateKey::load_insecure_plain(path).map_err(|error| match error {
+        KeyFileError::NotFound { path } => OnlineKeyError::Lost { path },
+        other => other.into(),
+    })
+}
+
+/// True if the keys that are now in `folder` are ours.
+fn make(folder: &Path) -> Result<bool, OnlineKeyError> {
+    let above = folder.parent().expect("the folder is below the data folder");
+    private_folder(above)?;
+    let failed = |source| OnlineKeyError::Folder { path: folder.to_owned(), source };
+    let name = folder.file_name().expect("the folder has the trust repository's name").to_string_lossy();
+    // No name begins with a dot. One that stayed behind is of a process with our id that is gone.
+    let temporary = above.join(format!(".{name}-{}", std::process::id()));
+    match fs::remove_dir_all(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    private_folder(&temporary)?;
+    for file in [TIMESTAMP, SNAPSHOT] {
+        PrivateKey::generate(Algorithm::Ed25519)?.save_insecure_plain(&temporary.join(file))?;
+    }
+    match fs::rename(&temporary, folder) {
+        Ok(()) => {
+            File::open(above).and_then(|above| above.sync_all()).map_err(failed)?;
+            Ok(true)
+        }
+        // Another process was faster; its keys count. Ours were never used, so what is left of them does no harm.
+        Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+            let _ = fs::remove_dir_all(&temporary);
+            Ok(false)
+        }
+        Err(e) => Err(failed(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    /// T83.
+    #[test]
+    fn keys_are_made_once_and_for_their_owner_only() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(!exist(data.path(), "acme"));
+        let first = load_or_make(data.path(), "acme").unwrap();
+        assert!(first.made && exist(data.path(), "acme"));
+        let folder = data.path().join("keys/acme");
+        assert_eq!((mode(&data.path().join("keys")), mode(&folder)), (0o700, 0o700));
+        assert_eq!((mode(&folder.join(TIMESTAMP)), mode(&folder.join(SNAPSHOT))), (0o600, 0o600));
+        assert_ne!(first.public().timestamp, first.public().snapshot);
+
+        let again = load_or_make(data.path(), "acme").unwrap();
+        assert!(!again.made);
+        assert_eq!(again.public(), first.public());
+        let other = load_or_make(data.path(), "other").unwrap();
+        assert_ne!(other.public(), first.public());
+        let left: Vec<_> = fs::read_dir(data.path().join("keys")).unwrap().collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    /// T83.
+    #[test]
+    fn keys_that_others_can_read_are_refused() {
+        let data = tempfile::tempdir().unwrap();
+        load_or_make(data.path(), "acme").unwrap();
+        let folder = data.path().join("keys/acme");
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&folder.join(SNAPSHOT), 0o640);
+        let error = load_or_make(data.path(), "acme").unwrap_err();
+        assert!(matches!(error, OnlineKeyError::File(KeyFileError::Permissions { mode: 0o640, .. })));
+        set(&folder.join(SNAPSHOT), 0o600);
+        set(&folder, 0o750);
+        let error = load_or_make(data.path(), "acme").unwrap_err();
+        assert!(matches!(error, OnlineKeyError::Permissions { mode: 0o750, .. }), "{error:?}");
+        assert!(error.to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_lost_key_is_never_replaced() {
+        let data = tempfile::tempdir().unwrap();
+        let public = load_or_make(data.path(), "acme").unwrap().public();
+        let path = data.path().join("keys/acme").join(TIMESTAMP);
+        let away = data.path().join("away");
+        fs::rename(&path, &away).unwrap();
+        let error = load_or_make(data.path(), "acme").unwrap_err();
+        assert!(matches!(error, OnlineKeyError::Lost { path: p } if p == path));
+        assert!(!path.exists());
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(load_or_make(data.path(), "acme").unwrap().public(), public);
+    }
+
+    #[test]
+    fn processes_that_make_keys_together_have_the_same() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = folder(data.path(), "acme");
+        private_folder(&folder).unwrap();
+        fs::write(folder.join("x"), "").unwrap();
+        assert!(!make(&folder).unwrap());
+        assert_eq!(fs::read_dir(data.path().join("keys")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_example_keys_are_known() {
+        let ids = example_keys();
+        assert_eq!(ids.len(), 4);
+        assert!(ids.iter().all(|id| id.0.len() == 64 && id.0.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+}
