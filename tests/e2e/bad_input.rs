@@ -74,7 +74,9 @@ impl World {
         let line = self.line(line);
         let before = (desk.tree(), tags(&self.registry, &REPOSITORIES));
         let run = desk.run(&line);
-        assert_eq!((desk.tree(), tags(&self.registry, &REPOSITORIES)), before, "changed by: {line}");
+        let after = (desk.tree(), tags(&self.registry, &REPOSITORIES));
+        let changed: Vec<_> = after.0.iter().filter(|(path, entry)| before.0.get(*path) != Some(*entry)).collect();
+        assert_eq!(after, before, "changed by: {line}: {changed:#?}\n{}{}", run.stdout, run.stderr);
         plain(&run);
         assert_eq!(run.code, code, "{line}\n{}{}", run.stdout, run.stderr);
         let told = if run.stdout.is_empty() { &run.stderr } else { &run.stdout };
@@ -98,17 +100,20 @@ impl World {
 #[track_caller]
 fn plain(run: &Run) {
     for stream in [&run.stdout, &run.stderr] {
-        for bad in ["panicked", "RUST_BACKTRACE", CANARY, "PRIVATE KEY", "\u{1b}["] {
+        for bad in ["panicked", "RUST_BACKTRACE", CANARY, "-----BEGIN PRIVATE KEY", "\u{1b}["] {
             assert!(!stream.contains(bad), "`{bad}` in what {} said:\n{stream}", run.command);
         }
     }
 }
 
-/// `error: …`, then at most `  try: …`, and nothing else.
+/// `error: …`, then at most `  try: …`, and nothing else. `init` may have shown the daemon's keys before.
 #[track_caller]
 fn one_line(run: &Run) {
     assert_eq!(run.stdout, "", "{}", run.command);
-    let lines: Vec<&str> = run.stderr.lines().collect();
+    let mut lines: Vec<&str> = run.stderr.lines().collect();
+    if lines[0].starts_with("the daemon's online keys") {
+        lines.drain(..3);
+    }
     assert!(lines[0].starts_with("error: ") && lines[0].len() > 20, "{}: {lines:?}", run.command);
     assert!(matches!(&lines[1..], [] | [_]), "{}: {lines:#?}", run.command);
     assert!(lines[1..].iter().all(|line| line.starts_with("  try: ")), "{}: {lines:#?}", run.command);
@@ -230,7 +235,7 @@ fn without_a_terminal_nobody_is_asked() {
 fn what_a_key_may_not_do_it_does_not_do() {
     let world = World::new();
     world.desk.with_key(&world.line("sign HOST/acme/net-monitor:v2"), "team").ok();
-    let digest = "sha256:".to_owned() + &"0".repeat(64);
+    world.desk.run("status").ok();
     for (line, code, says) in [
         // Outside of the team's scope, outside of the trust repository's, outside of the policy's.
         ("sign HOST/acme/other:v1 TEAM", 2, "signs for no role that may speak about acme/other:v1"),
@@ -259,10 +264,9 @@ fn what_a_key_may_not_do_it_does_not_do() {
         // Nothing there.
         ("sign HOST/acme/net-monitor:v9 TEAM", 11, "nothing to sign"),
         ("revoke HOST/acme/net-monitor:v9 --reason x TEAM", 2, "does not list acme/net-monitor:v9"),
-        ("revoke HOST/acme/net-monitor@DIGEST --reason x TEAM", 2, "does not list"),
         ("revoke HOST/acme/other:v1 --reason x TEAM", 2, "signs for no role"),
     ] {
-        world.fault(&line.replace("DIGEST", &digest), code, &[says]);
+        world.fault(line, code, &[says]);
     }
     let desk = world.desk.copy();
     world.fault_at(&desk, "sign HOST/acme/net-monitor:v2 --key stranger.key --passphrase-file passphrase", 2, &[
@@ -401,12 +405,12 @@ fn a_policy_that_cannot_be_used_is_no_policy() {
         (policy.replace(&world.host, "HOST{1,2}"), "policy.toml"),
         (format!("{policy}\n["), "policy.toml"),
         ("\u{0}".to_owned(), "policy.toml"),
-        (String::new(), "policy.toml"),
     ] {
         fs::write(desk.file("policy.toml"), change).unwrap();
-        let run = world.refuse_at(&desk, verify, if says == "skip" { 0 } else { 2 }, &[says]);
-        one_line(&run);
+        world.fault_at(&desk, verify, 2, &[says]);
     }
+    fs::write(desk.file("policy.toml"), "").unwrap();
+    world.refuse_at(&desk, verify, 17, &["NO_POLICY"]);
     fs::write(desk.file("policy.toml"), b"\xff\xfe").unwrap();
     world.fault_at(&desk, verify, 2, &["policy.toml"]);
     fs::remove_file(desk.file("policy.toml")).unwrap();
@@ -519,9 +523,13 @@ fn a_registry_that_does_not_answer_proves_nothing() {
         }
         middle.clear();
     }
-    for effect in [Effect::Reset, Effect::Truncate(7), Effect::Answer(Answer::status(200).body("<html>"))] {
+    let html = Effect::Answer(Answer::status(200).body("<html>"));
+    for effect in [Effect::Reset, Effect::Truncate(7), Effect::WrongBytes, html] {
+        // With an empty memory, so that the registry cannot say that nothing changed.
+        let new = desk.copy();
+        fs::remove_dir_all(new.file("state")).unwrap();
         middle.set(Rule::new("GET", "/acme/trust/"), effect.clone());
-        let run = desk.run(&verify);
+        let run = new.run(&verify);
         plain(&run);
         assert!(matches!(run.code, 22 | 30), "{effect:?}: {}{}", run.stdout, run.stderr);
         middle.clear();
@@ -614,7 +622,7 @@ fn a_wrong_configuration_says_where() {
         (format!("{head}[freshness]\ntimestamp-validity = \"1h\"\ntimestamp-interval = \"1h\"\n"), "timestamp-interval"),
         (format!("{head}[[trust]]\nname = \"../x\"\n"), "../x"),
         (format!("{head}{trust}{trust}"), "two trust repositories called `acme`"),
-        (format!("{head}{trust}repository = \"example.com\"\n"), "trust.repository"),
+        (format!("{head}{trust}repository = \"example.com/\"\n"), "trust.repository"),
         (format!("{head}{trust}profile = \"docker\"\n"), "`docker` is not a profile"),
         (format!("{head}{trust}username = \"amy\"\n"), "password-file"),
         (format!("{head}{trust}password = \"{CANARY}\"\n"), "plimsolld.toml:5"),

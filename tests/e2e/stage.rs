@@ -21,55 +21,55 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The passphrase of every key, and a word that no program may ever print.
-pub const CANARY: &str = "canary-2f9b-no-program-prints-this";
+pub(crate) const CANARY: &str = "canary-2f9b-no-program-prints-this";
 
 /// A publisher's desk: a folder with key files, and the command line that works there.
-pub struct Desk {
+pub(crate) struct Desk {
     folder: TempDir,
-    pub cli: Cli,
+    pub(crate) cli: Cli,
 }
 
 impl Desk {
     /// An empty desk with a passphrase file.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("passphrase"), format!("{CANARY}\n")).unwrap();
         let cli = Cli::new(folder.path());
         Self { folder, cli }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
     /// Runs a command line written with spaces between its words.
-    pub fn run(&self, line: &str) -> Run {
+    pub(crate) fn run(&self, line: &str) -> Run {
         self.cli.run(&line.split_whitespace().collect::<Vec<_>>())
     }
 
     /// Runs a command that signs with `key`.
-    pub fn with_key(&self, line: &str, key: &str) -> Run {
+    pub(crate) fn with_key(&self, line: &str, key: &str) -> Run {
         self.run(&format!("{line} --key {key}.key --passphrase-file passphrase"))
     }
 
     /// Makes `NAME.key` and `NAME.pub`.
-    pub fn key(&self, name: &str) {
+    pub(crate) fn key(&self, name: &str) {
         self.run(&format!("key generate {name} --passphrase-file passphrase")).ok();
     }
 
     /// A desk with copies of all files of this one, to be spoilt.
-    pub fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let copy = Self::new();
         copy_tree(self.path(), copy.path());
         copy
     }
 
     /// Every file and folder: mode and content.
-    pub fn tree(&self) -> BTreeMap<PathBuf, (u32, Option<Digest>)> {
+    pub(crate) fn tree(&self) -> BTreeMap<PathBuf, (u32, Option<Digest>)> {
         let mut tree = BTreeMap::new();
         walk(self.path(), self.path(), &mut tree);
         tree
@@ -77,7 +77,7 @@ impl Desk {
 }
 
 /// The configuration of a daemon at `listen` with one trust repository.
-pub fn config(listen: &str, repository: Option<&str>, freshness: &str) -> String {
+pub(crate) fn config(listen: &str, repository: Option<&str>, freshness: &str) -> String {
     let repository = repository.map_or_else(String::new, |at| format!("repository = \"{at}\"\n"));
     format!(
         "data = \"data\"\nlisten = \"{listen}\"\n[freshness]\n{freshness}\n[[trust]]\nname = \"acme\"\n{repository}"
@@ -85,7 +85,7 @@ pub fn config(listen: &str, repository: Option<&str>, freshness: &str) -> String
 }
 
 /// Pushes a small image, a different one for each message.
-pub fn push(reference: &str, message: &str) -> Digest {
+pub(crate) fn push(reference: &str, message: &str) -> Digest {
     let image = Image::busybox(message);
     image.push(reference, &Side::plain()).ok();
     image.digest()
@@ -93,7 +93,7 @@ pub fn push(reference: &str, message: &str) -> Digest {
 
 /// Makes the keys `owner` and `team`, the trust repository `host`/acme/trust for `acme/**`, and a delegation of
 /// `acme/net-monitor` to the team.
-pub fn establish(desk: &Desk, host: &str, trust: &str, daemon: &Daemon) {
+pub(crate) fn establish(desk: &Desk, host: &str, trust: &str, daemon: &Daemon) {
     desk.key("owner");
     desk.key("team");
     let url = daemon.url();
@@ -106,7 +106,7 @@ pub fn establish(desk: &Desk, host: &str, trust: &str, daemon: &Daemon) {
 }
 
 /// Every tag of `repositories` with the digest of what it points to.
-pub fn tags(registry: &Registry, repositories: &[&str]) -> BTreeMap<String, Digest> {
+pub(crate) fn tags(registry: &Registry, repositories: &[&str]) -> BTreeMap<String, Digest> {
     let mut all = BTreeMap::new();
     for repository in repositories {
         let list = http::get(&format!("{}/v2/{repository}/tags/list", registry.url())).unwrap();
