@@ -127,6 +127,8 @@ pub struct RootReport {
     pub timestamp_age: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<String>,
+    /// True if it failed because a namespace was delegated and its team has published nothing yet.
+    pub unpublished: bool,
 }
 
 /// One verified role.

@@ -448,7 +448,7 @@ fn signing_revoking_and_delegating_say_what_was_published() {
         ),
         (
             format!("delegate add acme/new --label new --pub team.pub --key owner.key {daemon}"),
-            "delegated acme/new to targets--new\n  covers  every tag and digest of acme/new; nothing below acme/new/\n",
+            "delegated acme/new to targets--new\n  covers every tag and digest of acme/new; nothing below acme/new/\n",
         ),
     ] {
         let ran = desk.run(&line);

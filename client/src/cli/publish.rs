@@ -163,8 +163,8 @@ pub(super) async fn delegate(env: &Env, out: &Out, command: DelegateCommand) -> 
     };
     let receipt = publisher.delegate(&request, &signers(&keys)).await?;
     let notes = [
-        format!("covers  {}", scope.in_words()),
-        format!("signers {} of {} keys", request.threshold, request.keys.len()),
+        format!("covers {}", scope.in_words()),
+        format!("signed by {} of {} keys", request.threshold, request.keys.len()),
         published(&receipt),
     ];
     let role = receipt.delegated.as_deref().unwrap_or_default();
@@ -234,7 +234,7 @@ fn line(role: &RoleStatus, now: chrono::DateTime<chrono::Utc>) -> String {
     let keys: Vec<&str> = role.keys.iter().map(KeyId::short).collect();
     let mut line = format!("{:<28} {version}{expiry}; {} of {}", role.role, role.threshold, keys.join(", "));
     if !role.paths.is_empty() {
-        line.push_str(&format!("; {} names under {}", role.targets, role.paths.join(" ")));
+        line.push_str(&format!("; {} names under {}", role.targets, Scope::spell(&role.paths)));
     }
     if let Some(fault) = &role.fault {
         line.push_str(&format!("; {fault}"));

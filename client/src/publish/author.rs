@@ -312,6 +312,6 @@ fn out_of_scope(scope: &impl ToString, parent: &str, allowed: &[String]) -> Auth
     AuthorError::OutOfScope {
         scope: scope.to_string(),
         parent: parent.to_owned(),
-        allowed: allowed.join(", "),
+        allowed: Scope::spell(allowed),
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, TargetName},
     policy::Verdict,
-    tuf::{Document, Outcome, Revocation, RoleType, Trusted},
+    tuf::{self, Document, Outcome, Revocation, RoleType, Trusted},
 };
 
 use super::{LocalFault, RoleReport, RootReport, words::chain};
@@ -74,6 +74,7 @@ pub(super) async fn ask<S: Source>(
         roles: Vec::new(),
         timestamp_age: None,
         error: None,
+        unpublished: false,
     };
     let mut answer = Answer { report, said: Said::Absent, revocations: Vec::new(), equivocation: false };
     let mut session = match Session::refresh(source, base, pinned, now).await {
@@ -130,6 +131,7 @@ fn failed(mut answer: Answer, error: UpdateError) -> Result<Answer, LocalFault> 
         (Some(verdict), error) => {
             answer.report.verdict = verdict;
             answer.report.error = Some(chain(&error));
+            answer.report.unpublished = matches!(error, UpdateError::Tuf(tuf::Error::NotInSnapshot { .. }));
             answer.said = Said::Failed(verdict);
             Ok(answer)
         }

@@ -42,6 +42,7 @@ fn answer(said: Said) -> Answer {
         roles: Vec::new(),
         timestamp_age: None,
         error: None,
+        unpublished: false,
     };
     Answer { report, said, revocations: Vec::new(), equivocation: false }
 }

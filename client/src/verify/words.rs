@@ -164,6 +164,10 @@ pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &P
                     .to_owned(),
             ),
         ),
+        Verdict::Untrusted if failed.is_some_and(|root| root.unpublished) => (
+            format!("it was given to a team that has signed nothing yet{error}"),
+            Some(format!("ask the team behind {repository} to sign it; until then nobody vouches for it")),
+        ),
         Verdict::Untrusted => (
             format!("what was served is not what the keys you trust have signed{error}"),
             Some("do not run it; ask who runs the registry and the trust repository. Trying again will not help".to_owned()),

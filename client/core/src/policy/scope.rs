@@ -52,6 +52,37 @@ impl Scope {
         }
     }
 
+    /// Path patterns in the words of scopes where they are some, for people: the way back from [`Scope::patterns`].
+    pub fn spell(patterns: &[String]) -> String {
+        let mut left: Vec<&String> = patterns.iter().collect();
+        let mut spelled = Vec::new();
+        while let Some(first) = left.first() {
+            let scope = Self::candidates(first)
+                .into_iter()
+                .find(|scope| scope.patterns().iter().all(|pattern| left.contains(&pattern)));
+            match scope {
+                Some(scope) => {
+                    spelled.push(scope.to_string());
+                    left.retain(|pattern| !scope.patterns().contains(pattern));
+                }
+                None => spelled.push(left.remove(0).clone()),
+            }
+        }
+        spelled.join(", ")
+    }
+
+    /// The scopes whose first pattern could be `pattern`, the widest first.
+    fn candidates(pattern: &str) -> Vec<Self> {
+        let texts = match pattern.strip_suffix('*') {
+            Some(prefix) if prefix.is_empty() || prefix.ends_with('/') => {
+                vec![format!("{prefix}**"), pattern.to_owned()]
+            }
+            Some(repository) => vec![repository.trim_end_matches(':').to_owned(), pattern.to_owned()],
+            None => vec![pattern.to_owned()],
+        };
+        texts.into_iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// True if the target name lies inside.
     pub fn covers(&self, name: &str) -> bool {
         self.patterns().iter().any(|pattern| matches(pattern, name))
@@ -192,6 +223,16 @@ mod tests {
         assert_eq!(scope("acme/**").patterns().len(), 7);
         assert_eq!(scope("**").patterns().len(), 8);
         assert_eq!(scope("**").patterns()[1], "*/*");
+    }
+
+    #[test]
+    fn patterns_are_spelled_as_scopes_again() {
+        for text in ["acme/app", "acme/app:v*", "acme/app:v1", "acme/app:*", "acme/*", "acme/**", "*", "**"] {
+            assert_eq!(Scope::spell(&scope(text).patterns()), text);
+        }
+        let both = [scope("acme/a").patterns(), scope("acme/b/**").patterns()].concat();
+        assert_eq!(Scope::spell(&both), "acme/a, acme/b/**");
+        assert_eq!(Scope::spell(&["a?c".to_owned(), "acme/x@*".to_owned()]), "a?c, acme/x@*");
     }
 
     #[test]

@@ -149,7 +149,9 @@ pub enum Error {
         view: String,
     },
     /// A role is delegated to but no snapshot names it.
-    #[error("{role}: delegated to, but not in the snapshot")]
+    #[error(
+        "{role}: delegated to, but the snapshot lists no version of it: nothing was published under it yet"
+    )]
     NotInSnapshot {
         /// The role.
         role: String,
