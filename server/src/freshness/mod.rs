@@ -30,7 +30,7 @@ impl Default for Freshness {
 #[non_exhaustive]
 pub enum FreshnessError {
     /// A life outside its bounds.
-    #[error("{what} must be from 2 s to 7 days")]
+    #[error("{what} must be from 3 s to 7 days")]
     Validity {
         /// Which.
         what: &'static str,
@@ -46,7 +46,8 @@ impl Freshness {
     /// # Errors
     /// [`FreshnessError`].
     pub fn check(&self) -> Result<(), FreshnessError> {
-        let range = TimeDelta::seconds(2)..=MAX_ONLINE_LIFE;
+        // Times are cut to whole seconds, which takes up to one from a life.
+        let range = TimeDelta::seconds(3)..=MAX_ONLINE_LIFE;
         if !range.contains(&self.timestamp_validity) {
             return Err(FreshnessError::Validity { what: "timestamp-validity" });
         }
@@ -98,37 +99,46 @@ pub struct ClockBehind {
 /// Decides which online documents must be re-signed at `now`.
 ///
 /// A snapshot is due when half of its configured life is over, a timestamp after its interval or when half of its
-/// configured life is over. A due snapshot makes the timestamp due.
+/// configured life is over. A due snapshot makes the timestamp due. `jitter`, from 0 to 1, shortens the interval by up to
+/// a tenth, so that many daemons do not sign in step; [`next_check`] takes the same one.
 ///
 /// # Errors
 /// [`ClockBehind`] if `now` is before the last signing.
-pub fn due(freshness: &Freshness, signed: &Signed, now: DateTime<Utc>) -> Result<Due, ClockBehind> {
+pub fn due(
+    freshness: &Freshness,
+    signed: &Signed,
+    jitter: f64,
+    now: DateTime<Utc>,
+) -> Result<Due, ClockBehind> {
     if now < signed.timestamp_at {
         return Err(ClockBehind { now, signed: signed.timestamp_at });
     }
-    let snapshot = signed.snapshot_expires - now <= freshness.snapshot_validity / 2;
-    let timestamp = snapshot
-        || now - signed.timestamp_at >= freshness.timestamp_interval
-        || signed.timestamp_expires - now <= freshness.timestamp_validity / 2;
-    Ok(Due { snapshot, timestamp })
+    let [snapshot_from, timestamp_from] = due_from(freshness, signed, jitter);
+    Ok(Due { snapshot: now >= snapshot_from, timestamp: now >= timestamp_from })
 }
 
-/// When `due` will next say that something is due, given that nothing is due at `now`; at most an interval away.
-///
-/// `jitter`, from 0 to 1, brings it forward by up to a tenth, so that many daemons do not sign in step.
+/// When [`due`] will next say that something is due; at least 100 ms and at most a minute away, for a machine that slept
+/// wakes up with another time of day.
 pub fn next_check(
     freshness: &Freshness,
     signed: &Signed,
-    now: DateTime<Utc>,
     jitter: f64,
+    now: DateTime<Utc>,
 ) -> std::time::Duration {
-    let by_interval = signed.timestamp_at + freshness.timestamp_interval;
-    let by_timestamp = signed.timestamp_expires - freshness.timestamp_validity / 2;
-    let by_snapshot = signed.snapshot_expires - freshness.snapshot_validity / 2;
-    let wait = by_interval.min(by_timestamp).min(by_snapshot) - now;
-    // Never busy, never longer than an interval, whatever the documents say.
-    let wait = wait.clamp(TimeDelta::milliseconds(100), freshness.timestamp_interval);
-    wait.to_std().unwrap_or_default().mul_f64(1.0 - 0.1 * jitter.clamp(0.0, 1.0))
+    let [_, timestamp_from] = due_from(freshness, signed, jitter);
+    let wait = (timestamp_from - now).clamp(TimeDelta::milliseconds(100), TimeDelta::seconds(60));
+    wait.to_std().unwrap_or_default()
+}
+
+/// From when on the snapshot and the timestamp are due.
+fn due_from(freshness: &Freshness, signed: &Signed, jitter: f64) -> [DateTime<Utc>; 2] {
+    let interval = freshness.timestamp_interval;
+    #[expect(clippy::cast_possible_truncation, reason = "a tenth of an interval of days fits by far")]
+    let earlier = (interval.num_milliseconds() as f64 * 0.1 * jitter.clamp(0.0, 1.0)) as i64;
+    let by_interval = signed.timestamp_at + interval - TimeDelta::milliseconds(earlier);
+    let by_life = signed.timestamp_expires - freshness.timestamp_validity / 2;
+    let snapshot = signed.snapshot_expires - freshness.snapshot_validity / 2;
+    [snapshot, snapshot.min(by_interval).min(by_life)]
 }
 
 #[cfg(test)]
@@ -151,7 +161,7 @@ mod tests {
     fn timestamps_are_due_by_the_interval_and_snapshots_at_half_their_life() {
         let freshness = Freshness::default();
         let signed = signed(&freshness, 0, 0);
-        let due = |seconds| due(&freshness, &signed, at(seconds)).unwrap();
+        let due = |seconds| due(&freshness, &signed, 0.0, at(seconds)).unwrap();
         assert_eq!(due(3599), Due { snapshot: false, timestamp: false });
         assert_eq!(due(3600), Due { snapshot: false, timestamp: true });
         assert_eq!(due(84 * 3600), Due { snapshot: true, timestamp: true });
@@ -159,14 +169,39 @@ mod tests {
 
     /// A life that was shortened in the configuration takes effect at once, not after the old life.
     #[test]
+    fn a_shortened_life_takes_effect_at_once() {
+        let long = Freshness::default();
+        let signed = signed(&long, 0, 0);
+        let short = Freshness {
+            timestamp_validity: TimeDelta::seconds(60),
+            timestamp_interval: TimeDelta::seconds(20),
+            ..long
+        };
+        assert!(!due(&short, &signed, 0.0, at(19)).unwrap().timestamp);
+        assert!(due(&short, &signed, 0.0, at(20)).unwrap().timestamp);
+    }
+
+    #[test]
+    fn jitter_brings_the_signing_forward_by_a_tenth_at_most_and_the_check_with_it() {
+        let freshness = Freshness::default();
+        let signed = signed(&freshness, 0, 0);
+        assert!(!due(&freshness, &signed, 1.0, at(3239)).unwrap().timestamp);
+        assert!(due(&freshness, &signed, 1.0, at(3240)).unwrap().timestamp);
+        let wait = |seconds| next_check(&freshness, &signed, 1.0, at(seconds));
+        assert_eq!(wait(3230), std::time::Duration::from_secs(10));
+        assert_eq!(wait(0), std::time::Duration::from_secs(60));
+        assert_eq!(wait(5000), std::time::Duration::from_millis(100));
+    }
+
+    #[test]
     fn a_clock_that_went_back_is_refused() {
         let freshness = Freshness::default();
         let signed = signed(&freshness, 100, 0);
-        assert!(due(&freshness, &signed, at(99)).is_err());
-        assert!(due(&freshness, &signed, at(100)).is_ok());
+        assert!(due(&freshness, &signed, 0.0, at(99)).is_err());
+        assert!(due(&freshness, &signed, 0.0, at(100)).is_ok());
     }
 
-    /// A simulated year: the age of the newest timestamp never exceeds one and a half intervals.
+    /// A simulated year: the newest timestamp is never older than the interval.
     #[test]
     fn a_year_stays_fresh() {
         for freshness in [
@@ -183,7 +218,7 @@ mod tests {
             while now < at(365 * 86_400) {
                 oldest = oldest.max(now - current.timestamp_at);
                 assert!(now < current.timestamp_expires && now < current.snapshot_expires);
-                let due = due(&freshness, &current, now).unwrap();
+                let due = due(&freshness, &current, jitter, now).unwrap();
                 if due.snapshot {
                     current.snapshot_expires = now + freshness.snapshot_validity;
                 }
@@ -191,10 +226,13 @@ mod tests {
                     current.timestamp_at = now;
                     current.timestamp_expires = now + freshness.timestamp_validity;
                 }
-                jitter = (jitter + 0.37) % 1.0;
-                now += TimeDelta::from_std(next_check(&freshness, &current, now, jitter)).unwrap();
+                if due.timestamp {
+                    jitter = (jitter + 0.37) % 1.0;
+                }
+                let wait = TimeDelta::from_std(next_check(&freshness, &current, jitter, now)).unwrap();
+                now += wait;
             }
-            assert!(oldest * 2 <= freshness.timestamp_interval * 3, "{oldest}");
+            assert!(oldest <= freshness.timestamp_interval, "{oldest}");
         }
     }
 

@@ -26,6 +26,13 @@ use super::OnlineKeys;
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 /// Reasons and names beyond this are not for people.
 const MAX_REASON: usize = 1000;
+/// Patterns in one delegation, and scopes in a root. Names are matched against all of them in the one thread that signs,
+/// so without a bound one team's document could keep everybody's timestamp from being signed.
+const MAX_PATTERNS: usize = 64;
+/// Roles below one team's, and in all. Each costs about 250 bytes in the snapshot that all share (limit: 8 MiB), so one
+/// team's must not fill it up.
+const MAX_SUBTREE: usize = 1000;
+const MAX_ROLES: usize = 20_000;
 
 /// What is published now, and how to read it.
 pub(super) trait Present {
@@ -35,6 +42,8 @@ pub(super) trait Present {
     fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal>;
     /// True if `role` once existed and was removed.
     fn is_retired(&self, role: &str) -> bool;
+    /// How many roles there are whose names start with `prefix`.
+    fn count(&self, prefix: &str) -> usize;
 }
 
 /// What does not come with the submission.
@@ -69,6 +78,9 @@ pub(super) fn accept(
 ) -> Result<AcceptedSet, Refusal> {
     if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
         return Err(malformed(format!("a submission has 1 to {MAX_DOCUMENTS} documents")));
+    }
+    if let Some(role) = documents.keys().find(|role| role.len() > author::MAX_ROLE_NAME) {
+        return Err(unknown(role));
     }
     let mut set = Set { present, documents, rules, accepted: AcceptedSet::default() };
     for role in in_order(documents) {
@@ -167,6 +179,9 @@ impl<P: Present> Set<'_, P> {
         if scopes.is_empty() || scopes.iter().any(|scope| scope.parse::<Scope>().is_err()) {
             return Err(refused("root: x-plimsoll.scope must list one scope or more".to_owned()));
         }
+        if scopes.len() > MAX_PATTERNS {
+            return Err(refused(format!("root: more than {MAX_PATTERNS} scopes")));
+        }
         self.check_common(ROLE, &document)?;
         self.check_keys(ROLE, &new.keys)?;
         for (role, keys) in &new.roles {
@@ -183,6 +198,20 @@ impl<P: Present> Set<'_, P> {
                 )));
             }
         }
+        // Taking the keys of `targets` away takes effect at once, whatever it breaks; the owner hears of it.
+        if let Some(targets) = self.newest::<Targets>("targets")? {
+            let keys = &new.roles["targets"];
+            let signers = distinct_signers(&targets, &new.keys, &keys.keyids).len() as u64;
+            if signers < keys.threshold {
+                self.accepted.reports.push(orphaned(
+                    "targets",
+                    targets.version(),
+                    signers,
+                    keys.threshold,
+                    ROLE,
+                ));
+            }
+        }
         self.take(ROLE, document.version(), bytes);
         Ok(())
     }
@@ -192,19 +221,14 @@ impl<P: Present> Set<'_, P> {
         let document: Document<Targets> = parse(role, bytes)?;
         let chain = self.chain(role, &document)?;
         self.check_common(role, &document)?;
+        self.check_room(role)?;
         self.check_targets(role, &document.signed, &chain)?;
         self.check_delegations(role, &document.signed, &chain)?;
         let before = match self.present.document(role)? {
             Some(bytes) => Some(parse::<Targets>(role, &bytes)?.signed),
             None => None,
         };
-        if let Some(before) = &before {
-            let kept = document.signed.revocations();
-            if let Some(lost) = before.revocations().iter().find(|revocation| !kept.contains(revocation)) {
-                let what = lost.digest.map_or_else(|| lost.paths.join(", "), |digest| digest.to_string());
-                return Err(refused(format!("{role}: the revocation of {what} is missing")));
-            }
-        }
+        check_revocations(role, before.as_ref(), &document.signed, &chain)?;
         self.report_children(role, before.as_ref(), &document.signed)?;
         self.take(role, document.version(), bytes);
         Ok(())
@@ -298,11 +322,28 @@ impl<P: Present> Set<'_, P> {
         Ok(())
     }
 
+    /// A new role must leave room for those of others.
+    fn check_room(&self, role: &str) -> Result<(), Refusal> {
+        if self.present.version(role) > 0 {
+            return Ok(());
+        }
+        let new = |prefix: &str| {
+            let taken = self.accepted.documents.iter();
+            taken.filter(|(role, version, _)| *version == 1 && role.starts_with(prefix)).count()
+        };
+        let room = |prefix: &str, most| self.present.count(prefix) + new(prefix) < most;
+        if !room("targets--", MAX_ROLES) {
+            return Err(refused(format!("{role}: there are {MAX_ROLES} roles; no more fit into a snapshot")));
+        }
+        let below_team = role.match_indices("--").nth(1).map(|(at, _)| &role[..at + 2]);
+        if let Some(prefix) = below_team.filter(|prefix| !room(prefix, MAX_SUBTREE)) {
+            return Err(refused(format!("{role}: there are {MAX_SUBTREE} roles below {prefix}")));
+        }
+        Ok(())
+    }
+
     /// Names inside every bound, in our grammar, and never what was revoked.
     fn check_targets(&self, role: &str, targets: &Targets, chain: &Chain) -> Result<(), Refusal> {
-        if let Some(revocation) = targets.revocations().iter().find(|r| r.reason.len() > MAX_REASON) {
-            return Err(refused(format!("{role}: a reason of {} characters", revocation.reason.len())));
-        }
         let revoked: BTreeSet<_> = chain
             .revoked
             .iter()
@@ -336,7 +377,16 @@ impl<P: Present> Set<'_, P> {
         if delegations.succinct_roles.is_some() {
             return Err(refused(format!("{role}: hash bins are not published here")));
         }
+        // Clients that keep only what they know of a delegation would find its signature broken.
+        let unknown =
+            delegations.extra.keys().chain(delegations.roles.iter().flat_map(|role| role.extra.keys()));
+        if let Some(member) = unknown.into_iter().next() {
+            return Err(refused(format!("{role}: unknown member `{}` in delegations", cut(member))));
+        }
         self.check_keys(role, &delegations.keys)?;
+        if !delegations.roles.is_empty() && role.matches("--").count() >= MAX_DEPTH {
+            return Err(refused(format!("{role}: more than {MAX_DEPTH} levels of delegation")));
+        }
         for child in &delegations.roles {
             let name = cut(&child.name);
             let label = child.name.strip_prefix(role).and_then(|rest| rest.strip_prefix("--"));
@@ -351,10 +401,11 @@ impl<P: Present> Set<'_, P> {
             if paths.is_empty() {
                 return Err(refused(format!("{role}: `{name}` needs path patterns")));
             }
+            if paths.len() > MAX_PATTERNS {
+                return Err(refused(format!("{role}: `{name}` has more than {MAX_PATTERNS} path patterns")));
+            }
             for path in paths {
-                if path.contains(['[', ']', '{', '}', '?', '\\'])
-                    || path.split('/').any(|s| matches!(s, "" | "." | ".."))
-                {
+                if !is_pattern(path) {
                     return Err(refused(format!(
                         "{role}: `{}` is not a pattern that is published here",
                         cut(path)
@@ -376,20 +427,29 @@ impl<P: Present> Set<'_, P> {
 
     /// Keys we author and read: known, strong, under their own id, and not ones that everybody has.
     fn check_keys(&self, role: &str, keys: &BTreeMap<KeyId, Key>) -> Result<(), Refusal> {
+        let mut seen = BTreeSet::new();
         for (id, key) in keys {
+            let refuse = |why: &str| Err(refused(format!("{role}: key {} {why}", cut(&id.0))));
             let public =
                 key.public().map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
             public
                 .check_on_curve()
                 .map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
             if key.id() != *id {
-                return Err(refused(format!("{role}: key {} is not listed under its own id", cut(&id.0))));
+                return refuse("is not listed under its own id");
             }
-            if self.rules.refused_keys.contains(id) {
-                return Err(refused(format!(
-                    "{role}: key {} is an example key that everybody has; make your own with `plimsoll key generate`",
-                    id.short()
-                )));
+            // Others count unknown members into the id.
+            if !key.extra.is_empty() || key.keyval.len() != 1 {
+                return refuse("has members that do not belong to a public key");
+            }
+            // By what it is, not by how it is spelled.
+            if self.rules.refused_keys.contains(&Key::new(&public).id()) {
+                return refuse(
+                    "is an example key that everybody has; make your own with `plimsoll key generate`",
+                );
+            }
+            if !seen.insert(public) {
+                return refuse("stands there twice, spelled in two ways");
             }
         }
         Ok(())
@@ -403,8 +463,14 @@ impl<P: Present> Set<'_, P> {
         after: &Targets,
     ) -> Result<(), Refusal> {
         let before = before.and_then(|targets| targets.delegations.as_ref());
+        let delegated: BTreeMap<&str, &DelegatedRole> = after
+            .delegations
+            .iter()
+            .flat_map(|delegations| &delegations.roles)
+            .map(|child| (child.name.as_str(), child))
+            .collect();
         for old in before.iter().flat_map(|delegations| &delegations.roles) {
-            let Some(new) = after.delegated(&old.name) else {
+            let Some(new) = delegated.get(old.name.as_str()) else {
                 self.accepted.retired.insert(old.name.clone());
                 self.accepted.reports.push(format!("{} is delegated to no more", old.name));
                 continue;
@@ -418,12 +484,12 @@ impl<P: Present> Set<'_, P> {
             let signers =
                 keys.map_or(0, |keys| distinct_signers(&child, keys, &new.keys.keyids).len() as u64);
             if signers < new.keys.threshold {
-                self.accepted.reports.push(format!(
-                    "{} version {} has {signers} of {} signatures that {role} now asks for: its names are untrusted \
-                     until it is signed again",
-                    old.name,
+                self.accepted.reports.push(orphaned(
+                    &old.name,
                     child.version(),
-                    new.keys.threshold
+                    signers,
+                    new.keys.threshold,
+                    role,
                 ));
             }
         }
@@ -446,6 +512,60 @@ struct RoleKeys<'a> {
 
 fn role_keys(role: &DelegatedRole) -> RoleKeys<'_> {
     RoleKeys { keyids: &role.keys.keyids, threshold: role.keys.threshold }
+}
+
+/// What was revoked stays so; what is new is short and inside of what the role may speak about.
+fn check_revocations(
+    role: &str,
+    before: Option<&Targets>,
+    after: &Targets,
+    chain: &Chain,
+) -> Result<(), Refusal> {
+    let text = |revocation: &tuf::Revocation| {
+        serde_json::to_string(revocation).expect("a revocation that was read can be written")
+    };
+    let kept: BTreeSet<String> = after.revocations().iter().map(text).collect();
+    let mut known = BTreeSet::new();
+    for old in before.map(Targets::revocations).unwrap_or_default() {
+        let written = text(old);
+        if !kept.contains(&written) {
+            let what = old.digest.map_or_else(|| old.paths.join(", "), |digest| digest.to_string());
+            return Err(refused(format!("{role}: the revocation of {} is missing", cut(&what))));
+        }
+        known.insert(written);
+    }
+    for new in after.revocations().iter().filter(|revocation| !known.contains(&text(revocation))) {
+        if new.reason.len() > MAX_REASON {
+            return Err(refused(format!("{role}: a reason of {} characters", new.reason.len())));
+        }
+        if new.paths.len() > MAX_PATTERNS {
+            return Err(refused(format!("{role}: a revocation of more than {MAX_PATTERNS} patterns")));
+        }
+        // Whoever is asked about a name is believed about it, so nobody revokes more than that.
+        let outside =
+            |path: &String| !is_pattern(path) || !chain.bounds.iter().all(|bound| within(path, bound));
+        if let Some(path) = new.paths.iter().find(|path| outside(path)) {
+            return Err(refused(format!(
+                "{role} cannot revoke {}, which is outside of its scope",
+                cut(path)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Patterns that every client reads alike: literals and `*` inside a segment. `**` crosses segments for some.
+fn is_pattern(path: &str) -> bool {
+    path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@*".contains(&b))
+        && !path.contains("**")
+        && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+}
+
+fn orphaned(child: &str, version: u64, have: u64, need: u64, parent: &str) -> String {
+    format!(
+        "{child} version {version} has {have} of {need} signatures that {parent} now asks for: its names are untrusted \
+         until it is signed again"
+    )
 }
 
 /// A threshold that the listed keys can meet.
@@ -485,6 +605,7 @@ fn unknown(role: &str) -> Refusal {
     refused(format!("nobody delegates to a role `{}`", cut(role)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn untrusted(error: tuf::Error) -> Refusal {
     refused(with_source(&error))
 }
@@ -496,12 +617,19 @@ fn with_source(error: &dyn std::error::Error) -> String {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "messages are made on the spot")]
 fn malformed(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Malformed, message, heads: BTreeMap::new() }
+    Refusal { code: RefusalCode::Malformed, message: printable(&message), heads: BTreeMap::new() }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "messages are made on the spot")]
 fn refused(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Refused, message, heads: BTreeMap::new() }
+    Refusal { code: RefusalCode::Refused, message: printable(&message), heads: BTreeMap::new() }
+}
+
+/// Messages quote what came in: nothing that a terminal would obey.
+fn printable(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn cut(text: &str) -> String {

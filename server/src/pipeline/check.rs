@@ -1,7 +1,9 @@
 //! check: would the client's own verifier take what we are about to publish, after what it took before? Pure.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
     tuf::{self, Document, HighWater, Mark, Snapshot, Timestamp, TimestampUpdate, Trusted},
@@ -27,8 +29,9 @@ pub(super) struct Offered<'a> {
 
 /// Runs the client workflow at `now` over what it holds and what it is offered.
 ///
-/// A root or parent that has expired is the publisher's to renew and does not stop us: it is returned as a report. So
-/// freshness goes on, and the renewal takes effect the moment it comes.
+/// A root or parent that has expired is the publisher's to renew and does not stop us: it is returned as a report, and
+/// the rest is checked as of the last moment at which it was alive. So freshness goes on, and the renewal takes effect
+/// the moment it comes.
 ///
 /// # Errors
 /// Any other refusal: publishing this would make clients refuse it.
@@ -37,7 +40,26 @@ pub(super) fn check(
     offered: &Offered<'_>,
     now: DateTime<Utc>,
 ) -> Result<Vec<String>, tuf::Error> {
-    let mut client = Trusted::new(&held.root, now)?.with_memory(
+    let mut at = now;
+    let client = loop {
+        match check_at(held, offered, at) {
+            // Each step is strictly earlier than the one before, and each expiry is met once.
+            Err(tuf::Error::Expired { role, expires, .. })
+                if expires <= at && !matches!(role.as_str(), "timestamp" | "snapshot") =>
+            {
+                at = expires - TimeDelta::seconds(1);
+            }
+            other => break other?,
+        }
+    };
+    let names: BTreeSet<&str> = offered.roles.iter().flatten().map(|(role, _)| role.as_str()).collect();
+    let roles = names.into_iter().filter_map(|role| client.role(role)?.1.check_expiry(role, now).err());
+    let root = client.root().check_expiry("root", now).err();
+    Ok(root.into_iter().chain(roles).map(|error| error.to_string()).collect())
+}
+
+fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
+    let mut client = Trusted::new(&held.root, at)?.with_memory(
         memory(held)?,
         held.timestamp.as_deref(),
         held.snapshot.as_deref(),
@@ -45,31 +67,22 @@ pub(super) fn check(
     for root in &offered.roots {
         client.update_root(root)?;
     }
-    match client.finish_root() {
-        Err(error @ tuf::Error::Expired { .. }) => return Ok(vec![error.to_string()]),
-        other => other?,
-    }
+    client.finish_root()?;
     if client.update_timestamp(offered.timestamp)? != TimestampUpdate::New {
         let version = Document::<Timestamp>::parse("timestamp", offered.timestamp)?.version();
         return Err(tuf::Error::Equivocation { role: "timestamp".to_owned(), version });
     }
     client.update_snapshot(offered.snapshot)?;
-    let mut reports = Vec::new();
     for path in &offered.roles {
         let mut delegator = "root";
-        for (at, (role, bytes)) in path.iter().enumerate() {
-            let loaded = matches!(client.role(role), Some((by, _)) if by == delegator);
-            match if loaded { Ok(()) } else { client.update_targets(role, delegator, bytes) } {
-                Err(error @ tuf::Error::Expired { .. }) if at + 1 < path.len() => {
-                    reports.push(error.to_string());
-                    break;
-                }
-                other => other?,
+        for (role, bytes) in path {
+            if !matches!(client.role(role), Some((by, _)) if by == delegator) {
+                client.update_targets(role, delegator, bytes)?;
             }
             delegator = role;
         }
     }
-    Ok(reports)
+    Ok(client)
 }
 
 /// What a client that took `held` remembers.

@@ -3,12 +3,17 @@
 //! Two tasks. The *committer* takes all submissions that came while it was busy as one round (`round.rs`), which shares
 //! one snapshot, one timestamp and one fsync, and re-signs what is due. The *pusher* brings the newest head into the
 //! registry and tries again until it is there. They meet in the store: after a crash the same two tasks go on from it.
+//! The committer alone commits and the pusher alone records what is published, so neither undoes the other's word.
 
 mod accept;
 mod check;
+mod committer;
 mod plan;
 mod push;
+mod pusher;
 mod round;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,32 +31,33 @@ use plimsoll::{
 };
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress, mapping::Profile},
-    tuf::{Document, KeyId, Root},
+    tuf::KeyId,
 };
 use serde::Serialize;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
     task::{JoinHandle, spawn_blocking},
-    time::Instant,
 };
-use tracing::{error, info, warn};
+use tracing::error;
 
 pub use push::PushError;
 pub use round::RoundError;
 
 use crate::{
-    freshness::{self, Freshness, FreshnessError},
-    store::{Published, Store, StoreError, SubmissionRecord, TrustKey},
+    freshness::{Freshness, FreshnessError},
+    store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
 };
-use push::{Push, Standing};
+use push::{Push, Shown};
 use round::{Setup, Submitted, unavailable};
 
 /// Submissions that wait for the committer; beyond that the answer is 503.
 const QUEUE: usize = 256;
-/// Submissions that share one round.
-const BATCH: usize = 64;
-/// Waits between tries against a registry that does not answer: the first, and the longest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// What they may hold together, in KiB.
+const QUEUE_KIB: usize = 128 * 1024;
 
 /// The daemon's private keys for one trust repository.
 pub struct OnlineSigners {
@@ -130,8 +136,10 @@ struct Shared {
     clock: Arc<dyn Clock>,
     setup: Setup,
     queue: mpsc::Sender<Request>,
+    /// Room in the queue, in KiB.
+    room: Arc<Semaphore>,
     /// What the registry shows of ours.
-    published: watch::Sender<Option<Published>>,
+    shown: watch::Sender<Option<Shown>>,
     /// The newest timestamp version in the store, which the pusher follows.
     committed: watch::Sender<u64>,
     /// True once the registry was read: nothing is signed before.
@@ -144,15 +152,18 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Status {
     alarm: Option<String>,
-    trouble: Option<String>,
+    /// Why the last try to reach the registry failed.
+    unpushed: Option<String>,
+    /// Why the last round failed.
+    unsigned: Option<String>,
     trust_id: Option<String>,
     heads: BTreeMap<String, u64>,
-    timestamp_expires: Option<DateTime<Utc>>,
 }
 
 struct Request {
     submitted: Submitted,
     answer: oneshot::Sender<Result<SubmissionRecord, Refusal>>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Engine {
@@ -190,7 +201,8 @@ impl Engine {
             clock: options.clock,
             setup,
             queue,
-            published: watch::Sender::new(None),
+            room: Arc::new(Semaphore::new(QUEUE_KIB)),
+            shown: watch::Sender::new(None),
             committed: watch::Sender::new(0),
             observed: watch::Sender::new(false),
             stop: watch::Sender::new(false),
@@ -198,13 +210,13 @@ impl Engine {
             tasks: tokio::sync::Mutex::default(),
         });
         let reading = shared.clone();
-        spawn_blocking(move || reading.read_head())
+        spawn_blocking(move || reading.read_start())
             .await
             .map_err(|_| StoreError::Stopped { path: std::path::PathBuf::new() })?
             .map_err(|source| EngineError::Stored { name: shared.name.clone(), source })?;
         let tasks = vec![
-            tokio::spawn(committer(shared.clone(), requests)),
-            tokio::spawn(push_loop(shared.clone(), pusher)),
+            tokio::spawn(committer::run(shared.clone(), requests)),
+            tokio::spawn(pusher::run(shared.clone(), pusher)),
         ];
         *shared.tasks.lock().await = tasks;
         Ok(Self { shared })
@@ -220,14 +232,19 @@ impl Engine {
     /// # Errors
     /// [`Refusal`]; with code `unavailable` nothing was decided and the same submission may be sent again.
     pub async fn submit(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Accepted, Refusal> {
+        let busy = || unavailable("too many submissions at once; try again in a moment".to_owned());
+        let stopping = || unavailable("the daemon is stopping; try again".to_owned());
+        let kib = documents.iter().map(|(role, bytes)| role.len() + bytes.len()).sum::<usize>() / 1024 + 1;
+        let kib = u32::try_from(kib).map_err(|_| busy())?;
+        let room = self.shared.room.clone().try_acquire_many_owned(kib).map_err(|_| busy())?;
         let (answer, answered) = oneshot::channel();
-        let request = Request { submitted: Submitted { id: submission_id(&documents), documents }, answer };
-        self.shared
-            .queue
-            .try_send(request)
-            .map_err(|_| unavailable("too many submissions at once; try again in a moment".to_owned()))?;
-        let record =
-            answered.await.map_err(|_| unavailable("the daemon is stopping; try again".to_owned()))??;
+        let submitted = Submitted { id: submission_id(&documents), documents };
+        let request = Request { submitted, answer, _room: room };
+        self.shared.queue.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => busy(),
+            TrySendError::Closed(_) => stopping(),
+        })?;
+        let record = answered.await.map_err(|_| stopping())??;
         Ok(self.progress(record))
     }
 
@@ -240,16 +257,19 @@ impl Engine {
         let record = blocking(move || shared.setup.store.submission(&shared.setup.key, &wanted)).await?;
         let Some(record) = record else { return Ok(None) };
         let version = record.timestamp_version;
-        let mut published = self.shared.published.subscribe();
-        let there = published.wait_for(|p| p.as_ref().is_some_and(|p| p.timestamp_version >= version));
-        // Whether it came or the time ran out, the answer says how far it is.
-        let _ = tokio::time::timeout(wait, there).await;
+        let (mut shown, mut stop) = (self.shared.shown.subscribe(), self.shared.stop.subscribe());
+        // Whether it came, the time ran out or the daemon stops: the answer says how far it is.
+        tokio::select! {
+            _ = shown.wait_for(|s| s.is_some_and(|s| s.published.timestamp_version >= version)) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
         Ok(Some(self.progress(record)))
     }
 
     fn progress(&self, record: SubmissionRecord) -> Accepted {
-        let published = self.shared.published.borrow();
-        let there = published.as_ref().is_some_and(|p| p.timestamp_version >= record.timestamp_version);
+        let shown = *self.shared.shown.borrow();
+        let there = shown.is_some_and(|s| s.published.timestamp_version >= record.timestamp_version);
         Accepted {
             id: record.id,
             state: if there { Progress::Published } else { Progress::Accepted },
@@ -296,40 +316,40 @@ impl Engine {
 
     /// How it is doing.
     pub fn health(&self) -> Health {
-        let (published, status) = (self.shared.published.borrow().clone(), self.shared.status());
+        let (shown, status) = (*self.shared.shown.borrow(), self.shared.status());
         let observed = *self.shared.observed.borrow();
-        let now = self.shared.clock.now();
         let half = self.shared.setup.freshness.timestamp_validity / 2;
-        let initialised = status.trust_id.is_some();
-        let behind =
-            published.as_ref().map(|p| p.timestamp_version) != status.heads.get("timestamp").copied();
-        let aging = published.as_ref().is_none_or(|p| now - p.at >= half);
+        let now = self.shared.clock.now();
+        let aging = shown.is_some_and(|shown| shown.expires - now < half);
+        let trouble = status.unsigned.as_ref().or(status.unpushed.as_ref());
+        let because = |what: &str| trouble.map_or(what.to_owned(), |trouble| format!("{what}: {trouble}"));
         let (ready, detail) = if let Some(alarm) = &status.alarm {
             (false, alarm.clone())
         } else if !observed {
-            let why = status.trouble.as_deref().unwrap_or("asking it now");
-            (false, format!("the registry was not read yet: {why}"))
-        } else if let (true, true, Some(trouble)) = (initialised, aging, &status.trouble) {
-            (false, trouble.clone())
-        } else if initialised && behind && published.is_none() {
-            (false, "not yet in the registry".to_owned())
-        } else if let Some(trouble) = &status.trouble {
-            (true, format!("trying again: {trouble}"))
-        } else if initialised {
-            (true, "fresh".to_owned())
+            (false, because("the registry was not read yet"))
+        } else if status.trust_id.is_none() {
+            (true, because(&format!("waiting for `plimsoll init {}`", self.shared.repository)))
+        } else if shown.is_none() {
+            (false, because("not yet in the registry"))
+        } else if aging {
+            (false, because("more than half of the life of the timestamp in the registry is over"))
+        } else if trouble.is_some() {
+            (true, because("trying again"))
         } else {
-            (true, format!("waiting for `plimsoll init {}`", self.shared.repository))
+            (true, "fresh".to_owned())
         };
         Health {
             ready,
             alarm: status.alarm.clone(),
             detail,
-            timestamp_expires: status.timestamp_expires,
-            published: published.map(|p| p.timestamp_version),
+            timestamp_expires: shown.map(|shown| shown.expires),
+            published: shown.map(|shown| shown.published.timestamp_version),
         }
     }
 
-    /// Ends the tasks, after the round and the push that are under way.
+    /// Ends the tasks: after the round that is under way, and after the push if that ends within two seconds. What
+    /// waits in the queue is answered `unavailable`; what was accepted and is not yet published will be after the next
+    /// start. Calling it again does nothing.
     pub async fn stop(&self) {
         self.shared.stop.send_replace(true);
         for task in self.shared.tasks.lock().await.drain(..) {
@@ -364,28 +384,26 @@ impl Shared {
         self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// What was published is read once; from then on the pusher says it.
+    fn read_start(&self) -> Result<(), RoundError> {
+        let head = self.read_head()?;
+        self.shown.send_replace(self.setup.shown(&head)?);
+        Ok(())
+    }
+
     /// Brings status and the pusher's goal up to what is stored.
-    fn read_head(&self) -> Result<(), RoundError> {
+    fn read_head(&self) -> Result<Head, RoundError> {
         let head = self.setup.store.head(&self.setup.key)?;
-        let signed = self.setup.signed(&head)?;
-        let root = match head.roles.get("root") {
-            Some(root) => self.setup.store.document(&self.setup.key, "root", root.version)?,
-            None => None,
-        };
-        let root = root
-            .map(|bytes| Document::<Root>::parse("root", &bytes))
-            .transpose()
-            .map_err(RoundError::Stored)?;
+        let trust_id = self.setup.trust_id(&head)?;
         {
             let mut status = self.status();
-            status.trust_id =
-                root.and_then(|root| root.signed.common.identity).map(|identity| identity.trust);
+            status.trust_id = trust_id;
             status.heads = head.roles.iter().map(|(role, head)| (role.clone(), head.version)).collect();
-            status.timestamp_expires = signed.map(|signed| signed.timestamp_expires);
         }
-        self.published.send_replace(head.published);
-        self.committed.send_replace(head.roles.get("timestamp").map_or(0, |role| role.version));
-        Ok(())
+        let newest = head.roles.get("timestamp").map_or(0, |role| role.version);
+        // The pusher asks the registry each time this changes, so only when it does.
+        self.committed.send_if_modified(|goal| std::mem::replace(goal, newest) != newest);
+        Ok(head)
     }
 
     fn alarm(&self, text: String) {
@@ -395,173 +413,15 @@ impl Shared {
 
     /// Why nothing may be signed now.
     fn blocked(&self) -> Option<String> {
-        if let Some(alarm) = &self.status().alarm {
+        let status = self.status();
+        if let Some(alarm) = &status.alarm {
             return Some(format!("the daemon stopped signing: {alarm}"));
         }
         (!*self.observed.borrow()).then(|| {
-            let trouble = self.status().trouble.clone();
-            let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            let why = status.unpushed.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
             format!("the daemon has not read the registry yet, so it signs nothing{why}")
         })
     }
-
-    /// How long until something may be due.
-    fn pause(&self) -> Duration {
-        let head = self.setup.store.head(&self.setup.key);
-        let signed = head.map_err(RoundError::from).and_then(|head| self.setup.signed(&head));
-        match signed {
-            Ok(Some(signed)) => {
-                // Different for each trust repository and each time, and known beforehand.
-                let seed = Digest::of(format!("{} {}", self.name, signed.timestamp_at).as_bytes()).hex();
-                let jitter = f64::from(u8::from_str_radix(&seed[..2], 16).unwrap_or_default()) / 255.0;
-                freshness::next_check(&self.setup.freshness, &signed, self.clock.now(), jitter)
-            }
-            _ => Duration::from_secs(1),
-        }
-    }
-}
-
-async fn committer(shared: Arc<Shared>, mut requests: mpsc::Receiver<Request>) {
-    let mut stop = shared.stop.subscribe();
-    let mut next = Instant::now();
-    loop {
-        let mut batch = Vec::new();
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            count = requests.recv_many(&mut batch, BATCH) => if count == 0 { return },
-            () = tokio::time::sleep_until(next) => {}
-        }
-        if let Some(why) = shared.blocked() {
-            for request in batch {
-                let _ = request.answer.send(Err(unavailable(why.clone())));
-            }
-            next = Instant::now() + Duration::from_millis(200);
-            continue;
-        }
-        let (submitted, answers): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|request| (request.submitted, request.answer)).unzip();
-        let working = shared.clone();
-        let round = spawn_blocking(move || {
-            let outcome = working.setup.round(&submitted, working.clock.now());
-            // Also after a failure: a write that was said to have failed may be there.
-            let read = working.read_head();
-            (outcome.and_then(|outcome| read.map(|()| outcome)), working.pause())
-        });
-        let (outcome, pause) = match round.await {
-            Ok(done) => done,
-            Err(panic) => {
-                error!(trust = shared.name, "a round panicked, nothing was stored by it: {panic}");
-                next = Instant::now() + RETRY.1;
-                continue;
-            }
-        };
-        next = Instant::now() + pause;
-        match outcome {
-            Ok(outcome) => {
-                for report in outcome.reports {
-                    warn!(trust = shared.name, "{report}");
-                }
-                for (answer, result) in answers.into_iter().zip(outcome.answers) {
-                    match &result {
-                        Ok(record) => {
-                            info!(trust = shared.name, id = record.id, roles = ?record.roles, "accepted")
-                        }
-                        Err(refusal) => info!(trust = shared.name, "refused: {}", refusal.message),
-                    }
-                    // Who asked may be gone; what was accepted stays accepted.
-                    let _ = answer.send(result);
-                }
-            }
-            Err(error) => {
-                let text = chain(&error);
-                match error {
-                    RoundError::Store(StoreError::Stopped { .. } | StoreError::Damaged { .. }) => {
-                        shared.alarm(format!("{text}; restart the daemon"));
-                    }
-                    _ => error!(trust = shared.name, "nothing was signed: {text}"),
-                }
-                for answer in answers {
-                    let _ = answer.send(Err(unavailable(text.clone())));
-                }
-                next = Instant::now() + RETRY.0.max(Duration::from_secs(1));
-            }
-        }
-    }
-}
-
-async fn push_loop(shared: Arc<Shared>, mut push: Push) {
-    let mut stop = shared.stop.subscribe();
-    let mut committed = shared.committed.subscribe();
-    let mut wait = RETRY.0;
-    loop {
-        let goal = *committed.borrow_and_update();
-        let result =
-            if shared.status().alarm.is_some() { Ok(()) } else { push_once(&shared, &mut push, goal).await };
-        let pause = match result {
-            Ok(()) => {
-                wait = RETRY.0;
-                shared.status().trouble = None;
-                // Looked at again each interval, also when nothing is new: somebody may write over it.
-                shared.setup.freshness.timestamp_interval.to_std().unwrap_or(RETRY.1)
-            }
-            Err(error) => {
-                let text = chain(&error);
-                warn!(trust = shared.name, "not in the registry yet: {text}");
-                shared.status().trouble = Some(text);
-                wait = (wait * 2).min(RETRY.1);
-                wait
-            }
-        };
-        let failed = pause == wait;
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(pause) => {}
-            // A registry in trouble is given its pause; otherwise what is new goes out at once.
-            changed = committed.changed(), if !failed => if changed.is_err() { return },
-        }
-    }
-}
-
-/// Looks at the registry and, if it does not show timestamp version `goal`, pushes.
-async fn push_once(shared: &Shared, push: &mut Push, goal: u64) -> Result<(), PushError> {
-    let standing = push.look().await?;
-    let repository = &shared.repository;
-    match &standing {
-        Standing::Ahead { version } => {
-            shared.alarm(format!(
-                "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only \
-                 version {goal}: the store is an old copy; restore a newer one"
-            ));
-            return Ok(());
-        }
-        Standing::Twin { version } => {
-            shared.alarm(format!(
-                "{repository} shows timestamp version {version} with other content, validly signed by our key: another \
-                 daemon signs with it; stop it, and rotate the key if it is not yours"
-            ));
-            return Ok(());
-        }
-        Standing::Foreign if goal == 0 => {
-            shared.alarm(format!(
-                "{repository}:latest holds something that is not ours: choose an empty repository"
-            ));
-            return Ok(());
-        }
-        Standing::Foreign | Standing::Empty if shared.published.borrow().is_some() => {
-            warn!(trust = shared.name, "{repository}:latest was removed or overwritten; writing it again");
-        }
-        _ => {}
-    }
-    shared.observed.send_replace(true);
-    let published = shared.published.borrow().as_ref().map(|p| p.timestamp_version);
-    if goal == 0 || (published == Some(goal) && standing == Standing::Current) {
-        return Ok(());
-    }
-    let published = push.push(shared.clock.now()).await?;
-    info!(trust = shared.name, timestamp = published.timestamp_version, "published");
-    shared.published.send_replace(Some(published));
-    Ok(())
 }
 
 /// An error and its causes on one line.

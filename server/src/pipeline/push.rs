@@ -9,21 +9,26 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll::{
+    clock::Clock,
     keys::Signer,
     registry::{Known, ManifestAnswer, Registry, RegistryError},
 };
 use plimsoll_core::{
     oci::{
-        RepositoryAddress,
-        mapping::{self, Artifact, LATEST, Listing, MAX_MANIFEST, Profile, RepositoryFiles, SNAPSHOTS},
+        Digest, RepositoryAddress,
+        mapping::{
+            self, Artifact, LATEST, Listing, MAX_LAYERS, MAX_MANIFEST, Profile, RepositoryFiles, SNAPSHOTS,
+        },
         media_type,
     },
     tuf::{Document, Key, Snapshot, Timestamp, distinct_signers, limit},
 };
+use tokio::task::spawn_blocking;
 
 use crate::store::{Head, Published, Store, StoreError, TrustKey};
 
-/// The registry side of one trust repository.
+/// The registry side of one trust repository. A clone goes on from what the original knew.
+#[derive(Clone)]
 pub(super) struct Push {
     pub(super) registry: Registry,
     pub(super) repository: RepositoryAddress,
@@ -32,9 +37,12 @@ pub(super) struct Push {
     pub(super) key: TrustKey,
     /// Our timestamp key: by it we know our own hand.
     pub(super) timestamp_key: Key,
-    /// What we last saw at `:latest`.
+    /// What we last published, so that a look costs one conditional request.
     seen: Option<Known>,
-    /// Which version of each delegated role the registry has, as far as we know.
+    /// What may stand at `:latest` without surprise: what the last look found there (none for nothing), and what was put
+    /// there since, though the answer was lost.
+    expected: [Option<Digest>; 2],
+    /// Which version of each delegated role the registry has, as far as we know; at most one entry for each role.
     pushed: BTreeMap<String, u64>,
 }
 
@@ -88,6 +96,17 @@ pub enum PushError {
     /// A stored document cannot be read.
     #[error("a stored document cannot be read")]
     Document(#[from] plimsoll_core::tuf::Error),
+    /// The store panicked; the panic was printed where it happened.
+    #[error("the store failed; see the daemon's log")]
+    Panicked,
+}
+
+/// What was published, and until when it is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) published: Published,
+    /// When its timestamp expires.
+    pub(super) expires: DateTime<Utc>,
 }
 
 impl Push {
@@ -100,32 +119,48 @@ impl Push {
         timestamp: &dyn Signer,
     ) -> Self {
         let timestamp_key = timestamp.key().clone();
-        Self { registry, repository, profile, store, key, timestamp_key, seen: None, pushed: BTreeMap::new() }
+        Self {
+            registry,
+            repository,
+            profile,
+            store,
+            key,
+            timestamp_key,
+            seen: None,
+            expected: [None; 2],
+            pushed: BTreeMap::new(),
+        }
     }
 
     /// Reads `:latest` and compares it with the store. One request when nothing changed since the last look.
     pub(super) async fn look(&mut self) -> Result<Standing, PushError> {
-        let head = self.store.head(&self.key)?;
+        let head = self.stored(|store, key| Ok(store.head(key)?)).await?;
         let answer =
-            self.registry.manifest(&self.repository, LATEST, MAX_MANIFEST as u64, self.seen.as_ref()).await?;
+            self.registry.manifest(&self.repository, LATEST, MAX_MANIFEST as u64, self.seen.as_ref()).await;
         let manifest = match answer {
-            ManifestAnswer::NotModified => return Ok(Standing::Current),
-            ManifestAnswer::NotFound => {
-                self.forget();
+            Ok(ManifestAnswer::NotModified) => return Ok(Standing::Current),
+            Ok(ManifestAnswer::NotFound) => {
+                self.found(None);
                 return Ok(Standing::Empty);
             }
-            ManifestAnswer::Found(manifest) => manifest,
+            // Something is there, and it is nothing that we could have written.
+            Err(RegistryError::Manifest { .. } | RegistryError::TooLarge { .. }) => {
+                self.surprised();
+                return Ok(Standing::Foreign);
+            }
+            Ok(ManifestAnswer::Found(manifest)) => manifest,
+            Err(error) => return Err(error.into()),
         };
         let known = Known { etag: manifest.etag, digest: manifest.digest };
-        if head.published.as_ref().is_some_and(|published| published.manifest == known.digest) {
+        if let Some(published) = head.published.filter(|published| published.manifest == known.digest) {
             if self.pushed.is_empty() {
-                self.pushed = self.published_roles(&head)?;
+                self.pushed = self.stored(move |store, key| roles_in(store, key, &published)).await?;
             }
+            self.expected = [Some(known.digest); 2];
             self.seen = Some(known);
             return Ok(Standing::Current);
         }
-        // Not what we wrote last: whatever we knew of role manifests may be gone with it.
-        self.forget();
+        self.found(Some(known.digest));
         let Ok(listing) = Listing::parse(&manifest.bytes) else { return Ok(Standing::Foreign) };
         let shown = match listing.timestamp() {
             Some(listed) => match &listed.data {
@@ -135,79 +170,58 @@ impl Push {
             },
             None => None,
         };
-        Ok(self.compare(shown.as_deref(), &head))
+        let timestamp_key = self.timestamp_key.clone();
+        self.stored(move |store, key| compare(store, key, &timestamp_key, shown.as_deref(), &head)).await
     }
 
-    fn forget(&mut self) {
+    /// Notes what stands at `:latest`, which is not what was last recorded.
+    fn found(&mut self, manifest: Option<Digest>) {
+        self.seen = None;
+        // As expected, if a push did not end: it goes on where it stopped.
+        if !self.expected.contains(&manifest) {
+            self.surprised();
+        }
+        self.expected = [manifest; 2];
+    }
+
+    /// Somebody else was there: whatever we knew of role manifests may be gone.
+    fn surprised(&mut self) {
         self.seen = None;
         self.pushed.clear();
     }
 
-    fn compare(&self, shown: Option<&[u8]>, head: &Head) -> Standing {
-        let document = shown.and_then(|bytes| Document::<Timestamp>::parse("timestamp", bytes).ok());
-        let Some(document) = document else { return Standing::Foreign };
-        let id = self.timestamp_key.id();
-        let keys = BTreeMap::from([(id.clone(), self.timestamp_key.clone())]);
-        if distinct_signers(&document, &keys, &[id]).is_empty() {
-            return Standing::Foreign;
-        }
-        let version = document.version();
-        match self.store.document(&self.key, "timestamp", version) {
-            Ok(Some(ours)) if ours == document.bytes => Standing::Behind,
-            Ok(Some(_)) => Standing::Twin { version },
-            _ if version > head.roles.get("timestamp").map_or(0, |role| role.version) => {
-                Standing::Ahead { version }
-            }
-            _ => Standing::Twin { version },
-        }
-    }
-
-    /// The versions of delegated roles that the last published snapshot names.
-    fn published_roles(&self, head: &Head) -> Result<BTreeMap<String, u64>, PushError> {
-        let Some(published) = &head.published else { return Ok(BTreeMap::new()) };
-        let timestamp = self.document("timestamp", published.timestamp_version)?;
-        let timestamp = Document::<Timestamp>::parse("timestamp", &timestamp)?;
-        let snapshot = self.document("snapshot", timestamp.signed.snapshot().version)?;
-        let snapshot = Document::<Snapshot>::parse("snapshot", &snapshot)?;
-        let delegated = snapshot.signed.meta.iter().filter_map(|(file, meta)| {
-            let role = file.strip_suffix(".json").filter(|role| *role != "targets")?;
-            Some((role.to_owned(), meta.version))
-        });
-        Ok(delegated.collect())
-    }
-
     /// Puts the head of the store into the registry and records that.
-    pub(super) async fn push(&mut self, now: DateTime<Utc>) -> Result<Published, PushError> {
-        let head = self.store.head(&self.key)?;
+    pub(super) async fn push(&mut self, clock: &dyn Clock) -> Result<Shown, PushError> {
+        let head = self.stored(|store, key| Ok(store.head(key)?)).await?;
         // Role manifests first: who reads the new `:latest` finds everything it leads to.
         for (role, version) in delegated(&head) {
-            if self.pushed.get(role) == Some(&version) {
+            if self.pushed.get(&role) == Some(&version) {
                 continue;
             }
-            let current = self.document(role, version)?;
-            let previous = match self.store.versions(&self.key, role)?.into_iter().rfind(|v| *v < version) {
-                Some(previous) => Some((previous, self.document(role, previous)?)),
-                None => None,
-            };
-            let previous = previous.as_ref().map(|(version, bytes)| (*version, bytes.as_ref()));
-            let artifact = mapping::role(role, (version, &current), previous, self.profile);
+            let (name, profile) = (role.clone(), self.profile);
+            let artifact = self.stored(move |store, key| role_artifact(store, key, &name, version, profile));
+            let artifact = artifact.await?;
             self.put(&artifact).await?;
-            self.pushed.insert(role.to_owned(), version);
+            self.pushed.insert(role, version);
         }
-        let (artifact, timestamp_version) = self.entry_point(&head)?;
+        let profile = self.profile;
+        let (artifact, timestamp_version, expires) =
+            self.stored(move |store, key| entry_point(store, key, &head, profile)).await?;
+        // Noted before it is sent: if the answer is lost, it may be there.
+        self.expected[1] = Some(artifact.digest);
         self.put(&artifact).await?;
         // Registries have no compare-and-swap: read back what is there now.
         let known = Known { etag: None, digest: artifact.digest };
         let answer =
             self.registry.manifest(&self.repository, LATEST, MAX_MANIFEST as u64, Some(&known)).await?;
         if answer != ManifestAnswer::NotModified {
-            self.forget();
             return Err(PushError::NotReadBack { repository: self.repository.clone() });
         }
-        let published = Published { timestamp_version, manifest: artifact.digest, at: now };
-        self.store.record_published(&self.key, &published)?;
+        let published = Published { timestamp_version, manifest: artifact.digest, at: clock.now() };
+        self.stored(move |store, key| Ok(store.record_published(key, &published)?)).await?;
+        self.expected = [Some(artifact.digest); 2];
         self.seen = Some(known);
-        Ok(published)
+        Ok(Shown { published, expires })
     }
 
     async fn put(&self, artifact: &Artifact) -> Result<(), PushError> {
@@ -220,40 +234,113 @@ impl Push {
         Ok(())
     }
 
-    /// `:latest` for the head, and the version of its timestamp.
-    fn entry_point(&self, head: &Head) -> Result<(Artifact, u64), PushError> {
-        let newest = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
-        let timestamp_version = newest("timestamp");
-        let timestamp = self.document("timestamp", timestamp_version)?;
-        let targets = self.document("targets", newest("targets"))?;
-        let mut roots = Vec::new();
-        for version in 1..=newest("root") {
-            roots.push((version, self.document("root", version)?));
-        }
-        let mut snapshots = Vec::new();
-        for version in self.store.versions(&self.key, "snapshot")?.into_iter().rev().take(SNAPSHOTS) {
-            snapshots.push((version, self.document("snapshot", version)?));
-        }
-        let files = RepositoryFiles {
-            timestamp: &timestamp,
-            snapshots: snapshots.iter().map(|(version, bytes)| (*version, bytes.as_ref())).collect(),
-            targets: (newest("targets"), &targets),
-            roots: roots.iter().map(|(version, bytes)| (*version, bytes.as_ref())).collect(),
-        };
-        Ok((mapping::repository(&files, self.profile), timestamp_version))
-    }
-
-    fn document(&self, role: &str, version: u64) -> Result<Bytes, PushError> {
-        let missing = || PushError::Missing { role: role.to_owned(), version };
-        self.store.document(&self.key, role, version)?.ok_or_else(missing)
+    /// Reads or writes the store on a thread that may block.
+    async fn stored<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Store, &TrustKey) -> Result<T, PushError> + Send + 'static,
+    ) -> Result<T, PushError> {
+        let (store, key) = (self.store.clone(), self.key.clone());
+        spawn_blocking(move || call(&*store, &key)).await.unwrap_or(Err(PushError::Panicked))
     }
 }
 
+fn compare(
+    store: &dyn Store,
+    key: &TrustKey,
+    timestamp_key: &Key,
+    shown: Option<&[u8]>,
+    head: &Head,
+) -> Result<Standing, PushError> {
+    let document = shown.and_then(|bytes| Document::<Timestamp>::parse("timestamp", bytes).ok());
+    let Some(document) = document else { return Ok(Standing::Foreign) };
+    let version = document.version();
+    // Also after a change of our key, what we once signed is ours.
+    let ours = store.document(key, "timestamp", version)?;
+    if ours.as_deref() == Some(document.bytes.as_slice()) {
+        return Ok(Standing::Behind);
+    }
+    let id = timestamp_key.id();
+    let keys = BTreeMap::from([(id.clone(), timestamp_key.clone())]);
+    if distinct_signers(&document, &keys, &[id]).is_empty() {
+        return Ok(Standing::Foreign);
+    }
+    let newest = head.roles.get("timestamp").map_or(0, |role| role.version);
+    Ok(if version > newest { Standing::Ahead { version } } else { Standing::Twin { version } })
+}
+
+/// The versions of delegated roles that the snapshot of `published` names.
+fn roles_in(
+    store: &dyn Store,
+    key: &TrustKey,
+    published: &Published,
+) -> Result<BTreeMap<String, u64>, PushError> {
+    let timestamp = document(store, key, "timestamp", published.timestamp_version)?;
+    let timestamp = Document::<Timestamp>::parse("timestamp", &timestamp)?;
+    let snapshot = document(store, key, "snapshot", timestamp.signed.snapshot().version)?;
+    let snapshot = Document::<Snapshot>::parse("snapshot", &snapshot)?;
+    let delegated = snapshot.signed.meta.iter().filter_map(|(file, meta)| {
+        let role = file.strip_suffix(".json").filter(|role| *role != "targets")?;
+        Some((role.to_owned(), meta.version))
+    });
+    Ok(delegated.collect())
+}
+
+fn role_artifact(
+    store: &dyn Store,
+    key: &TrustKey,
+    role: &str,
+    version: u64,
+    profile: Profile,
+) -> Result<Artifact, PushError> {
+    let current = document(store, key, role, version)?;
+    // Versions of targets roles have no gaps.
+    let previous = store.document(key, role, version - 1)?;
+    let previous = previous.as_ref().map(|bytes| (version - 1, bytes.as_ref()));
+    Ok(mapping::role(role, (version, &current), previous, profile))
+}
+
+/// `:latest` for the head, the version of its timestamp, and when that expires.
+fn entry_point(
+    store: &dyn Store,
+    key: &TrustKey,
+    head: &Head,
+    profile: Profile,
+) -> Result<(Artifact, u64, DateTime<Utc>), PushError> {
+    let newest = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
+    let timestamp_version = newest("timestamp");
+    let timestamp = document(store, key, "timestamp", timestamp_version)?;
+    let expires = Document::<Timestamp>::parse("timestamp", &timestamp)?.signed.common.expires;
+    let targets = document(store, key, "targets", newest("targets"))?;
+    let mut roots = Vec::new();
+    // More are not written, so they are not read.
+    for version in (1..=newest("root")).rev().take(MAX_LAYERS) {
+        roots.push((version, document(store, key, "root", version)?));
+    }
+    // Not by `Store::versions`: there may be very many, and snapshot versions may have gaps, which only shorten this.
+    let mut snapshots = vec![(newest("snapshot"), document(store, key, "snapshot", newest("snapshot"))?)];
+    for version in (1..newest("snapshot")).rev().take(SNAPSHOTS - 1) {
+        snapshots.extend(store.document(key, "snapshot", version)?.map(|bytes| (version, bytes)));
+    }
+    let files = RepositoryFiles {
+        timestamp: &timestamp,
+        snapshots: snapshots.iter().map(|(version, bytes)| (*version, bytes.as_ref())).collect(),
+        targets: (newest("targets"), &targets),
+        roots: roots.iter().map(|(version, bytes)| (*version, bytes.as_ref())).collect(),
+    };
+    Ok((mapping::repository(&files, profile), timestamp_version, expires))
+}
+
+fn document(store: &dyn Store, key: &TrustKey, role: &str, version: u64) -> Result<Bytes, PushError> {
+    let missing = || PushError::Missing { role: role.to_owned(), version };
+    store.document(key, role, version)?.ok_or_else(missing)
+}
+
 /// The delegated roles of `head` and their versions.
-fn delegated(head: &Head) -> impl Iterator<Item = (&str, u64)> {
+fn delegated(head: &Head) -> Vec<(String, u64)> {
     let top = ["root", "timestamp", "snapshot", "targets"];
     head.roles
         .iter()
-        .filter(move |(role, _)| !top.contains(&role.as_str()))
-        .map(|(role, head)| (role.as_str(), head.version))
+        .filter(|(role, _)| !top.contains(&role.as_str()))
+        .map(|(role, head)| (role.clone(), head.version))
+        .collect()
 }

@@ -12,6 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -33,6 +34,7 @@ use super::{
     accept::{self, AcceptedSet, Present, Rules},
     check::{self, Held, Offered},
     plan::{self, Base},
+    push::Shown,
 };
 use crate::{
     freshness::{self, ClockBehind, Freshness, Signed},
@@ -104,16 +106,23 @@ impl Setup {
     pub(super) fn round(&self, batch: &[Submitted], now: DateTime<Utc>) -> Result<Outcome, RoundError> {
         let head = self.store.head(&self.key)?;
         let due = match self.signed(&head)? {
-            Some(signed) => freshness::due(&self.freshness, &signed, now)?,
+            Some(signed) => freshness::due(&self.freshness, &signed, self.jitter(&signed), now)?,
             None => freshness::Due { snapshot: false, timestamp: false },
         };
         let mut overlay = Overlay::new(self, head);
         let mut outcome = Outcome::default();
         let mut taken: Vec<(usize, AcceptedSet)> = Vec::new();
+        let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut again: Vec<(usize, usize)> = Vec::new();
         for (at, submitted) in batch.iter().enumerate() {
-            // A submission whose answer was lost comes again under the same id.
+            // A submission whose answer was lost comes again under the same id, maybe while the first still waits.
             if let Some(record) = self.store.submission(&self.key, &submitted.id)? {
                 outcome.answers.push(Ok(record));
+                continue;
+            }
+            if let Some(earlier) = first.insert(&submitted.id, at) {
+                outcome.answers.push(Err(unavailable("not committed".to_owned())));
+                again.push((at, earlier));
                 continue;
             }
             let rules = Rules { online: &self.online, refused_keys: &self.refused_keys, now };
@@ -126,37 +135,54 @@ impl Setup {
                 Err(refusal) => outcome.answers.push(Err(refusal)),
             }
         }
-        if taken.is_empty() && !due.timestamp {
-            return Ok(outcome);
-        }
-        let changed: Vec<_> = taken.iter().flat_map(|(_, set)| set.documents.clone()).collect();
-        match self.sign_and_store(&overlay, &changed, &taken, batch, due.snapshot, now) {
-            Ok((records, reports)) => {
-                outcome.signed = true;
-                outcome.reports = reports;
-                for ((at, set), record) in taken.into_iter().zip(records) {
-                    outcome.reports.extend(set.reports);
-                    outcome.answers[at] = Ok(record);
+        if !taken.is_empty() || due.timestamp {
+            let changed: Vec<_> = taken.iter().flat_map(|(_, set)| set.documents.clone()).collect();
+            match self.sign_and_store(&overlay, &changed, &taken, batch, due.snapshot, now) {
+                Ok((records, reports)) => {
+                    outcome.signed = true;
+                    outcome.reports = reports;
+                    for ((at, set), record) in taken.into_iter().zip(records) {
+                        outcome.reports.extend(set.reports);
+                        outcome.answers[at] = Ok(record);
+                    }
                 }
-                Ok(outcome)
-            }
-            // One of several made the check fail: each alone, so that the others do not suffer.
-            Err(RoundError::Check(_)) if taken.len() > 1 => {
-                for (at, _) in taken {
-                    let alone = self.round(std::slice::from_ref(&batch[at]), now)?;
-                    outcome.signed |= alone.signed;
-                    outcome.reports.extend(alone.reports);
-                    outcome.answers[at] =
-                        alone.answers.into_iter().next().expect("one answer for one submission");
+                Err(RoundError::Check(error)) if !taken.is_empty() => {
+                    self.one_by_one(&taken, batch, &error, now, &mut outcome)?;
                 }
-                Ok(outcome)
+                Err(error) => return Err(error),
             }
-            Err(RoundError::Check(error)) if taken.len() == 1 => {
-                outcome.answers[taken[0].0] = Err(refused(format!("clients would refuse it: {error}")));
-                Ok(outcome)
-            }
-            Err(error) => Err(error),
         }
+        // In order, so that the third finds the second's answer.
+        for (at, earlier) in again {
+            outcome.answers[at] = outcome.answers[earlier].clone();
+        }
+        Ok(outcome)
+    }
+
+    /// One of `taken` made the check fail: each alone, so that the others do not suffer, and what is due without it.
+    fn one_by_one(
+        &self,
+        taken: &[(usize, AcceptedSet)],
+        batch: &[Submitted],
+        error: &tuf::Error,
+        now: DateTime<Utc>,
+        outcome: &mut Outcome,
+    ) -> Result<(), RoundError> {
+        if let [(at, _)] = taken {
+            outcome.answers[*at] = Err(refused(format!("clients would refuse it: {error}")));
+            // Without this, whoever submits such a thing again and again would keep the timestamp from being signed.
+            let rest = self.round(&[], now)?;
+            outcome.signed |= rest.signed;
+            outcome.reports.extend(rest.reports);
+            return Ok(());
+        }
+        for (at, _) in taken {
+            let alone = self.round(std::slice::from_ref(&batch[*at]), now)?;
+            outcome.signed |= alone.signed;
+            outcome.reports.extend(alone.reports);
+            outcome.answers[*at] = alone.answers.into_iter().next().expect("one answer for one submission");
+        }
+        Ok(())
     }
 
     /// When the newest online documents were signed and expire; none before the first submission.
@@ -176,7 +202,45 @@ impl Setup {
         }))
     }
 
-    fn sign_and_store(
+    /// What `head` records as published, and until when that is good.
+    ///
+    /// # Errors
+    /// [`RoundError`].
+    pub(super) fn shown(&self, head: &Head) -> Result<Option<Shown>, RoundError> {
+        let Some(published) = head.published else { return Ok(None) };
+        let version = published.timestamp_version;
+        let missing = || RoundError::Missing { role: "timestamp".to_owned(), version };
+        let timestamp = self.store.document(&self.key, "timestamp", version)?.ok_or_else(missing)?;
+        let timestamp = Document::<Timestamp>::parse("timestamp", &timestamp).map_err(RoundError::Stored)?;
+        Ok(Some(Shown { published, expires: timestamp.signed.common.expires }))
+    }
+
+    /// How long from `now` until something may be due.
+    pub(super) fn pause(&self, now: DateTime<Utc>) -> Duration {
+        let head = self.store.head(&self.key).map_err(RoundError::from);
+        match head.and_then(|head| self.signed(&head)) {
+            Ok(Some(signed)) => freshness::next_check(&self.freshness, &signed, self.jitter(&signed), now),
+            _ => Duration::from_secs(1),
+        }
+    }
+
+    /// Different for each trust repository and each time, and known beforehand.
+    fn jitter(&self, signed: &Signed) -> f64 {
+        let seed = Digest::of(format!("{} {}", self.key.name, signed.timestamp_at).as_bytes()).hex();
+        f64::from(u8::from_str_radix(&seed[..2], 16).unwrap_or_default()) / 255.0
+    }
+
+    /// The trust id of the newest root; none before the first submission.
+    ///
+    /// # Errors
+    /// [`RoundError`].
+    pub(super) fn trust_id(&self, head: &Head) -> Result<Option<String>, RoundError> {
+        let Some(root) = self.head_document(head, "root")? else { return Ok(None) };
+        let root = Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?;
+        Ok(root.signed.common.identity.map(|identity| identity.trust))
+    }
+
+    pub(super) fn sign_and_store(
         &self,
         overlay: &Overlay<'_>,
         changed: &[(String, u64, Bytes)],
@@ -299,7 +363,7 @@ impl Setup {
 }
 
 /// The head with what this round has taken so far.
-struct Overlay<'a> {
+pub(super) struct Overlay<'a> {
     setup: &'a Setup,
     head: Head,
     documents: BTreeMap<String, (u64, Bytes)>,
@@ -307,15 +371,19 @@ struct Overlay<'a> {
 }
 
 impl<'a> Overlay<'a> {
-    fn new(setup: &'a Setup, head: Head) -> Self {
+    pub(super) fn new(setup: &'a Setup, head: Head) -> Self {
         Self { setup, head, documents: BTreeMap::new(), retired: BTreeSet::new() }
     }
 
     fn add(&mut self, set: &AcceptedSet) {
-        for (role, version, bytes) in &set.documents {
+        self.add_all(&set.documents);
+        self.retired.extend(set.retired.iter().cloned());
+    }
+
+    pub(super) fn add_all(&mut self, documents: &[(String, u64, Bytes)]) {
+        for (role, version, bytes) in documents {
             self.documents.insert(role.clone(), (*version, bytes.clone()));
         }
-        self.retired.extend(set.retired.iter().cloned());
     }
 
     fn newest(&self, role: &str) -> Result<Bytes, RoundError> {
@@ -343,6 +411,12 @@ impl Present for Overlay<'_> {
 
     fn is_retired(&self, role: &str) -> bool {
         self.head.retired.contains(role) || self.retired.contains(role)
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        let stored = self.head.roles.keys().filter(|role| role.starts_with(prefix)).count();
+        let new = self.documents.keys().filter(|role| role.starts_with(prefix));
+        stored + new.filter(|role| !self.head.roles.contains_key(*role)).count()
     }
 }
 

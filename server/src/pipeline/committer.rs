@@ -1,0 +1,133 @@
+//! The task that signs: rounds of submissions, and what is due.
+
+use std::{sync::Arc, time::Duration};
+
+use plimsoll::publish::api::Refusal;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::Instant,
+};
+use tracing::{error, info, warn};
+
+use super::{
+    Request, Shared, chain,
+    round::{Outcome, RoundError, Submitted, unavailable},
+};
+use crate::store::{StoreError, SubmissionRecord};
+
+/// Submissions that share one round.
+const BATCH: usize = 64;
+/// Between looks at whether signing is allowed again.
+const BLOCKED: Duration = Duration::from_millis(200);
+/// After a round that failed.
+const FAILED: Duration = Duration::from_secs(1);
+
+type Answer = oneshot::Sender<Result<SubmissionRecord, Refusal>>;
+
+/// Until the daemon stops. What is in the queue then is dropped, which its senders read as "try again".
+pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Request>) {
+    let mut stop = shared.stop.subscribe();
+    let mut next = Instant::now();
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            count = requests.recv_many(&mut batch, BATCH) => if count == 0 { return },
+            () = tokio::time::sleep_until(next) => {}
+        }
+        if let Some(why) = shared.blocked() {
+            for request in batch {
+                let _ = request.answer.send(Err(unavailable(why.clone())));
+            }
+            next = Instant::now() + BLOCKED;
+            continue;
+        }
+        // A round that panics stored nothing. Each of its submissions is then tried alone, so that one that hits a fault
+        // of ours does not take others with it, nor the timestamp that is due.
+        let mut rounds = vec![batch];
+        while let Some(batch) = rounds.pop() {
+            let (submitted, others): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|request| (request.submitted, (request.answer, request._room))).unzip();
+            let submitted = Arc::new(submitted);
+            match round(&shared, submitted.clone()).await {
+                Some((outcome, pause)) => {
+                    next = Instant::now() + pause;
+                    finish(&shared, others.into_iter().map(|(answer, _)| answer), outcome);
+                }
+                None if submitted.len() > 1 => {
+                    let again = Arc::unwrap_or_clone(submitted).into_iter().zip(others).rev();
+                    rounds.extend(
+                        again.map(|(submitted, (answer, _room))| vec![Request { submitted, answer, _room }]),
+                    );
+                }
+                None => {
+                    let text = "the daemon failed at this submission; see its log".to_owned();
+                    for (answer, _) in others {
+                        let _ = answer.send(Err(unavailable(text.clone())));
+                    }
+                    next = Instant::now() + FAILED;
+                    if submitted.is_empty() {
+                        shared.status().unsigned = Some("a round panicked; see the log".to_owned());
+                    } else if !rounds.iter().any(Vec::is_empty) {
+                        // What is due is still due, and who sends such things without end must not keep it so.
+                        rounds.insert(0, Vec::new());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One round, and how long until the next may be due. None if it panicked.
+async fn round(
+    shared: &Arc<Shared>,
+    submitted: Arc<Vec<Submitted>>,
+) -> Option<(Result<Outcome, RoundError>, Duration)> {
+    let working = shared.clone();
+    let round = spawn_blocking(move || {
+        let outcome = working.setup.round(&submitted, working.clock.now());
+        // Also after a failure: a write that was said to have failed may be there.
+        let read = working.read_head();
+        let outcome = outcome.and_then(|outcome| read.map(|_| outcome));
+        let pause = if outcome.is_ok() { working.setup.pause(working.clock.now()) } else { FAILED };
+        (outcome, pause)
+    });
+    round.await.inspect_err(|panic| error!(trust = shared.name, "a round panicked: {panic}")).ok()
+}
+
+/// Tells everybody what became of it.
+fn finish(shared: &Shared, answers: impl Iterator<Item = Answer>, outcome: Result<Outcome, RoundError>) {
+    match outcome {
+        Ok(outcome) => {
+            shared.status().unsigned = None;
+            for report in outcome.reports {
+                warn!(trust = shared.name, "{report}");
+            }
+            for (answer, result) in answers.zip(outcome.answers) {
+                match &result {
+                    Ok(record) => {
+                        info!(trust = shared.name, id = record.id, roles = ?record.roles, "accepted");
+                    }
+                    Err(refusal) => info!(trust = shared.name, "refused: {}", refusal.message),
+                }
+                // Who asked may be gone; what was accepted stays accepted.
+                let _ = answer.send(result);
+            }
+        }
+        Err(error) => {
+            let text = chain(&error);
+            match error {
+                RoundError::Store(StoreError::Stopped { .. } | StoreError::Damaged { .. }) => {
+                    shared.alarm(format!("{text}; restart the daemon"));
+                }
+                _ => error!(trust = shared.name, "nothing was signed: {text}"),
+            }
+            shared.status().unsigned = Some(text.clone());
+            for answer in answers {
+                let _ = answer.send(Err(unavailable(text.clone())));
+            }
+        }
+    }
+}

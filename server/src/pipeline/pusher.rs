@@ -1,0 +1,127 @@
+//! The task that publishes: looks at the registry, and brings the newest head there.
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::{error, info, warn};
+
+use super::{
+    PushError, Shared, chain,
+    push::{Push, Standing},
+};
+
+/// Waits between tries against a registry that does not answer: the first, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How long a push may go on after the daemon was told to stop. Whatever it left undone is done after the next start.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Until the daemon stops.
+pub(super) async fn run(shared: Arc<Shared>, push: Push) {
+    let mut stop = shared.stop.subscribe();
+    loop {
+        // A task of its own, so that a panic ends one try and not all publishing.
+        let tries = tokio::spawn(until_stopped(shared.clone(), push.clone()));
+        let Err(panic) = tries.await else { return };
+        error!(trust = shared.name, "the pusher panicked: {panic}");
+        shared.status().unpushed = Some("the pusher panicked; see the log".to_owned());
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
+    let mut stop = shared.stop.subscribe();
+    let mut committed = shared.committed.subscribe();
+    // Looked at again each interval, also when nothing is new: somebody may write over it.
+    let interval = shared.setup.freshness.timestamp_interval.to_std().unwrap_or(RETRY.1);
+    let longest = RETRY.1.min(interval);
+    let mut retry = RETRY.0;
+    loop {
+        let goal = *committed.borrow_and_update();
+        let result = tokio::select! {
+            result = push_once(&shared, &mut push, goal) => result,
+            () = stopped_for(&mut stop, GRACE) => return,
+        };
+        let failed = result.is_err();
+        let pause = match result {
+            Ok(()) => {
+                retry = RETRY.0;
+                shared.status().unpushed = None;
+                interval
+            }
+            Err(error) => {
+                let text = chain(&error);
+                warn!(trust = shared.name, "not in the registry yet: {text}");
+                shared.status().unpushed = Some(text);
+                let asked = match &error {
+                    PushError::Registry(error) => error.retry_after(),
+                    _ => None,
+                };
+                let pause = retry.max(asked.unwrap_or_default()).min(longest);
+                retry = (retry * 2).min(longest);
+                pause
+            }
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(pause) => {}
+            // A registry in trouble is given its pause; otherwise what is new goes out at once.
+            changed = committed.changed(), if !failed => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn stopped_for(stop: &mut tokio::sync::watch::Receiver<bool>, grace: Duration) {
+    // The sender lives as long as this task.
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(grace).await;
+}
+
+/// Looks at the registry and, if it does not show timestamp version `goal`, pushes.
+async fn push_once(shared: &Shared, push: &mut Push, goal: u64) -> Result<(), PushError> {
+    if shared.status().alarm.is_some() {
+        return Ok(());
+    }
+    let standing = push.look().await?;
+    let repository = &shared.repository;
+    let shown = *shared.shown.borrow();
+    match &standing {
+        Standing::Ahead { version } => {
+            shared.alarm(format!(
+                "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only \
+                 version {goal}: the store is an old copy; restore a newer one"
+            ));
+            return Ok(());
+        }
+        Standing::Twin { version } => {
+            shared.alarm(format!(
+                "{repository} shows timestamp version {version} with other content, validly signed by our key: another \
+                 daemon signs with it; stop it, and rotate the key if it is not yours"
+            ));
+            return Ok(());
+        }
+        // Nothing of ours was ever there, so it is somebody else's, and theirs to remove.
+        Standing::Foreign if shown.is_none() => {
+            shared.alarm(format!(
+                "{repository}:latest holds something that is not ours: choose an empty repository, or remove it and \
+                 restart the daemon"
+            ));
+            return Ok(());
+        }
+        Standing::Foreign | Standing::Empty if shown.is_some() => {
+            warn!(trust = shared.name, "{repository}:latest was removed or overwritten; writing it again");
+        }
+        _ => {}
+    }
+    shared.observed.send_if_modified(|observed| !std::mem::replace(observed, true));
+    if goal == 0
+        || (standing == Standing::Current && shown.is_some_and(|s| s.published.timestamp_version == goal))
+    {
+        return Ok(());
+    }
+    let shown = push.push(&*shared.clock).await?;
+    info!(trust = shared.name, timestamp = shown.published.timestamp_version, "published");
+    shared.shown.send_replace(Some(shown));
+    Ok(())
+}

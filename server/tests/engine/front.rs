@@ -1,0 +1,106 @@
+//! The embedded registry on a loopback port, with a front that fails when told to.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{Method, StatusCode},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use plimsoll_server::host::Host;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+/// What happens to requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Every request is answered with this status.
+    All(u16),
+    /// Every PUT of `:latest` is answered with this status.
+    PutLatest(u16),
+    /// Every PUT of `:latest` is done, and its answer lost in a 500.
+    PutLatestAnswerLost,
+    /// One request in so many is answered with 500.
+    OneIn(u64),
+    /// Every request waits for a minute.
+    Hang,
+    /// Every PUT of `:latest` waits for a minute.
+    HangLatest,
+}
+
+#[derive(Clone)]
+struct Shared {
+    fault: Arc<Mutex<Option<Fault>>>,
+    requests: Arc<AtomicU64>,
+    latest: Arc<AtomicBool>,
+}
+
+/// A running registry. Ends when it is dropped.
+pub(crate) struct Front {
+    pub(crate) host: String,
+    shared: Shared,
+    _stop: oneshot::Sender<()>,
+    _task: JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Front {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = Shared { fault: Arc::default(), requests: Arc::default(), latest: Arc::default() };
+        let router: Router = Host::open(dir.path())
+            .unwrap()
+            .router()
+            .layer(middleware::from_fn_with_state(shared.clone(), through));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                served = async { axum::serve(listener, router).await } => served.unwrap(),
+                _ = stopped => {}
+            }
+        });
+        Self { host, shared, _stop: stop, _task: task, _dir: dir }
+    }
+
+    pub(crate) fn fail(&self, fault: Option<Fault>) {
+        *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// True once `:latest` was put.
+    pub(crate) fn has_latest(&self) -> bool {
+        self.shared.latest.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+}
+
+async fn through(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let number = shared.requests.fetch_add(1, Ordering::SeqCst) + 1;
+    let fault = *shared.fault.lock().unwrap();
+    let latest = request.method() == Method::PUT && request.uri().path().ends_with("/manifests/latest");
+    let status = |code| StatusCode::from_u16(code).unwrap().into_response();
+    match fault {
+        Some(Fault::OneIn(n)) if number.is_multiple_of(n) => return status(500),
+        Some(Fault::All(code)) => return status(code),
+        Some(Fault::PutLatest(code)) if latest => return status(code),
+        Some(Fault::Hang) => tokio::time::sleep(Duration::from_secs(60)).await,
+        Some(Fault::HangLatest) if latest => tokio::time::sleep(Duration::from_secs(60)).await,
+        _ => {}
+    }
+    let response = next.run(request).await;
+    if latest && response.status().is_success() {
+        shared.latest.store(true, Ordering::SeqCst);
+    }
+    if latest && fault == Some(Fault::PutLatestAnswerLost) { status(500) } else { response }
+}

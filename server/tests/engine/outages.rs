@@ -1,0 +1,239 @@
+//! Registries that fail, and stores and rounds that do.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use plimsoll::publish::api::{Progress, RefusalCode};
+use plimsoll_core::tuf::Outcome;
+use plimsoll_server::store::{
+    Commit, FailAt, Head, MemoryStore, Published, Store, StoreError, SubmissionRecord, TrustKey,
+};
+
+use super::{
+    front::{Fault, Front},
+    world::*,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_before_the_registry_was_read() {
+    let world = World::new().await;
+    world.front.fail(Some(Fault::All(500)));
+    let engine = world.engine().await;
+    let health = eventually("it says why", &engine, |h| h.detail.contains("500")).await;
+    assert!(!health.ready);
+    let refusal = engine.submit(world.init()).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Unavailable);
+    assert!(refusal.message.contains("has not read the registry yet"), "{}", refusal.message);
+    assert_eq!(world.head(), Head::default());
+    world.front.fail(None);
+    publish(&engine, world.init()).await;
+    engine.stop().await;
+
+    // With a store that has something, too: an old timestamp is not renewed blindly.
+    world.front.fail(Some(Fault::All(500)));
+    world.clock.advance(TimeDelta::hours(2));
+    let before = world.head();
+    let engine = world.engine().await;
+    assert_eq!(
+        engine.submit(world.vouch("acme/app:v1", "x")).await.unwrap_err().code,
+        RefusalCode::Unavailable
+    );
+    assert_eq!(world.head(), before);
+    world.front.fail(None);
+    eventually("it recovers", &engine, |h| h.ready && h.detail == "fresh").await;
+    engine.stop().await;
+}
+
+/// P6.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_stays_so_while_the_registry_fails_and_is_published_later() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    for (n, code) in [500, 401, 403, 429, 404].into_iter().enumerate() {
+        world.front.fail(Some(Fault::PutLatest(code)));
+        let name = format!("acme/app:v{n}");
+        let accepted = engine.submit(world.vouch(&name, "x")).await.unwrap();
+        assert_eq!(accepted.state, Progress::Accepted);
+        eventually("the trouble is told", &engine, |h| h.detail.contains("trying again")).await;
+        assert!(matches!(world.find(&name).await.unwrap(), Outcome::Absent { .. }));
+        world.front.fail(None);
+        let later = engine.submission(&accepted.id, Duration::from_secs(10)).await.unwrap().unwrap();
+        assert_eq!(later.state, Progress::Published, "{code}");
+        assert!(matches!(world.find(&name).await.unwrap(), Outcome::Found(_)), "{code}");
+    }
+    engine.stop().await;
+}
+
+/// P6: also across a restart, which must not forget it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_before_a_restart_is_published_after_it() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    world.front.fail(Some(Fault::PutLatest(500)));
+    let accepted = engine.submit(world.vouch("acme/app:v1", "x")).await.unwrap();
+    engine.stop().await;
+    world.front.fail(None);
+    let engine = world.engine().await;
+    let later = engine.submission(&accepted.id, Duration::from_secs(10)).await.unwrap().unwrap();
+    assert_eq!(later.state, Progress::Published);
+    assert!(matches!(world.find("acme/app:v1").await.unwrap(), Outcome::Found(_)));
+    engine.stop().await;
+}
+
+/// P7.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_answer_is_lost_converges() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    world.front.fail(Some(Fault::PutLatestAnswerLost));
+    let accepted = engine.submit(world.vouch("acme/app:v1", "x")).await.unwrap();
+    eventually("the trouble is told", &engine, |h| h.detail.contains("trying again")).await;
+    // It is there, though nobody could tell.
+    assert!(matches!(world.find("acme/app:v1").await.unwrap(), Outcome::Found(_)));
+    world.front.fail(None);
+    let later = engine.submission(&accepted.id, Duration::from_secs(10)).await.unwrap().unwrap();
+    assert_eq!(later.state, Progress::Published);
+    assert!(engine.health().alarm.is_none());
+    engine.stop().await;
+}
+
+/// P6, P7.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_fails_before_or_after_it_is_stored_converges() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    for (n, at) in [FailAt::BeforePersist, FailAt::AfterPersist].into_iter().enumerate() {
+        world.memory.fail_next_record(at);
+        publish(&engine, world.vouch(&format!("acme/app:v{n}"), "x")).await;
+        assert!(engine.health().alarm.is_none());
+    }
+    for (n, at) in [FailAt::BeforePersist, FailAt::AfterPersist].into_iter().enumerate() {
+        let documents = world.vouch(&format!("acme/app:w{n}"), "x");
+        world.memory.fail_next(at);
+        assert_eq!(engine.submit(documents.clone()).await.unwrap_err().code, RefusalCode::Unavailable);
+        publish(&engine, documents).await;
+    }
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_does_not_wait_for_a_registry_that_hangs() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    for fault in [Fault::HangLatest, Fault::Hang] {
+        let engine = world.engine().await;
+        world.front.fail(Some(fault));
+        let _ = engine.submit(world.vouch("acme/app:v1", "x")).await;
+        tokio::time::timeout(Duration::from_secs(4), engine.stop()).await.expect("stop ends by itself");
+        world.front.fail(None);
+    }
+    engine.stop().await;
+}
+
+/// Else a registry that fails once in a while would never be filled again after a loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_fails_goes_on_where_it_stopped() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    publish(&engine, world.teams(20)).await;
+    engine.stop().await;
+    let world = World { front: Front::start().await, ..world };
+    // A whole push takes about a hundred requests.
+    world.front.fail(Some(Fault::OneIn(30)));
+    let engine = world.engine().await;
+    until("all of it is there", || async { world.front.has_latest() }).await;
+    let requests = world.front.requests();
+    assert!(requests > 60, "the test is one only if the push failed in between: {requests}");
+    world.front.fail(None);
+    assert!(matches!(world.find("acme/r19:v1").await.unwrap(), Outcome::Absent { .. }));
+    engine.stop().await;
+}
+
+/// P2: not ready as soon as half of the life of what the registry shows is over, whatever the store has.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_not_ready_when_the_timestamp_in_the_registry_is_old() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    let expires = engine.health().timestamp_expires.unwrap();
+    world.front.fail(Some(Fault::PutLatest(500)));
+    world.clock.advance(TimeDelta::seconds(300));
+    let health =
+        eventually("one more is signed and not published", &engine, |h| h.detail.contains("trying")).await;
+    assert!(health.ready, "{health:?}");
+    assert_eq!(health.timestamp_expires, Some(expires), "of the one in the registry, not in the store");
+    world.clock.advance(TimeDelta::seconds(1));
+    let health = engine.health();
+    assert!(!health.ready && health.detail.contains("more than half"), "{health:?}");
+    world.front.fail(None);
+    eventually("it recovers", &engine, |h| h.ready).await;
+    engine.stop().await;
+}
+
+/// A store that panics when it is asked for one document.
+struct Panicking {
+    inner: MemoryStore,
+    on: AtomicBool,
+}
+
+impl Store for Panicking {
+    fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
+        self.inner.head(trust)
+    }
+    fn document(&self, trust: &TrustKey, role: &str, version: u64) -> Result<Option<Bytes>, StoreError> {
+        self.inner.document(trust, role, version)
+    }
+    fn versions(&self, trust: &TrustKey, role: &str) -> Result<Vec<u64>, StoreError> {
+        self.inner.versions(trust, role)
+    }
+    fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
+        self.inner.submission(trust, id)
+    }
+    fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
+        let poisoned = commit.documents.iter().any(|(_, _, b)| b.windows(6).any(|w| w == b"poison"));
+        assert!(!(poisoned && self.on.load(Ordering::SeqCst)), "a panic that the test asked for");
+        self.inner.commit(trust, commit)
+    }
+    fn record_published(&self, trust: &TrustKey, published: &Published) -> Result<(), StoreError> {
+        assert!(!self.on.swap(false, Ordering::SeqCst), "a panic that the test asked for");
+        self.inner.record_published(trust, published)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_costs_one_submission_and_nothing_else() {
+    let mut world = World::new().await;
+    let store = Arc::new(Panicking { inner: world.memory.clone(), on: AtomicBool::new(false) });
+    world.store = store.clone();
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+
+    // In the pusher: tried again.
+    store.on.store(true, Ordering::SeqCst);
+    publish(&engine, world.vouch("acme/app:v1", "x")).await;
+    assert!(!store.on.load(Ordering::SeqCst), "it did panic");
+
+    // In a round: the others are taken, the next timestamp too.
+    let (bad, good) = (world.vouch("acme/poison:v1", "x"), world.vouch("acme/app:v2", "x"));
+    store.on.store(true, Ordering::SeqCst);
+    let (bad, good) = tokio::join!(engine.submit(bad), engine.submit(good));
+    let refusal = bad.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Unavailable);
+    assert!(good.is_ok() || good.unwrap_err().code == RefusalCode::Conflict);
+    store.on.store(false, Ordering::SeqCst);
+    publish(&engine, world.vouch("acme/app:v3", "x")).await;
+    engine.stop().await;
+}
