@@ -75,7 +75,8 @@ impl World {
         let before = (desk.tree(), tags(&self.registry, &REPOSITORIES));
         let run = desk.run(&line);
         let after = (desk.tree(), tags(&self.registry, &REPOSITORIES));
-        let changed: Vec<_> = after.0.iter().filter(|(path, entry)| before.0.get(*path) != Some(*entry)).collect();
+        let changed: Vec<_> =
+            after.0.iter().filter(|(path, entry)| before.0.get(*path) != Some(*entry)).collect();
         assert_eq!(after, before, "changed by: {line}: {changed:#?}\n{}{}", run.stdout, run.stderr);
         plain(&run);
         assert_eq!(run.code, code, "{line}\n{}{}", run.stdout, run.stderr);
@@ -248,7 +249,11 @@ fn what_a_key_may_not_do_it_does_not_do() {
             2,
             "acme/other is not inside",
         ),
-        ("delegate add acme/x --label x --pub team.pub --parent targets--no OWNER", 2, "no role `targets--no`"),
+        (
+            "delegate add acme/x --label x --pub team.pub --parent targets--no OWNER",
+            2,
+            "no role `targets--no`",
+        ),
         ("delegate add acme/x --label a--b --pub team.pub OWNER", 2, "`a--b` cannot label a role"),
         ("delegate add acme/x --label latest --pub team.pub OWNER", 2, "cannot label a role"),
         ("delegate add acme/x --label net-monitor --pub team.pub OWNER", 2, "already is the name of a role"),
@@ -269,13 +274,24 @@ fn what_a_key_may_not_do_it_does_not_do() {
         world.fault(line, code, &[says]);
     }
     let desk = world.desk.copy();
-    world.fault_at(&desk, "sign HOST/acme/net-monitor:v2 --key stranger.key --passphrase-file passphrase", 2, &[
-        "signs for no role",
-        "net-monitor",
-    ]);
+    world.fault_at(
+        &desk,
+        "sign HOST/acme/net-monitor:v2 --key stranger.key --passphrase-file passphrase",
+        2,
+        &["signs for no role", "net-monitor"],
+    );
     let reference = world.line("HOST/acme/net-monitor:v2");
     for reason in ["", "two\nlines", &"x".repeat(201)] {
-        let line = ["revoke", &reference, "--reason", reason, "--key", "team.key", "--passphrase-file", "passphrase"];
+        let line = [
+            "revoke",
+            &reference,
+            "--reason",
+            reason,
+            "--key",
+            "team.key",
+            "--passphrase-file",
+            "passphrase",
+        ];
         let before = desk.tree();
         let run = desk.cli.run(&line).expect_code(2);
         one_line(&run);
@@ -314,7 +330,11 @@ fn a_daemon_that_is_none_is_named() {
     // What a daemon of another version could answer is no success either.
     for (status, code) in [(401, 31), (403, 31), (404, 30), (429, 30), (500, 30), (503, 30)] {
         web.set(Rule::new("*", "/"), Effect::Status(status));
-        world.fault(&format!("sign HOST/acme/net-monitor:v2 TEAM --server {}", web.url()), code, &["error: "]);
+        world.fault(
+            &format!("sign HOST/acme/net-monitor:v2 TEAM --server {}", web.url()),
+            code,
+            &["error: "],
+        );
     }
     let desk = world.desk.copy();
     fs::remove_file(desk.file("servers.toml")).unwrap();
@@ -333,11 +353,15 @@ fn a_trust_repository_is_made_once_and_where_it_is_served() {
         info["online"].to_string()
     };
     fs::write(desk.file("online.json"), online("acme")).unwrap();
-    fs::write(desk.file("twice.json"), format!("{{\"timestamp\":1,\"timestamp\":{}}}", online("acme"))).unwrap();
+    fs::write(desk.file("twice.json"), format!("{{\"timestamp\":1,\"timestamp\":{}}}", online("acme")))
+        .unwrap();
     fs::write(desk.file("there-root.json"), "mine").unwrap();
     let init = "init HOST/fresh/trust --scope fresh/** --server DAEMON OWNER --name fresh";
     for (line, says) in [
-        ("init HOST/acme/trust --scope acme/** --server DAEMON OWNER --name again".to_owned(), "already is a trust"),
+        (
+            "init HOST/acme/trust --scope acme/** --server DAEMON OWNER --name again".to_owned(),
+            "already is a trust",
+        ),
         ("init HOST/none/trust --scope none/** --server DAEMON OWNER".to_owned(), "does not serve"),
         (format!("{init} --online-pub online.json"), "other online keys"),
         (format!("{init} --online-pub none.json"), "none.json"),
@@ -362,7 +386,8 @@ fn a_root_is_pinned_only_with_its_hash() {
     let root = fs::read(desk.file("acme-root.json")).unwrap();
     let sha256 = Digest::of(&root).hex();
     fs::write(desk.file("garbage.json"), "{}").unwrap();
-    let targets = http::get(&format!("{}/tuf/acme/metadata/1.targets.json", world.daemon.url())).unwrap().body;
+    let targets =
+        http::get(&format!("{}/tuf/acme/metadata/1.targets.json", world.daemon.url())).unwrap().body;
     fs::write(desk.file("targets.json"), &targets).unwrap();
     let mut unsigned = String::from_utf8(root.clone()).unwrap().replace("acme/**", "evil/**");
     unsigned.push('\n');
@@ -376,7 +401,10 @@ fn a_root_is_pinned_only_with_its_hash() {
         (add("other", "none.json", &sha256, ""), "none.json"),
         (add("other", "garbage.json", &of(b"{}"), ""), "garbage.json is not a TUF root document"),
         (add("other", "targets.json", &of(&targets), ""), "targets.json is not a TUF root document"),
-        (add("other", "unsigned.json", &of(unsigned.as_bytes()), ""), "unsigned.json is not a TUF root document"),
+        (
+            add("other", "unsigned.json", &of(unsigned.as_bytes()), ""),
+            "unsigned.json is not a TUF root document",
+        ),
         (add("acme", "acme-root.json", &sha256, ""), "a root called `acme` is pinned already"),
         (add("../x", "acme-root.json", &sha256, ""), "../x"),
         (add("other", "acme-root.json", &sha256, "--scope HOST/evil/**"), "outside of what this root"),
@@ -443,8 +471,13 @@ fn trusted_state_that_is_damaged_fails_closed() {
         let folder = fs::read_dir(desk.file("state")).unwrap().next().unwrap().unwrap().path();
         folder.join("whole")
     };
-    let lines = ["verify HOST/acme/net-monitor:v1", "resolve HOST/acme/net-monitor:v1", "sign HOST/acme/net-monitor:v2 TEAM"];
-    let spoil: [(&str, &str, fn(&Path)); 5] = [
+    let lines = [
+        "verify HOST/acme/net-monitor:v1",
+        "resolve HOST/acme/net-monitor:v1",
+        "sign HOST/acme/net-monitor:v2 TEAM",
+    ];
+    type Spoil = fn(&Path);
+    let spoil: [(&str, &str, Spoil); 5] = [
         ("torn", "rollback memory lost", |whole| {
             let bytes = fs::read(whole.join("memory.json")).unwrap();
             fs::write(whole.join("memory.json"), &bytes[..bytes.len() / 2]).unwrap();
@@ -452,7 +485,11 @@ fn trusted_state_that_is_damaged_fails_closed() {
         ("gone", "rollback memory lost", |whole| fs::remove_file(whole.join("memory.json")).unwrap()),
         ("lowered", "rollback memory lost", |whole| {
             let text = fs::read_to_string(whole.join("memory.json")).unwrap();
-            let lower = text.replacen("\"version\":3", "\"version\":1", 1).replacen("\"version\":4", "\"version\":1", 1);
+            let lower = text.replacen("\"version\":3", "\"version\":1", 1).replacen(
+                "\"version\":4",
+                "\"version\":1",
+                1,
+            );
             assert_ne!(lower, text);
             fs::write(whole.join("memory.json"), lower).unwrap();
         }),
@@ -492,7 +529,8 @@ fn a_registry_that_does_not_answer_proves_nothing() {
     fs::copy(world.desk.file("team.key"), desk.file("team.key")).unwrap();
     let sha256 = Digest::of(&fs::read(desk.file("acme-root.json")).unwrap()).hex();
     let at = middle.address();
-    desk.run(&format!("trust add acme --root acme-root.json --sha256 {sha256} --repository {at}/acme/trust")).ok();
+    desk.run(&format!("trust add acme --root acme-root.json --sha256 {sha256} --repository {at}/acme/trust"))
+        .ok();
     let reference = format!("{at}/acme/net-monitor:v1");
     let (verify, resolve) = (format!("verify {reference}"), format!("resolve {reference}"));
     let absent = format!("verify {at}/acme/other:v1");
@@ -501,7 +539,12 @@ fn a_registry_that_does_not_answer_proves_nothing() {
     desk.run(&absent).expect_code(10);
 
     let statuses = [(401, "AUTH", 31), (403, "AUTH", 31), (404, "UNREACHABLE", 30), (429, "UNREACHABLE", 30)];
-    let more = [(500, "UNREACHABLE", 30), (502, "UNREACHABLE", 30), (503, "UNREACHABLE", 30), (418, "UNREACHABLE", 30)];
+    let more = [
+        (500, "UNREACHABLE", 30),
+        (502, "UNREACHABLE", 30),
+        (503, "UNREACHABLE", 30),
+        (418, "UNREACHABLE", 30),
+    ];
     for (status, verdict, code) in statuses.into_iter().chain(more) {
         middle.set(Rule::new("*", "/acme/trust/"), Effect::Status(status));
         world.refuse_at(&desk, &verify, code, &[verdict, &reference]);
@@ -571,7 +614,8 @@ fn results_that_cannot_be_written_are_failures() {
             assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
         }
     }
-    for arguments in [&["key", "show", "acme", "--data", "data"][..], &["config", "check", "plimsolld.toml"]] {
+    for arguments in [&["key", "show", "acme", "--data", "data"][..], &["config", "check", "plimsolld.toml"]]
+    {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = Command::new(process::binary("plimsolld"));
@@ -601,7 +645,8 @@ fn daemon_refuses(home: &Path, arguments: &[&str], code: i32, says: &[&str]) {
         assert!(run.stderr.contains(word), "{arguments:?}: no `{word}` in\n{}", run.stderr);
     }
     if code == 1 {
-        let complaints: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("plimsolld: ")).collect();
+        let complaints: Vec<&str> =
+            run.stderr.lines().filter(|line| line.starts_with("plimsolld: ")).collect();
         assert_eq!(complaints.len(), 1, "{arguments:?}\n{}", run.stderr);
         assert_eq!(run.stderr.lines().last(), complaints.first().copied(), "{arguments:?}\n{}", run.stderr);
     }
@@ -619,7 +664,10 @@ fn a_wrong_configuration_says_where() {
         ("listen = 8480\n".to_owned(), "plimsolld.toml:1"),
         (format!("{head}[freshness]\ntimestamp-validity = \"1 fortnight\"\n"), "1 fortnight"),
         (format!("{head}[freshness]\ntimestamp-validity = \"30d\"\n"), "timestamp-validity"),
-        (format!("{head}[freshness]\ntimestamp-validity = \"1h\"\ntimestamp-interval = \"1h\"\n"), "timestamp-interval"),
+        (
+            format!("{head}[freshness]\ntimestamp-validity = \"1h\"\ntimestamp-interval = \"1h\"\n"),
+            "timestamp-interval",
+        ),
         (format!("{head}[[trust]]\nname = \"../x\"\n"), "../x"),
         (format!("{head}{trust}{trust}"), "two trust repositories called `acme`"),
         (format!("{head}{trust}repository = \"example.com/\"\n"), "trust.repository"),
@@ -627,10 +675,17 @@ fn a_wrong_configuration_says_where() {
         (format!("{head}{trust}username = \"amy\"\n"), "password-file"),
         (format!("{head}{trust}password = \"{CANARY}\"\n"), "plimsolld.toml:5"),
         (
-            format!("{head}{trust}repository = \"example.com/a/trust\"\nusername = \"amy\"\npassword-file = \"none\"\n"),
+            format!(
+                "{head}{trust}repository = \"example.com/a/trust\"\nusername = \"amy\"\npassword-file = \"none\"\n"
+            ),
             "password file",
         ),
-        (format!("{head}[registry]\nca-file = \"none.pem\"\n{trust}repository = \"example.com/a/trust\"\n"), "none.pem"),
+        (
+            format!(
+                "{head}[registry]\nca-file = \"none.pem\"\n{trust}repository = \"example.com/a/trust\"\n"
+            ),
+            "none.pem",
+        ),
         ("data = \"data\"\nlisten = \"0.0.0.0:0\"\n".to_owned(), "loopback"),
     ] {
         fs::write(home.path().join("plimsolld.toml"), config).unwrap();
@@ -668,7 +723,8 @@ fn a_daemon_does_not_start_where_it_cannot_keep_its_word() {
     daemon_refuses(home, &other, 1, &["cannot listen on", &taken]);
     // Reading the keys disturbs nobody.
     let mut show = Command::new(process::binary("plimsolld"));
-    process::run(show.args(["key", "show", "acme", "--config", "plimsolld.toml"]).current_dir(home), b"").ok();
+    process::run(show.args(["key", "show", "acme", "--config", "plimsolld.toml"]).current_dir(home), b"")
+        .ok();
     daemon_refuses(home, &["key", "show", "none", "--config", "plimsolld.toml"], 1, &["none"]);
     assert_eq!(daemon.terminate(), 0);
 
@@ -677,8 +733,14 @@ fn a_daemon_does_not_start_where_it_cannot_keep_its_word() {
     daemon_refuses(home, &["serve", "--listen", "127.0.0.1:0", "--data", "file"], 1, &["file"]);
     daemon_refuses(home, &["serve", "--listen", "127.0.0.1:0", "--data", "file/below"], 1, &["file/below"]);
     // Nobody, root neither, makes folders here.
-    daemon_refuses(home, &["serve", "--listen", "127.0.0.1:0", "--data", "/proc/plimsolld"], 1, &["/proc/plimsolld"]);
-    let mode = |path: &str, mode| fs::set_permissions(home.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    daemon_refuses(
+        home,
+        &["serve", "--listen", "127.0.0.1:0", "--data", "/proc/plimsolld"],
+        1,
+        &["/proc/plimsolld"],
+    );
+    let mode =
+        |path: &str, mode| fs::set_permissions(home.join(path), fs::Permissions::from_mode(mode)).unwrap();
     mode("data", 0o755);
     daemon_refuses(home, &serve, 1, &["chmod 700"]);
     mode("data", 0o700);

@@ -1,7 +1,5 @@
 //! `plimsolld demo`: the whole of Plimsoll in one process, and five attacks that fail.
 
-#![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
-
 use std::{
     fs,
     process::Command,

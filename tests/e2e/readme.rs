@@ -129,7 +129,10 @@ fn last_command(steps: &mut [Step]) -> &mut String {
 }
 
 fn with_addresses(line: &str, addresses: &[String]) -> String {
-    WRITTEN.iter().zip(addresses).fold(line.to_owned(), |line, ((_, written), real)| line.replace(written, real))
+    WRITTEN
+        .iter()
+        .zip(addresses)
+        .fold(line.to_owned(), |line, ((_, written), real)| line.replace(written, real))
 }
 
 /// Two addresses that nobody listens on. They are free until somebody takes them, as on any machine.
@@ -213,10 +216,14 @@ fn wildcards_stand_for_text_and_for_lines() {
 
 #[test]
 fn only_marked_blocks_are_steps() {
-    let text = "```console\n$ no\n```\n<!-- run -->\n```console\n$ a \\\n  b\nout\n$ cat <<END\n$ x\nEND\n```\n";
+    let text =
+        "```console\n$ no\n```\n<!-- run -->\n```console\n$ a \\\n  b\nout\n$ cat <<END\n$ x\nEND\n```\n";
     let steps = steps(text);
     assert_eq!(steps.len(), 2, "{steps:?}");
-    assert_eq!((steps[0].command.as_str(), steps[0].output.as_slice()), ("a \\\n  b", &["out".to_owned()][..]));
+    assert_eq!(
+        (steps[0].command.as_str(), steps[0].output.as_slice()),
+        ("a \\\n  b", &["out".to_owned()][..])
+    );
     assert_eq!(steps[1].command, "cat <<END\n$ x\nEND");
 }
 
