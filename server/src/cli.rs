@@ -6,7 +6,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use plimsoll::clock::SystemClock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     config::{Config, Overrides, TrustArgument, valid_name},
@@ -34,7 +34,7 @@ struct Cli {
     /// What is logged to standard error, as `info`, `debug` or `info,plimsoll_server=debug`
     ///
     /// Default: info; for the demo, which tells its own story: error.
-    #[arg(long, global = true, value_name = "FILTER", env = "PLIMSOLLD_LOG")]
+    #[arg(long, global = true, value_name = "FILTER", env = "PLIMSOLLD_LOG", value_parser = filter)]
     log: Option<EnvFilter>,
     /// How it is logged
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
@@ -145,7 +145,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(arguments) => runtime()?.block_on(serve(arguments))?,
         Command::Key(Key::Show { name, source, output }) => show_keys(&name, source, output)?,
-        Command::Config(ConfigCommand::Check { file }) => check(file)?,
+        Command::Config(ConfigCommand::Check { file }) => check(file.as_deref())?,
         Command::Demo => {
             let all_stopped = runtime()?.block_on(crate::demo::run())?;
             return Ok(if all_stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -208,8 +208,8 @@ fn show_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(file: Option<PathBuf>) -> anyhow::Result<()> {
-    let config = Config::resolve(file.as_deref(), &Overrides::default())?;
+fn check(file: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::resolve(file, &Overrides::default())?;
     daemon::check(&config)?;
     let mut out = io::stdout().lock();
     writeln!(out, "data    {}", config.data.display())?;
@@ -233,6 +233,11 @@ fn watch(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("cannot watch for signals")
 }
 
+/// Refuses what `EnvFilter` by itself would only ignore.
+fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(text)
+}
+
 fn log_to_stderr(filter: EnvFilter, format: LogFormat) {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
@@ -243,5 +248,40 @@ fn log_to_stderr(filter: EnvFilter, format: LogFormat) {
             registry.with(layer.with_target(false).with_ansi(colour)).init();
         }
         LogFormat::Json => registry.with(layer.json()).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for arguments in [
+            "",
+            "serve x",
+            "serve --listen localhost:1",
+            "serve --trust A",
+            "serve --trust a=r.io/A",
+            "key show",
+            "key show main -o xml",
+            "--log x=y=z serve",
+            "--log-format xml serve",
+        ] {
+            let line = std::iter::once("plimsolld").chain(arguments.split_whitespace());
+            assert_eq!(Cli::try_parse_from(line).unwrap_err().exit_code(), 2, "{arguments}");
+        }
+        let line =
+            ["plimsolld", "serve", "--data", "/d", "--trust", "a", "--trust", "b=r.io/t", "--log", "debug"];
+        assert!(
+            matches!(Cli::try_parse_from(line).unwrap().command, Command::Serve(s) if s.trusts.len() == 2)
+        );
     }
 }

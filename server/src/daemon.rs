@@ -159,14 +159,15 @@ pub enum DaemonError {
         /// The trust repository.
         name: String,
         /// Why.
-        source: EngineError,
+        source: Box<EngineError>,
     },
 }
 
-/// What a trust repository needs besides its configuration.
-struct Prepared {
-    registry: Registry,
-    keys: OnlinePair,
+/// What the data folder and the files that the configuration names hold.
+struct Opened {
+    store: Arc<dyn Store>,
+    /// One for each trust repository, in the configuration's order.
+    trusts: Vec<(Registry, OnlinePair)>,
 }
 
 impl Daemon {
@@ -185,7 +186,7 @@ impl Daemon {
             (config, opened)
         })
         .await;
-        let (store, mut prepared) = opened?;
+        let Opened { store, trusts: prepared } = opened?;
 
         // Before the rest, since the embedded repositories' names need the port.
         let failed = |source| DaemonError::Listen { address: config.listen, source };
@@ -204,9 +205,7 @@ impl Daemon {
         info!("plimsolld listening on http://{address} data={}", config.data.display());
         let daemon = Self { address, api, phase, server };
 
-        for (trust, repository) in trusts.iter().zip(repositories) {
-            let Prepared { registry, keys } =
-                prepared.remove(&trust.name).expect("every trust repository was prepared");
+        for ((trust, repository), (registry, keys)) in trusts.iter().zip(repositories).zip(prepared) {
             let options = EngineOptions {
                 name: trust.name.clone(),
                 repository,
@@ -229,7 +228,7 @@ impl Daemon {
                 }
                 Err(source) => {
                     daemon.stop().await;
-                    return Err(DaemonError::Engine { name: trust.name.clone(), source });
+                    return Err(DaemonError::Engine { name: trust.name.clone(), source: source.into() });
                 }
             }
         }
@@ -284,11 +283,11 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn open(config: &Config) -> Result<(Arc<dyn Store>, BTreeMap<String, Prepared>), DaemonError> {
+fn open(config: &Config) -> Result<Opened, DaemonError> {
     keys::private_folder(&config.data)?;
     let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data.join("store"))?);
     let mut seen: BTreeMap<KeyId, PathBuf> = BTreeMap::new();
-    let mut prepared = BTreeMap::new();
+    let mut trusts = Vec::new();
     for trust in &config.trusts {
         let name = &trust.name;
         let known = store.head(&TrustKey::whole(name))?.sequence > 0;
@@ -308,9 +307,9 @@ fn open(config: &Config) -> Result<(Arc<dyn Store>, BTreeMap<String, Prepared>),
         if keys.made {
             info!(trust = name, folder = %keys.folder.display(), "made the online keys");
         }
-        prepared.insert(name.clone(), Prepared { registry: registry(config, trust)?, keys });
+        trusts.push((registry(config, trust)?, keys));
     }
-    Ok((store, prepared))
+    Ok(Opened { store, trusts })
 }
 
 /// Where each trust repository is, those on the embedded registry included.
