@@ -6,29 +6,42 @@
 mod stage;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
+use plimsoll::{
+    clock::SystemClock,
+    keys::{Passphrase, PrivateKey, Signer},
+    publish::{PublishError, Publisher, Receipt, Server, SignRequest},
+    registry::{Registry as Client, RegistryOptions},
+};
+use plimsoll_core::{
+    oci::{Descriptor, Digest},
+    policy::Verdict,
+};
 use plimsoll_tests::{
     docker_registry::Registry,
     http,
+    image::Image,
     middle::{Effect, Middle, Rule},
     process::{Cli, Daemon},
+    skopeo::{self, Side},
 };
 use serde_json::Value;
 use stage::{Desk, config, establish, push};
+use tokio::runtime::Runtime;
+use url::Url;
 
-static CUT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 const KILLS: usize = 16;
 /// Publishers at work at a time; the first two share a role, so that they also meet in conflicts.
 const TEAMS: [&str; 3] = ["net-monitor", "net-monitor", "billing"];
-const TAGS: usize = 4;
 
 /// Everything that was ever seen of the plain TUF files: by name with its version, the bytes.
 #[derive(Default)]
@@ -103,17 +116,17 @@ fn meta(bytes: &[u8]) -> BTreeMap<String, u64> {
     meta.iter().map(|(name, entry)| (name.clone(), entry["version"].as_u64().unwrap())).collect()
 }
 
-/// Pauses from 20 to 500 ms, the same in each run.
+/// Pauses from 50 to 850 ms, the same in each run.
 struct Pauses(u64);
 
 impl Pauses {
     fn next(&mut self) -> Duration {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        Duration::from_millis(20 + (self.0 >> 33) % 480)
+        Duration::from_millis(50 + (self.0 >> 33) % 800)
     }
 }
 
-/// Kills the daemon under publishers and clients. `trust` and `images` are made of the daemon's address.
+/// Kills the daemon under publishers and a client: in front of the registry at `external`, or with its own.
 fn killed_again_and_again(external: Option<&str>) {
     let home = tempfile::tempdir().unwrap();
     let trust = external.map(|host| format!("{host}/acme/trust"));
@@ -129,49 +142,49 @@ fn killed_again_and_again(external: Option<&str>) {
     desk.key("billing");
     let line = format!("delegate add {host}/acme/billing --label billing --pub billing.pub");
     desk.with_key(&line, "owner").ok();
-    let mut digests = BTreeMap::new();
+    let mut images = Vec::new();
     for (at, team) in TEAMS.iter().enumerate() {
-        for tag in 0..TAGS {
-            let reference = format!("{host}/acme/{team}:p{at}-{tag}");
-            let digest = push(&reference, &reference);
-            digests.insert(reference, digest.to_string());
-        }
+        let image = Image::busybox(&format!("{at}"));
+        image.push(&format!("{host}/{}", name(team, at, 0)), &Side::plain()).ok();
+        images.push(image);
     }
 
-    let (done, acknowledged) = (AtomicBool::new(false), Mutex::new(BTreeMap::<String, usize>::new()));
+    let (done, acknowledged) = (AtomicBool::new(false), Mutex::new(Vec::<Acknowledged>::new()));
     let mut seen = Seen::default();
     let daemon = thread::scope(|scope| {
         for (at, team) in TEAMS.iter().enumerate() {
-            let (desk, done, acknowledged, host, url) = (&desk, &done, &acknowledged, &host, &url);
+            let (desk, done, acknowledged, images) = (&desk, &done, &acknowledged, &images);
             // A machine of its own: its memory must survive, too.
-            let cli = desk.copy();
+            let publisher = Signing::new(desk.copy(), team, &url);
             scope.spawn(move || {
-                let key = if *team == "billing" { "billing" } else { "team" };
-                for tag in (0..TAGS).cycle() {
+                // Always another name: who signs what is signed already sends the same document as others do.
+                for number in 0.. {
                     if done.load(Ordering::Relaxed) {
                         return;
                     }
-                    let reference = format!("{host}/acme/{team}:p{at}-{tag}");
-                    let run = cli.with_key(&format!("sign {reference} --server {url}"), key);
-                    match run.code {
-                        0 => *acknowledged.lock().unwrap().entry(reference).or_default() += 1,
-                        // Cut off. 1 would be a lost memory, 2x a refused document.
-                        30 => { CUT.fetch_add(1, Ordering::Relaxed); eprintln!("{}", run.stderr.lines().find(|l| l.starts_with("error")).unwrap()); }
-                        code => panic!("sign {reference}: {code}\n{}{}", run.stdout, run.stderr),
+                    let name = name(team, at, number);
+                    match publisher.sign(&name, &images[at]) {
+                        Ok(Receipt { role, version, .. }) => {
+                            let digest = images[at].digest();
+                            acknowledged.lock().unwrap().push(Acknowledged { name, digest, role, version });
+                        }
+                        Err(error) if error.verdict() == Some(Verdict::Unreachable) => {}
+                        // A lost memory, or a document that was refused.
+                        Err(error) => panic!("sign {name}: {error:?}"),
                     }
                 }
             });
         }
         let reader = desk.copy();
-        let (done, acknowledged) = (&done, &acknowledged);
+        let (done, acknowledged, host) = (&done, &acknowledged, &host);
         scope.spawn(move || {
             while !done.load(Ordering::Relaxed) {
-                let known: Vec<String> = acknowledged.lock().unwrap().keys().cloned().collect();
-                let Some(reference) = known.last() else {
+                let Some(name) = acknowledged.lock().unwrap().last().map(|last| last.name.clone()) else {
                     thread::sleep(Duration::from_millis(10));
                     continue;
                 };
-                let run = reader.run(&format!("verify {reference}"));
+                let reference = format!("{host}/{name}");
+                let run = reader.run(&format!("resolve {reference}"));
                 assert!(matches!(run.code, 0 | 30), "{reference}: {}{}", run.stdout, run.stderr);
             }
         });
@@ -192,7 +205,7 @@ fn killed_again_and_again(external: Option<&str>) {
             assert!(seen.look(&url), "ready, and not serving:\n{}", daemon.output());
         }
         // So that the last kill is followed by work, too.
-        let count = || acknowledged.lock().unwrap().values().sum::<usize>();
+        let count = || acknowledged.lock().unwrap().len();
         let (before, deadline) = (count(), Instant::now() + Duration::from_secs(30));
         while count() < before + 3 {
             assert!(
@@ -206,28 +219,99 @@ fn killed_again_and_again(external: Option<&str>) {
     });
 
     seen.compare(&url);
-    eprintln!("SEEN {} files, acknowledged {:?}, cut off {}", seen.files.len(), acknowledged.lock().unwrap().values().sum::<usize>(), CUT.load(Ordering::Relaxed));
     let acknowledged = acknowledged.into_inner().unwrap();
-    assert!(acknowledged.values().sum::<usize>() >= 5, "{acknowledged:?}");
+    println!(
+        "{} kills, {} publishes acknowledged, {} files seen",
+        KILLS,
+        acknowledged.len(),
+        seen.files.len()
+    );
+    assert!(acknowledged.len() >= 5, "{acknowledged:?}");
+    let mut versions = BTreeSet::new();
+    for Acknowledged { name, digest, role, version } in &acknowledged {
+        assert!(versions.insert((role, version)), "{role} version {version} was acknowledged twice");
+        let document = file(&url, &format!("{version}.{role}"));
+        let document =
+            signed(&document.unwrap_or_else(|| panic!("{role} version {version} of {name} is lost")));
+        assert_eq!(document["targets"][name]["hashes"]["sha256"], digest.hex(), "{role} {version}");
+    }
     let new = Desk::new();
-    let root = std::fs::read(desk.file("acme-root.json")).unwrap();
-    std::fs::write(new.file("acme-root.json"), &root).unwrap();
-    let sha256 = plimsoll_core::oci::Digest::of(&root).hex();
+    let root = fs::read(desk.file("acme-root.json")).unwrap();
+    fs::write(new.file("acme-root.json"), &root).unwrap();
+    let sha256 = Digest::of(&root).hex();
     new.run(&format!(
         "trust add acme --root acme-root.json --sha256 {sha256} --repository {host}/acme/trust"
     ))
     .ok();
-    for reference in acknowledged.keys() {
+    for Acknowledged { name, digest, .. } in acknowledged.iter().rev().take(10) {
         for desk in [&desk, &new] {
-            let run = desk.run(&format!("resolve {reference}")).ok();
-            assert!(run.stdout.trim_end().ends_with(&digests[reference]), "{reference}: {}", run.stdout);
-            // With the registry's own tag, so the embedded registry's tags survived, too.
-            desk.run(&format!("verify {reference}")).ok();
+            let run = desk.run(&format!("resolve {host}/{name}")).ok();
+            assert!(run.stdout.trim_end().ends_with(&digest.to_string()), "{name}: {}", run.stdout);
         }
+    }
+    // Tags of images are there, too, in the embedded registry as in the other.
+    for (at, team) in TEAMS.iter().enumerate() {
+        let tag = format!("{host}/{}", name(team, at, 0));
+        let manifest = skopeo::inspect_raw(&tag, &Side::plain()).ok();
+        assert_eq!(Digest::of(manifest.stdout.as_bytes()), images[at].digest());
     }
     let started = Instant::now();
     assert_eq!(daemon.terminate(), 0);
     assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+/// A name for the publisher number `at`.
+fn name(team: &str, at: usize, number: usize) -> String {
+    format!("acme/{team}:p{at}-{number}")
+}
+
+/// A publish that was answered as published.
+#[derive(Debug)]
+struct Acknowledged {
+    name: String,
+    digest: Digest,
+    role: String,
+    version: u64,
+}
+
+/// A publisher at a desk of its own. The library and not the command line: a key is opened once, so that kills come in
+/// the middle of publishes, not of key derivations.
+struct Signing {
+    desk: Desk,
+    url: Url,
+    registry: Client,
+    key: PrivateKey,
+    runtime: Runtime,
+}
+
+impl Signing {
+    fn new(desk: Desk, team: &str, url: &str) -> Self {
+        let key = if team == "billing" { "billing.key" } else { "team.key" };
+        let passphrase = Passphrase::from_file(&desk.file("passphrase")).unwrap();
+        let key = PrivateKey::load(&desk.file(key), &passphrase).unwrap();
+        let registry = Client::new(RegistryOptions::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { desk, url: url.parse().unwrap(), registry, key, runtime }
+    }
+
+    fn sign(&self, name: &str, image: &Image) -> Result<Receipt, PublishError> {
+        let descriptor = Descriptor {
+            media_type: image.media_type().to_owned(),
+            digest: image.digest(),
+            size: image.size(),
+            data: None,
+            annotations: BTreeMap::new(),
+        };
+        let request = SignRequest { name: name.parse().unwrap(), descriptor };
+        let server = Server::new(self.registry.clone(), self.url.clone());
+        let root = fs::read(self.desk.file("acme-root.json")).unwrap();
+        let state = self.desk.file("state");
+        self.runtime.block_on(async {
+            let clock = Arc::new(SystemClock);
+            let publisher = Publisher::connect(self.registry.clone(), server, root, &state, clock).await?;
+            publisher.sign(&request, &[&self.key as &dyn Signer]).await
+        })
+    }
 }
 
 struct End<'a>(&'a AtomicBool);
@@ -270,7 +354,7 @@ impl Two {
         establish(&desk, &metadata.address(), &trust, &daemon);
         // The names are judged at the host of the images.
         let root = desk.file("acme-root.json");
-        let sha256 = plimsoll_core::oci::Digest::of(&std::fs::read(&root).unwrap()).hex();
+        let sha256 = Digest::of(&fs::read(&root).unwrap()).hex();
         let scope = format!("{}/acme/**", images.address());
         desk.run("trust remove acme").ok();
         desk.run(&format!(
