@@ -3,6 +3,8 @@
 //! Everything is decided against the parent versions that take effect in the same snapshot. What this step leaves behind
 //! if a later one fails: nothing, the caller holds the set in memory.
 
+mod delegations;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -19,6 +21,8 @@ use plimsoll_core::{
         matches, metadata::RoleType, verify, within,
     },
 };
+
+use delegations::orphaned;
 
 use super::OnlineKeys;
 
@@ -370,131 +374,6 @@ impl<P: Present> Set<'_, P> {
         }
         Ok(())
     }
-
-    /// Delegations inside every bound, to names of ours, with keys that can sign.
-    fn check_delegations(&self, role: &str, targets: &Targets, chain: &Chain) -> Result<(), Refusal> {
-        let Some(delegations) = &targets.delegations else { return Ok(()) };
-        if delegations.succinct_roles.is_some() {
-            return Err(refused(format!("{role}: hash bins are not published here")));
-        }
-        // Clients that keep only what they know of a delegation would find its signature broken.
-        let unknown =
-            delegations.extra.keys().chain(delegations.roles.iter().flat_map(|role| role.extra.keys()));
-        if let Some(member) = unknown.into_iter().next() {
-            return Err(refused(format!("{role}: unknown member `{}` in delegations", cut(member))));
-        }
-        self.check_keys(role, &delegations.keys)?;
-        if !delegations.roles.is_empty() && role.matches("--").count() >= MAX_DEPTH {
-            return Err(refused(format!("{role}: more than {MAX_DEPTH} levels of delegation")));
-        }
-        for child in &delegations.roles {
-            let name = cut(&child.name);
-            let label = child.name.strip_prefix(role).and_then(|rest| rest.strip_prefix("--"));
-            let valid = label.is_some_and(|label| author::role_name(role, label).is_ok());
-            if !valid {
-                return Err(refused(format!("{role}: `{name}` must be called {role}--LABEL")));
-            }
-            if self.present.is_retired(&child.name) {
-                return Err(refused(format!("{role}: `{name}` was removed; its name is never given again")));
-            }
-            let paths = child.paths.as_deref().unwrap_or_default();
-            if paths.is_empty() {
-                return Err(refused(format!("{role}: `{name}` needs path patterns")));
-            }
-            if paths.len() > MAX_PATTERNS {
-                return Err(refused(format!("{role}: `{name}` has more than {MAX_PATTERNS} path patterns")));
-            }
-            for path in paths {
-                if !is_pattern(path) {
-                    return Err(refused(format!(
-                        "{role}: `{}` is not a pattern that is published here",
-                        cut(path)
-                    )));
-                }
-                if let Some(bound) = chain.bounds.iter().find(|bound| !within(path, bound)) {
-                    return Err(refused(format!(
-                        "{role} cannot delegate {}, which is outside of {}",
-                        cut(path),
-                        bound.join(", ")
-                    )));
-                }
-            }
-            let RoleKeys { keyids, threshold } = role_keys(child);
-            check_reachable(&name, &delegations.keys, keyids, threshold)?;
-        }
-        Ok(())
-    }
-
-    /// Keys we author and read: known, strong, under their own id, and not ones that everybody has.
-    fn check_keys(&self, role: &str, keys: &BTreeMap<KeyId, Key>) -> Result<(), Refusal> {
-        let mut seen = BTreeSet::new();
-        for (id, key) in keys {
-            let refuse = |why: &str| Err(refused(format!("{role}: key {} {why}", cut(&id.0))));
-            let public =
-                key.public().map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
-            public
-                .check_on_curve()
-                .map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
-            if key.id() != *id {
-                return refuse("is not listed under its own id");
-            }
-            // Others count unknown members into the id.
-            if !key.extra.is_empty() || key.keyval.len() != 1 {
-                return refuse("has members that do not belong to a public key");
-            }
-            // By what it is, not by how it is spelled.
-            if self.rules.refused_keys.contains(&Key::new(&public).id()) {
-                return refuse(
-                    "is an example key that everybody has; make your own with `plimsoll key generate`",
-                );
-            }
-            if !seen.insert(public) {
-                return refuse("stands there twice, spelled in two ways");
-            }
-        }
-        Ok(())
-    }
-
-    /// What a changed delegation does to the child that is there: reported. Removed children retire their names.
-    fn report_children(
-        &mut self,
-        role: &str,
-        before: Option<&Targets>,
-        after: &Targets,
-    ) -> Result<(), Refusal> {
-        let before = before.and_then(|targets| targets.delegations.as_ref());
-        let delegated: BTreeMap<&str, &DelegatedRole> = after
-            .delegations
-            .iter()
-            .flat_map(|delegations| &delegations.roles)
-            .map(|child| (child.name.as_str(), child))
-            .collect();
-        for old in before.iter().flat_map(|delegations| &delegations.roles) {
-            let Some(new) = delegated.get(old.name.as_str()) else {
-                self.accepted.retired.insert(old.name.clone());
-                self.accepted.reports.push(format!("{} is delegated to no more", old.name));
-                continue;
-            };
-            let unchanged = old.keys == new.keys && old.paths == new.paths;
-            if unchanged || self.present.version(&old.name) == 0 {
-                continue;
-            }
-            let Some(child) = self.newest::<Targets>(&old.name)? else { continue };
-            let keys = after.delegations.as_ref().map(|delegations| &delegations.keys);
-            let signers =
-                keys.map_or(0, |keys| distinct_signers(&child, keys, &new.keys.keyids).len() as u64);
-            if signers < new.keys.threshold {
-                self.accepted.reports.push(orphaned(
-                    &old.name,
-                    child.version(),
-                    signers,
-                    new.keys.threshold,
-                    role,
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What bounds a role.
@@ -559,13 +438,6 @@ fn is_pattern(path: &str) -> bool {
     path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@*".contains(&b))
         && !path.contains("**")
         && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
-}
-
-fn orphaned(child: &str, version: u64, have: u64, need: u64, parent: &str) -> String {
-    format!(
-        "{child} version {version} has {have} of {need} signatures that {parent} now asks for: its names are untrusted \
-         until it is signed again"
-    )
 }
 
 /// A threshold that the listed keys can meet.

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+mod open;
 mod sled;
 
 use std::{

@@ -3,6 +3,7 @@
 //! [`Trusted`] has one method per role in spec order and [`Search`] walks the delegations; whoever drives them fetches
 //! what they ask for. A document that was not verified has another type ([`Document`]) than one that was ([`Verified`]).
 
+mod document;
 mod error;
 pub mod json;
 mod key;
@@ -12,12 +13,12 @@ mod search;
 mod trusted;
 mod verify;
 
+pub use document::{Document, MAX_SIGNATURES, Signature, assemble};
 pub use error::Error;
 pub use key::{Key, KeyError, KeyId, PublicKey};
 pub use metadata::{
-    DelegatedRole, Delegations, Document, Identity, MAX_SIGNATURES, MetaFile, Revocation, RoleKeys, RoleType,
-    Root, SPEC_VERSION, Signature, Snapshot, SuccinctRoles, Target, Targets, Timestamp, TrustId, assemble,
-    expires,
+    DelegatedRole, Delegations, Identity, MetaFile, Revocation, RoleKeys, RoleType, Root, SPEC_VERSION,
+    Snapshot, SuccinctRoles, Target, Targets, Timestamp, TrustId, expires,
 };
 pub use pattern::{matches, within};
 pub use search::{Found, MAX_DEPTH, MAX_ROLES, Outcome, Search, Step};
