@@ -392,13 +392,16 @@ fn root_path(home: &Home, entry: &RootEntry) -> PathBuf {
 fn policy_text(path: &Path) -> Result<Option<String>, TrustError> {
     let failed = |source| TrustError::Read { path: path.to_owned(), source };
     let Some(bytes) = read(path, MAX_POLICY).map_err(failed)? else { return Ok(None) };
-    let text = String::from_utf8(bytes).map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text")))?;
     Ok(Some(text))
 }
 
 fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, TrustError> {
     let failed = |source| TrustError::Read { path: path.to_owned(), source };
-    read(path, cap).map_err(failed)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+    read(path, cap)
+        .map_err(failed)?
+        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "there is no such file")))
 }
 
 /// Locks the folder of the policy against another change; a reader needs no lock. The folder is made if it is missing.
