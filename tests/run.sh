@@ -6,6 +6,9 @@
 #   bash tests/run.sh --quick     format, clippy and the unit tests; installs nothing
 #   bash tests/run.sh --install   only installs what is missing
 #   bash tests/run.sh NAME...     everything, but of the tests only those whose names contain NAME
+#
+# The long run of T55 (canonical JSON against securesystemslib), with other documents for each seed:
+#   PLIMSOLL_DIFFERENTIAL=1000000 PLIMSOLL_DIFFERENTIAL_SEED=2 bash tests/run.sh canonical_json
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

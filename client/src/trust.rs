@@ -270,11 +270,18 @@ pub fn remove(home: &Home, name: &str) -> Result<Removed, TrustError> {
 /// [`TrustError::Unknown`], those of [`load_root`], [`TrustError::State`].
 pub async fn reset(home: &Home, name: &str) -> Result<Option<PathBuf>, TrustError> {
     let (_, _, key) = open(home, name)?;
+    // What the publish side remembers of it goes too; it is never more than a copy of what the daemon shows.
+    forget(&key.folder(&home.publishing())).await?;
     let folder = key.folder(&home.state());
+    Ok(forget(&folder).await?.then_some(folder))
+}
+
+/// Empties one state folder under its lock; false if there is none.
+async fn forget(folder: &Path) -> Result<bool, TrustError> {
     let path = folder.join("lock");
     let lock = match File::options().write(true).open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(source) => return Err(StateError::Write { path, source }.into()),
     };
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -287,8 +294,8 @@ pub async fn reset(home: &Home, name: &str) -> Result<Option<PathBuf>, TrustErro
             TryLockError::WouldBlock => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
-    empty(&folder).map_err(|source| StateError::Write { path: folder.clone(), source })?;
-    Ok(Some(folder))
+    empty(folder).map_err(|source| StateError::Write { path: folder.to_owned(), source })?;
+    Ok(true)
 }
 
 /// Removes everything in a state folder but its lock, the record last.
@@ -385,13 +392,16 @@ fn root_path(home: &Home, entry: &RootEntry) -> PathBuf {
 fn policy_text(path: &Path) -> Result<Option<String>, TrustError> {
     let failed = |source| TrustError::Read { path: path.to_owned(), source };
     let Some(bytes) = read(path, MAX_POLICY).map_err(failed)? else { return Ok(None) };
-    let text = String::from_utf8(bytes).map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text")))?;
     Ok(Some(text))
 }
 
 fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, TrustError> {
     let failed = |source| TrustError::Read { path: path.to_owned(), source };
-    read(path, cap).map_err(failed)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+    read(path, cap)
+        .map_err(failed)?
+        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "there is no such file")))
 }
 
 /// Locks the folder of the policy against another change; a reader needs no lock. The folder is made if it is missing.

@@ -238,9 +238,13 @@ impl<S: Source> Session<S> {
 
     /// Sections 5.3 to 5.5, and the entry that ends a complete round.
     async fn round(&mut self, entry: Option<&Entry>) -> Result<(), UpdateError> {
+        let reached = self.trusted.root().version();
+        // A chain that was lost on disk is walked again, even if nothing changed at the source.
+        let whole_chain = self.trusted.memory().root.is_some_and(|seen| seen.version <= reached);
         let complete = self.trusted.held_timestamp().is_some()
             && self.trusted.held_snapshot().is_some()
-            && self.trusted.root().version() >= self.pinned.version();
+            && whole_chain
+            && reached >= self.pinned.version();
         let entry = entry.filter(|_| complete);
         let begin = self.source.begin(entry).await?;
         if begin == Begin::Changed {
@@ -254,6 +258,7 @@ impl<S: Source> Session<S> {
             );
         }
         self.trusted.finish_root()?;
+        self.heal_root()?;
         self.timestamp(begin).await?;
         self.snapshot(begin).await?;
         // What is shown was not followed: nobody shall hear "not modified" for it, and so miss the warning.
@@ -284,6 +289,23 @@ impl<S: Source> Session<S> {
         }
         let next = self.trusted.root().version() + 1;
         if self.source.root(next).await?.is_some() { Err(UpdateError::TooManyRoots) } else { Ok(()) }
+    }
+
+    /// Writes the copies of the pinned and of the newest root again where they were torn: both are in the chain that was
+    /// just verified. After a crash between the two the newest one counts as torn still.
+    fn heal_root(&mut self) -> Result<(), UpdateError> {
+        let (pinned, newest) = (&self.pinned, self.trusted.root());
+        let torn = self.state.root(pinned.version())?.as_ref() != Some(&pinned.bytes);
+        if torn {
+            self.state.put_root(pinned.version(), &pinned.bytes, self.trusted.memory())?;
+        }
+        if torn
+            || self.state.root(newest.version())?.as_ref() != Some(&newest.bytes)
+            || self.state.document("root")?.as_ref() != Some(&newest.bytes)
+        {
+            self.state.put_root(newest.version(), &newest.bytes, self.trusted.memory())?;
+        }
+        Ok(())
     }
 
     /// 5.4.
@@ -359,12 +381,22 @@ fn start(
         .document("root")?
         .filter(|bytes| memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(bytes))));
     let trusted = match (stored, memory.root) {
-        (Some(bytes), Some(seen)) if seen.version >= pinned.version() => {
+        // The record says which root this version is; the chain's copy of it may be torn.
+        (Some(bytes), Some(seen)) if seen.version == pinned.version() => {
+            if bytes != pinned.bytes {
+                return Err(UpdateError::PinnedRoot { version: pinned.version() });
+            }
+            own
+        }
+        (Some(bytes), Some(seen)) if seen.version > pinned.version() => {
             match state.root(pinned.version())? {
                 Some(known) if known == pinned.bytes => Trusted::new(&bytes, now)?,
-                Some(_) => return Err(UpdateError::PinnedRoot { version: pinned.version() }),
-                // Pinned below where the stored chain starts: walk from the pinned root, and reach the stored one.
-                None => own,
+                Some(known) if Document::<Root>::parse("root", &known).is_ok() => {
+                    return Err(UpdateError::PinnedRoot { version: pinned.version() });
+                }
+                // Pinned below where the stored chain starts, or the copy is torn: walk from the pinned root, and reach
+                // the stored one.
+                Some(_) | None => own,
             }
         }
         // Pinned ahead of the stored chain: the chain must lead to it, byte by byte.

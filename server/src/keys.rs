@@ -30,7 +30,7 @@ const SNAPSHOT: &str = "snapshot.key";
 #[non_exhaustive]
 pub enum OnlineKeyError {
     /// A folder cannot be made or read.
-    #[error("cannot use the key folder {}", path.display())]
+    #[error("cannot use the folder {}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,

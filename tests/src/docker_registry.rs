@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    process::{self, Service},
+    process::{self, Run, Service},
     tls::Authority,
     token_server::TokenServer,
 };
@@ -132,6 +132,24 @@ impl Registry {
         self.service = None;
     }
 
+    /// Removes the tag `tag` of `repository`, as a person with access to its disk would.
+    ///
+    /// # Panics
+    /// If there is no such tag.
+    pub fn remove_tag(&self, repository: &str, tag: &str) {
+        let tags = format!("docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}");
+        fs::remove_dir_all(self.storage().join(tags)).expect("the registry has this tag");
+    }
+
+    /// Runs its `garbage-collect -m`, which deletes manifests without a tag, too.
+    ///
+    /// # Panics
+    /// If it was not stopped before; as [`process::run`].
+    pub fn collect_garbage(&self) -> Run {
+        assert!(self.service.is_none(), "a running registry must not be collected");
+        process::run(&mut self.command(&["garbage-collect", "-m"]), b"")
+    }
+
     /// Starts it on the same address with what it held, if it is not running.
     ///
     /// # Panics
@@ -140,24 +158,30 @@ impl Registry {
         if self.service.is_some() {
             return;
         }
-        let file = self.directory.path().join("config.yml");
         self.config["http"]["addr"] = json!(self.address.to_string());
         // JSON is YAML.
-        fs::write(&file, self.config.to_string()).expect("a temporary directory can be written");
-        let mut command = Command::new("/usr/bin/docker-registry");
-        command.arg("serve").arg(&file).current_dir(self.directory.path());
-        for (name, _) in std::env::vars_os() {
-            // Such variables override the file.
-            if name.to_str().is_some_and(|name| name.starts_with("REGISTRY_") || name.starts_with("OTEL_")) {
-                command.env_remove(name);
-            }
-        }
-        let service = Service::start(&mut command);
+        fs::write(self.file(), self.config.to_string()).expect("a temporary directory can be written");
+        let service = Service::start(&mut self.command(&["serve"]));
         self.address = service.wait_listening();
         if !self.tls {
             let url = format!("{}/v2/", self.url());
             process::wait_until(&url, |status| matches!(status, 200 | 401), || service.output());
         }
         self.service = Some(service);
+    }
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("config.yml")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("/usr/bin/docker-registry");
+        command.args(arguments).arg(self.file()).current_dir(self.directory.path());
+        for (name, _) in std::env::vars_os() {
+            // Such variables override the file.
+            if name.to_str().is_some_and(|name| name.starts_with("REGISTRY_") || name.starts_with("OTEL_")) {
+                command.env_remove(name);
+            }
+        }
+        command
     }
 }

@@ -15,3 +15,4 @@ pub mod skopeo;
 pub mod tls;
 pub mod token_server;
 pub mod tough_peer;
+pub mod world;

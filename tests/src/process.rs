@@ -117,19 +117,32 @@ pub fn run(command: &mut Command, input: &[u8]) -> Run {
 pub struct Cli {
     home: PathBuf,
     variables: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 impl Cli {
     /// The command line with `home` as its home directory (`HOME` and `PLIMSOLL_HOME`), and none of this process's
     /// `PLIMSOLL_*`, `DOCKER_CONFIG` and `XDG_*` variables.
     pub fn new(home: &Path) -> Self {
-        Self { home: home.to_owned(), variables: Vec::new() }
+        Self { home: home.to_owned(), variables: Vec::new(), arguments: Vec::new() }
+    }
+
+    /// Its home directory.
+    pub fn home(&self) -> &Path {
+        &self.home
     }
 
     /// Itself, with an environment variable more.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Itself, with an argument before those of each [`Cli::run`]: a global flag, or its value.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
         self
     }
 
@@ -140,8 +153,23 @@ impl Cli {
     pub fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Run {
         let mut command = Command::new(binary("plimsoll"));
         own_environment(&mut command, &self.home);
-        command.args(arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
-        run(&mut command, b"")
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        run(command.args(&self.arguments).args(arguments), b"")
+    }
+
+    /// Runs `line` as a person would who pasted it into a shell in the home directory; `plimsoll` is on the path.
+    ///
+    /// # Panics
+    /// As [`run`].
+    pub fn shell(&self, line: &str) -> Run {
+        let programs = binary("plimsoll").parent().map(Path::to_owned).expect("a program is in a directory");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(programs).chain(std::env::split_paths(&path));
+        let mut command = Command::new("sh");
+        own_environment(&mut command, &self.home);
+        command.env("PATH", std::env::join_paths(path).expect("a path that was split can be joined"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        run(command.args(["-c", line]), b"")
     }
 }
 

@@ -95,6 +95,12 @@ pub enum PublishError {
         /// Why.
         message: String,
     },
+    /// The daemon understood and cannot take it now.
+    #[error("the daemon cannot take it now: {message}")]
+    NotNow {
+        /// Why.
+        message: String,
+    },
     /// Others were faster, time and again.
     #[error("others published {role} first {tries} times in a row; try again")]
     Contended {
@@ -183,9 +189,10 @@ impl PublishError {
             },
             Self::Update(error) => error.verdict(),
             Self::Server(error) => registry_verdict(error),
-            Self::NotADaemon { .. } | Self::Contended { .. } | Self::NotPublishedInTime { .. } => {
-                Some(Verdict::Unreachable)
-            }
+            Self::NotADaemon { .. }
+            | Self::NotNow { .. }
+            | Self::Contended { .. }
+            | Self::NotPublishedInTime { .. } => Some(Verdict::Unreachable),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use url::Url;
@@ -11,7 +12,7 @@ use super::{
     PublishError,
     api::{Accepted, MAX_ANSWER, Progress, Refusal, RefusalCode, Submission, TrustInfo, Trusts},
 };
-use crate::registry::Registry;
+use crate::registry::{Registry, RegistryError};
 
 /// How long one question for progress may wait at the daemon, seconds.
 const WAIT: u64 = 10;
@@ -85,7 +86,7 @@ impl Server {
     /// Submits `documents`, which take effect together. Once accepted they are durable.
     ///
     /// # Errors
-    /// [`PublishError::Refused`], [`PublishError::Server`], [`PublishError::NotADaemon`].
+    /// [`PublishError::Refused`], [`PublishError::NotNow`], [`PublishError::Server`], [`PublishError::NotADaemon`].
     ///
     /// # Panics
     /// If a document is not JSON; ours are.
@@ -105,9 +106,16 @@ impl Server {
         if status.is_success() {
             return Ok(Submitted::Accepted(read(&url, &answer)?));
         }
-        let refusal: Refusal = read(&url, &answer)?;
+        let refusal: Refusal = match read(&url, &answer) {
+            // Whoever is in front of the daemon says this in words of its own.
+            Err(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                return Err(RegistryError::Status { url: url.to_string(), status, retry_after: None }.into());
+            }
+            refusal => refusal?,
+        };
         match refusal.code {
             RefusalCode::Conflict => Ok(Submitted::Conflict(refusal)),
+            RefusalCode::Unavailable => Err(PublishError::NotNow { message: refusal.message }),
             _ => Err(PublishError::Refused { message: refusal.message }),
         }
     }
