@@ -100,6 +100,7 @@ impl From<PublishError> for Failure {
             (Some(verdict), _) => verdict.exit_code(),
             (None, PublishError::Sign(_) | PublishError::Randomness) => 1,
             (None, PublishError::Update(UpdateError::State(_))) => 1,
+            (None, PublishError::NotSeen { source, .. }) if matches!(**source, UpdateError::State(_)) => 1,
             (None, _) => 2,
         };
         Self { code, text: chain(&error), next: advice(&error).map(str::to_owned) }

@@ -126,16 +126,14 @@ pub enum PublishError {
         /// Why.
         source: RegistryError,
     },
-    /// The daemon says that it is published, and whoever reads the registry does not see it.
-    #[error(
-        "the daemon says that it is in timestamp {timestamp}, but clients of {location} cannot see that yet"
-    )]
+    /// The daemon says that it is published, and that could not be seen in the registry.
+    #[error("the daemon says that it is in timestamp {timestamp}, but that could not be seen at {location}")]
     NotSeen {
         /// Where clients read.
         location: String,
         /// The timestamp that should hold it.
         timestamp: u64,
-        /// What clients are told there.
+        /// Why not.
         source: Box<UpdateError>,
     },
     /// It is published, and clients go by something else.
