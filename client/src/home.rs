@@ -62,4 +62,10 @@ impl Home {
     pub fn state(&self) -> PathBuf {
         self.state.clone()
     }
+
+    /// What the publish side remembers. Apart from [`Home::state`]: the daemon shows a publisher what it has accepted, which
+    /// is ahead of the registry until it is pushed, and a verifier that knew it would take the registry for rolled back.
+    pub fn publishing(&self) -> PathBuf {
+        self.state.join("publishing")
+    }
 }

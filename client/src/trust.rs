@@ -270,11 +270,18 @@ pub fn remove(home: &Home, name: &str) -> Result<Removed, TrustError> {
 /// [`TrustError::Unknown`], those of [`load_root`], [`TrustError::State`].
 pub async fn reset(home: &Home, name: &str) -> Result<Option<PathBuf>, TrustError> {
     let (_, _, key) = open(home, name)?;
+    // What the publish side remembers of it goes too; it is never more than a copy of what the daemon shows.
+    forget(&key.folder(&home.publishing())).await?;
     let folder = key.folder(&home.state());
+    Ok(forget(&folder).await?.then_some(folder))
+}
+
+/// Empties one state folder under its lock; false if there is none.
+async fn forget(folder: &Path) -> Result<bool, TrustError> {
     let path = folder.join("lock");
     let lock = match File::options().write(true).open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(source) => return Err(StateError::Write { path, source }.into()),
     };
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -287,8 +294,8 @@ pub async fn reset(home: &Home, name: &str) -> Result<Option<PathBuf>, TrustErro
             TryLockError::WouldBlock => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
-    empty(&folder).map_err(|source| StateError::Write { path: folder.clone(), source })?;
-    Ok(Some(folder))
+    empty(folder).map_err(|source| StateError::Write { path: folder.to_owned(), source })?;
+    Ok(true)
 }
 
 /// Removes everything in a state folder but its lock, the record last.

@@ -509,3 +509,33 @@ fn assert_no_litter(folder: &Path) {
         files(folder).into_keys().filter(|path| path.to_string_lossy().ends_with(".tmp")).collect();
     assert!(litter.is_empty(), "{litter:?}");
 }
+
+/// P1, P8: a registry that takes no writes is no rollback on the publisher's own machine.
+#[test]
+fn a_publishers_machine_sees_no_rollback_while_the_registry_takes_no_writes() {
+    let registry = Registry::open();
+    let middle = Middle::start(&registry.address());
+    let world = World::ready(Site::at(&middle.address()));
+    world.push("v1", "one\n");
+    world.push("v2", "two\n");
+    world.sign("v1").ok();
+    let team = world.team();
+    team.run(&["verify", &world.reference("v1")]).ok();
+    middle.set(Rule::new("PUT", LATEST), Effect::Status(503));
+    middle.take_log();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| world.sign("v2"));
+        middle.wait_for(|entry| entry.method == "PUT" && entry.path.contains("manifests/latest"));
+        let second = scope.spawn(|| world.sign("v1"));
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < deadline {
+            let run = team.run(&["verify", &world.reference("v1")]);
+            run.expect_code(0);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        middle.clear();
+        first.join().unwrap().ok();
+        second.join().unwrap().ok();
+    });
+    team.run(&["verify", &world.reference("v1")]).ok();
+}

@@ -267,7 +267,7 @@ async fn fetch(env: &Env, reference: &Reference, name: &TargetName) -> Result<De
 async fn connect(env: &Env, policy: &Policy, root: &str, server: Url) -> Result<Publisher, Failure> {
     let pinned = load_root(&env.home, root, &policy.root[root])?;
     let server = Server::new(env.registry.clone(), server);
-    let state = env.home.state();
+    let state = env.home.publishing();
     Ok(Publisher::connect(env.registry.clone(), server, pinned, &state, env.clock.clone()).await?)
 }
 

@@ -138,7 +138,8 @@ struct OnPath {
 
 impl Publisher {
     /// Finds the trust repository that the root `pinned` starts at the daemon at `server`. `state` is the folder of
-    /// trusted state: the publish side is held to the same memory as the verify side.
+    /// what the publish side remembers, which must not be the verify side's: the daemon shows what it has accepted, and
+    /// that is ahead of the registry until it is pushed.
     ///
     /// # Errors
     /// [`PublishError`].
