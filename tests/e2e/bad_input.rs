@@ -51,10 +51,15 @@ impl World {
         push(&format!("{host}/acme/other:v1"), "three");
         let world = Self { registry, daemon, daemon_home, desk, host };
         world.desk.with_key(&world.line("sign HOST/acme/net-monitor:v1"), "team").ok();
-        // What a refused command may read it has read: from here on nothing is new.
-        world.desk.run("status").ok();
-        world.desk.run(&world.line("verify HOST/acme/net-monitor:v1")).ok();
+        world.settle();
         world
+    }
+
+    /// Whatever a refused command may read is read: from here on nothing is new to either side's memory.
+    fn settle(&self) {
+        self.desk.run("status").ok();
+        self.desk.run(&self.line("verify HOST/acme/net-monitor:v1")).ok();
+        self.desk.run(&self.line("revoke HOST/acme/net-monitor:none --reason x TEAM")).expect_code(2);
     }
 
     /// `HOST`, `DAEMON` and `KEY` in a command line mean what this world has.
@@ -236,7 +241,7 @@ fn without_a_terminal_nobody_is_asked() {
 fn what_a_key_may_not_do_it_does_not_do() {
     let world = World::new();
     world.desk.with_key(&world.line("sign HOST/acme/net-monitor:v2"), "team").ok();
-    world.desk.run("status").ok();
+    world.settle();
     for (line, code, says) in [
         // Outside of the team's scope, outside of the trust repository's, outside of the policy's.
         ("sign HOST/acme/other:v1 TEAM", 2, "signs for no role that may speak about acme/other:v1"),
@@ -300,7 +305,7 @@ fn what_a_key_may_not_do_it_does_not_do() {
     }
     // Twice the same: the second is no change.
     world.desk.with_key(&world.line("revoke HOST/acme/net-monitor:v2 --reason broken"), "team").ok();
-    world.desk.run("status").ok();
+    world.settle();
     world.fault("revoke HOST/acme/net-monitor:v2 --reason broken TEAM", 2, &["net-monitor"]);
     world.fault("sign HOST/acme/net-monitor:v2 TEAM", 2, &["was revoked (broken)"]);
 }
@@ -467,9 +472,14 @@ fn a_policy_that_cannot_be_used_is_no_policy() {
 #[test]
 fn trusted_state_that_is_damaged_fails_closed() {
     let world = World::new();
-    let state = |desk: &Desk| {
-        let folder = fs::read_dir(desk.file("state")).unwrap().next().unwrap().unwrap().path();
-        folder.join("whole")
+    // The memory of the verify side, and that of the publish side.
+    let states = |desk: &Desk| {
+        [desk.file("state"), desk.file("state/publishing")].map(|folder| {
+            let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let found: Vec<_> = folders.filter(|path| !path.ends_with("publishing")).collect();
+            assert_eq!(found.len(), 1, "{found:?}");
+            found[0].join("whole")
+        })
     };
     let lines = [
         "verify HOST/acme/net-monitor:v1",
@@ -503,7 +513,7 @@ fn trusted_state_that_is_damaged_fails_closed() {
     ];
     for (what, says, spoil) in spoil {
         let desk = world.desk.copy();
-        spoil(&state(&desk));
+        states(&desk).iter().for_each(|state| spoil(state));
         for line in lines {
             let run = world.refuse_at(&desk, line, 1, &[says]);
             assert_eq!(run.stdout, "", "{what}: {line}");
@@ -512,11 +522,11 @@ fn trusted_state_that_is_damaged_fails_closed() {
     }
     // What is said to help helps.
     let desk = world.desk.copy();
-    fs::remove_file(state(&desk).join("memory.json")).unwrap();
+    fs::remove_file(states(&desk)[0].join("memory.json")).unwrap();
     desk.run("trust reset acme --yes").ok();
     desk.run(&world.line(lines[0])).ok();
     // A torn cached document is no fault: it is fetched again.
-    fs::write(state(&desk).join("snapshot.json"), "{").unwrap();
+    fs::write(states(&desk)[0].join("snapshot.json"), "{").unwrap();
     desk.run(&world.line(lines[0])).ok();
 }
 

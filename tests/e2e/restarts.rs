@@ -220,12 +220,6 @@ fn killed_again_and_again(external: Option<&str>) {
 
     seen.compare(&url);
     let acknowledged = acknowledged.into_inner().unwrap();
-    println!(
-        "{} kills, {} publishes acknowledged, {} files seen",
-        KILLS,
-        acknowledged.len(),
-        seen.files.len()
-    );
     assert!(acknowledged.len() >= 5, "{acknowledged:?}");
     let mut versions = BTreeSet::new();
     for Acknowledged { name, digest, role, version } in &acknowledged {

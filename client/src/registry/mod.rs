@@ -69,8 +69,8 @@ impl Default for RegistryOptions {
 /// A client for all registries. Cheap to clone; clones share connections and tokens, and may be used concurrently.
 ///
 /// Hosts are spoken to over TLS, except loopback hosts without a configured CA and everything under
-/// [`RegistryOptions::plain_http`]. No call retries for long: a GET or HEAD whose connection breaks is sent once more,
-/// and all else is the caller's decision.
+/// [`RegistryOptions::plain_http`]. No call retries for long: a GET or HEAD whose connection breaks, or that is answered
+/// with 500, is sent once more, and all else is the caller's decision.
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,

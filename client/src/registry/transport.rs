@@ -41,6 +41,8 @@ const MAX_CA_FILE: u64 = 1 << 20;
 /// For one of a host's addresses; the call's deadline holds besides.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 const IDLE_TIME: Duration = Duration::from_secs(30);
+/// Before a request that was answered with 500 is sent once more.
+const FAULT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_RETRY_AFTER: u64 = 24 * 60 * 60;
 
 pub(super) struct Request {
@@ -133,8 +135,8 @@ impl Transport {
         unreachable!("the loop ends by a return")
     }
 
-    /// Sends `request` to `url` and follows nothing. A GET or HEAD whose connection breaks before the answer is sent
-    /// once more.
+    /// Sends `request` to `url` and follows nothing. A GET or HEAD whose connection breaks before the answer, or that is
+    /// answered with 500, is sent once more.
     pub(super) async fn send_once(
         &self,
         request: &Request,
@@ -162,6 +164,11 @@ impl Transport {
             };
             self.requests.fetch_add(1, Ordering::Relaxed);
             match sending.await {
+                // distribution 2.8 replaces a tag's file in place, and answers 500 to who reads it at that moment.
+                Ok(response) if retry && response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+                    retry = false;
+                    tokio::time::sleep(FAULT_PAUSE).await;
+                }
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     return Ok(Response {

@@ -407,8 +407,10 @@ impl Shared {
     }
 
     fn alarm(&self, text: String) {
+        // First, so that who reads the log finds it in /readyz.
+        let mut status = self.status();
+        let text = status.alarm.insert(text);
         error!(trust = self.name, "ALARM, nothing is signed any more: {text}");
-        self.status().alarm = Some(text);
     }
 
     /// Why nothing may be signed now.

@@ -272,6 +272,23 @@ async fn only_a_404_means_not_there() {
     assert!(matches!(error, RegistryError::Forbidden { .. }) && error.is_auth());
 }
 
+/// docker-registry answers 500 to who reads a tag while it is being replaced.
+#[tokio::test]
+async fn a_fault_of_the_registry_is_tried_once_more_for_reading_only() {
+    let calls = AtomicUsize::new(0);
+    let once = Server::start(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => answer(500, &[], b""),
+        _ => answer(200, &[], b"content"),
+    });
+    assert!(client().blob(&at(&once), &Digest::of(b"content"), 7, true).await.is_ok());
+
+    let server = Server::start(|_| answer(500, &[], b""));
+    client().blob(&at(&server), &Digest::of(b""), 0, true).await.unwrap_err();
+    assert_eq!(server.seen().len(), 2);
+    client().put_manifest(&at(&server), "v1", media_type::MANIFEST, MANIFEST.into()).await.unwrap_err();
+    assert_eq!(server.seen().len(), 3);
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_is_tried_once_more_for_reading_only() {
     let server = Server::start(|_| Reply::BreakOff);
