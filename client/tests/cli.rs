@@ -545,6 +545,19 @@ fn what_the_registry_does_not_show_is_not_said_to_be_published() {
     }
 }
 
+/// Nothing is published that could not be seen afterwards.
+#[test]
+fn a_damaged_memory_is_told_before_anything_is_published() {
+    let desk = pinned();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
+    fs::write(desk.path("home/state").join(common::TRUST).join("whole/memory.json"), "{").unwrap();
+    desk.registry.lines();
+    let line = "sign HOST/acme/app:v1 --key team.key --passphrase-file pass --server http://HOST";
+    desk.refused(line, 1, "rollback memory lost");
+    assert!(!desk.registry.lines().iter().any(|line| line.starts_with("POST")));
+}
+
 /// A trust repository whose root is lost cannot be used, nor made again.
 #[test]
 fn a_root_that_may_be_taken_is_kept_and_pinned() {

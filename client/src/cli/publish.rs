@@ -23,7 +23,7 @@ use crate::{
         seen,
     },
     registry::ManifestAnswer,
-    trust::{load_policy, load_root},
+    trust::{load_policy, load_root, show},
     update::{RegistrySource, Session},
     verify::{ago, printable, target_name},
 };
@@ -274,6 +274,8 @@ async fn fetch(env: &Env, reference: &Reference, name: &TargetName) -> Result<De
 
 async fn connect(env: &Env, policy: &Policy, root: &str, server: Url) -> Result<Publisher, Failure> {
     let pinned = load_root(&env.home, root, &policy.root[root])?;
+    // What is published must be seen by the verify side's memory, too: one that is damaged is told before.
+    show(&env.home, root).await?;
     let server = Server::new(env.registry.clone(), server);
     let state = env.home.publishing();
     Ok(Publisher::connect(env.registry.clone(), server, pinned, &state, env.clock.clone()).await?)
