@@ -128,7 +128,7 @@ pub fn first_root(
     online: &OnlineKeys,
     now: DateTime<Utc>,
 ) -> Root {
-    let mut identity = identity(trust, now);
+    let mut identity = Identity::new(trust, now);
     identity.scope = scopes.iter().map(ToString::to_string).collect();
     let mut keys = BTreeMap::new();
     let mut role = |list: &[Key], threshold| {
@@ -153,7 +153,7 @@ pub fn first_root(
 /// An empty targets document of `role`, version 1.
 pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
     Targets {
-        common: Common::new("targets", 1, now + max_life(role), identity(trust, now)),
+        common: Common::new("targets", 1, now + max_life(role), Identity::new(trust, now)),
         targets: BTreeMap::new(),
         delegations: None,
         extra: BTreeMap::new(),
@@ -324,17 +324,6 @@ fn not_reserved(repository: &str) -> Result<(), AuthorError> {
         return Err(AuthorError::Reserved { repository: repository.to_owned() });
     }
     Ok(())
-}
-
-fn identity(trust: &str, now: DateTime<Utc>) -> Identity {
-    Identity {
-        trust: trust.to_owned(),
-        at: now,
-        scope: Vec::new(),
-        view: None,
-        revocations: Vec::new(),
-        extra: BTreeMap::new(),
-    }
 }
 
 fn out_of_scope(scope: &impl ToString, parent: &str, allowed: &[String]) -> AuthorError {

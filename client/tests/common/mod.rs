@@ -235,14 +235,7 @@ impl Head {
     }
 
     fn common(&self, role: &str) -> Common {
-        let identity = Identity {
-            trust: self.trust.clone(),
-            at: self.now,
-            scope: Vec::new(),
-            view: None,
-            revocations: Vec::new(),
-            extra: BTreeMap::new(),
-        };
+        let identity = Identity::new(&self.trust, self.now);
         Common::new(role, self.version, self.now + self.life, identity)
     }
 }

@@ -21,26 +21,16 @@ pub(super) async fn push(
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.to_owned()),
         artifact_type: None,
-        config: descriptor("application/vnd.oci.image.config.v1+json", &config),
-        layers: vec![descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        config: Descriptor::of("application/vnd.oci.image.config.v1+json", &config),
+        layers: vec![Descriptor::of("application/vnd.oci.image.layer.v1.tar", &layer)],
         annotations: Default::default(),
     }
     .to_bytes();
     registry.put_blob(repository, Bytes::from(layer)).await?;
     registry.put_blob(repository, Bytes::from(config)).await?;
-    let described = descriptor(media_type::MANIFEST, &manifest);
+    let described = Descriptor::of(media_type::MANIFEST, &manifest);
     registry.put_manifest(repository, tag, media_type::MANIFEST, Bytes::from(manifest)).await?;
     Ok(described)
-}
-
-fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        data: None,
-        annotations: Default::default(),
-    }
 }
 
 /// A tar archive (POSIX ustar) with one file, mode 0644, owner root, time 0.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use plimsoll::publish::api::Refusal;
+use plimsoll::{publish::api::Refusal, verify};
 use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Request, Shared, chain,
+    Request, Shared,
     round::{Outcome, RoundError, Submitted, unavailable},
 };
 use crate::store::{StoreError, SubmissionRecord};
@@ -117,7 +117,7 @@ fn finish(shared: &Shared, answers: impl Iterator<Item = Answer>, outcome: Resul
             }
         }
         Err(error) => {
-            let text = chain(&error);
+            let text = verify::chain(&error);
             match error {
                 RoundError::Store(StoreError::Stopped { .. } | StoreError::Damaged { .. }) => {
                     shared.alarm(format!("{text}; restart the daemon"));

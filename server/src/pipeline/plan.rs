@@ -79,13 +79,5 @@ impl Plan {
 }
 
 fn common(role: &str, version: u64, now: DateTime<Utc>, life: chrono::TimeDelta, trust: &str) -> Common {
-    let identity = Identity {
-        trust: trust.to_owned(),
-        at: now,
-        scope: Vec::new(),
-        view: None,
-        revocations: Vec::new(),
-        extra: BTreeMap::new(),
-    };
-    Common::new(role, version, now + life, identity)
+    Common::new(role, version, now + life, Identity::new(trust, now))
 }

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tracing::{error, info, warn};
 
 use super::{
-    PushError, Shared, chain,
+    PushError, Shared,
     push::{Push, Standing},
 };
+use plimsoll::verify;
 
 /// Waits between tries against a registry that does not answer: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -51,7 +52,7 @@ async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
                 interval
             }
             Err(error) => {
-                let text = chain(&error);
+                let text = verify::chain(&error);
                 warn!(trust = shared.name, "not in the registry yet: {text}");
                 shared.status().unpushed = Some(text);
                 let asked = match &error {

@@ -85,6 +85,20 @@ pub struct Identity {
     pub extra: Extra,
 }
 
+impl Identity {
+    /// What every document carries that we author: nothing but whose it is and when it was signed.
+    pub fn new(trust: &str, at: DateTime<Utc>) -> Self {
+        Self {
+            trust: trust.to_owned(),
+            at,
+            scope: Vec::new(),
+            view: None,
+            revocations: Vec::new(),
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
 /// A digest, or a whole scope, that was taken back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Revocation {

@@ -34,14 +34,7 @@ pub fn now() -> DateTime<Utc> {
 }
 
 pub fn identity() -> Identity {
-    Identity {
-        trust: TRUST.to_owned(),
-        at: now(),
-        scope: Vec::new(),
-        view: None,
-        revocations: Vec::new(),
-        extra: BTreeMap::new(),
-    }
+    Identity::new(TRUST, now())
 }
 
 fn common(role_type: &str) -> Common {

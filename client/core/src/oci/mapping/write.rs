@@ -107,7 +107,7 @@ impl Draft {
                 schema_version: 2,
                 media_type: Some(media_type::MANIFEST.to_owned()),
                 artifact_type,
-                config: descriptor(config_type, EMPTY_CONFIG),
+                config: Descriptor::of(config_type, EMPTY_CONFIG),
                 layers: Vec::new(),
                 annotations: BTreeMap::new(),
             },
@@ -117,7 +117,7 @@ impl Draft {
 
     /// Adds a file. Inline or not, it is a blob too: a reader may ignore `data`, and other tools copy blobs.
     fn layer(&mut self, name: String, bytes: &[u8], inline: bool) {
-        let mut layer = descriptor(METADATA_TYPE, bytes);
+        let mut layer = Descriptor::of(METADATA_TYPE, bytes);
         layer.data = (inline && self.profile == Profile::Oci11).then(|| BASE64.encode(bytes));
         layer.annotations.insert(FILENAME.to_owned(), name);
         if self.blobs.iter().all(|(digest, _)| *digest != layer.digest) {
@@ -129,16 +129,6 @@ impl Draft {
     fn finish(self, tag: String) -> Artifact {
         let manifest = self.manifest.to_bytes();
         Artifact { tag, digest: Digest::of(&manifest), manifest, blobs: self.blobs }
-    }
-}
-
-fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        data: None,
-        annotations: BTreeMap::new(),
     }
 }
 
