@@ -6,7 +6,6 @@ pub mod cli;
 pub mod clock;
 pub mod home;
 pub mod keys;
-pub mod layout;
 pub mod publish;
 pub mod registry;
 pub mod state;

@@ -109,6 +109,17 @@ pub enum UpdateError {
     State(#[from] StateError),
 }
 
+/// A search that could not be completed.
+#[derive(Debug, thiserror::Error)]
+#[error("the search could not be completed")]
+pub struct Unfinished {
+    /// Who revoked what, among the verified roles that were asked before it stopped.
+    pub revocations: Vec<(String, tuf::Revocation)>,
+    /// Why it stopped.
+    #[source]
+    pub error: UpdateError,
+}
+
 impl UpdateError {
     /// The verdict; none if the fault is local (state, options), which is never a verdict about a reference.
     pub fn verdict(&self) -> Option<Verdict> {
@@ -194,18 +205,21 @@ impl<S: Source> Session<S> {
     /// Searches for the target name `name` (5.6.7), fetching only the roles on its way.
     ///
     /// # Errors
-    /// [`UpdateError`]: then nothing is known about the name, not even that it is absent.
-    pub async fn find(&mut self, name: &str) -> Result<Outcome, UpdateError> {
+    /// [`Unfinished`]: then nothing is known about the name, not even that it is absent, but what the roles asked so far
+    /// took back stays taken back.
+    pub async fn find(&mut self, name: &str) -> Result<Outcome, Unfinished> {
         let mut search = Search::new(name);
         loop {
-            match search.step(&self.trusted)? {
+            let stopped =
+                |search: &Search, error| Unfinished { revocations: search.revocations().to_vec(), error };
+            match search.step(&self.trusted).map_err(|error| stopped(&search, error.into()))? {
                 Step::Done(outcome) => return Ok(outcome),
                 Step::Load { role, delegator, meta } => match self.load(&role, &delegator, &meta).await {
                     Err(UpdateError::Source(SourceError::Gone { .. })) if !self.refetched => {
-                        self.again().await?;
+                        self.again().await.map_err(|error| stopped(&search, error))?;
                         search = Search::new(name);
                     }
-                    other => other?,
+                    other => other.map_err(|error| stopped(&search, error))?,
                 },
             }
         }

@@ -233,8 +233,8 @@ pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<
     // The registry is asked only if its word can change the verdict.
     let ask_registry = match first.verdict {
         Verdict::Verified => mode == Mode::Verify,
-        Verdict::Absent => answers.iter().any(Answer::has_revocations),
-        _ => false,
+        // Absent or failed, what it hands out may be something that was taken back.
+        _ => answers.iter().any(Answer::has_revocations),
     };
     match &reference.tag {
         Some(tag) if ask_registry && reference.digest.is_none() => {

@@ -144,6 +144,38 @@ async fn a_revoked_digest_reads_revoked_by_tag_and_by_digest() {
     assert_eq!(world.verdict("acme/app:v7").await, Verdict::Absent);
 }
 
+/// P3: what the owner took back stays so, whatever becomes of the role below: the team's keys may be lost for good.
+#[tokio::test]
+async fn a_revocation_above_holds_when_the_role_below_fails() {
+    for (role_below, otherwise) in
+        [("expired", Verdict::Expired), ("withheld", Verdict::Unreachable), ("garbled", Verdict::Untrusted)]
+    {
+        let mut world = world();
+        if role_below == "expired" {
+            world.publisher.team.common.expires = world.publisher.now;
+        }
+        world.publisher.revoke_above(MANIFEST, "its builder was broken into");
+        world.publish();
+        let team = world.publisher.team_blob();
+        match role_below {
+            "withheld" => world.registry.remove(&team),
+            "garbled" => world.registry.put(&team, b"{}"),
+            _ => {}
+        }
+        for mode in [Mode::Verify, Mode::Resolve] {
+            for name in ["acme/app:v1", &by_digest(MANIFEST)] {
+                let v = world.ask(name, mode).await;
+                assert_eq!((v.verdict, v.resolved), (Verdict::Revoked, None), "{role_below} {name} {mode:?}");
+            }
+        }
+        // What was not revoked keeps the verdict of the failure.
+        push(&world.registry, "v1", NEWER);
+        for name in ["acme/app:v1", &by_digest(NEWER)] {
+            assert_eq!(world.verdict(name).await, otherwise, "{role_below} {name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_digest_that_no_tag_means_any_more_is_denied() {
     let mut world = world();

@@ -11,7 +11,7 @@ use super::PublishError;
 use crate::{
     clock::Clock,
     registry::Registry,
-    update::{RegistrySource, Session, Source, UpdateError},
+    update::{RegistrySource, Session, Source, Unfinished, UpdateError},
 };
 
 /// A registry may serve what it had before for a moment: this often, with this pause, it is asked again.
@@ -58,21 +58,25 @@ pub async fn seen(
             result => break result.map_err(not_seen)?,
         }
     };
+    let stopped = |unfinished: Unfinished| not_seen(unfinished.error);
     let (name, what) = match expected {
         Expected::Metadata => return Ok(()),
-        Expected::Signed(name, digest) => match session.find(&name.to_string()).await.map_err(not_seen)? {
+        Expected::Signed(name, digest) => match session.find(&name.to_string()).await.map_err(stopped)? {
             Outcome::Found(found) if found.revocation(&digest).is_some() => (name, "revoked".to_owned()),
             Outcome::Found(found) if found.target.digest() == Some(digest) => return Ok(()),
             Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
             Outcome::Revoked { role, .. } => (name, format!("revoked by {role}")),
             Outcome::Absent { .. } => (name, "nobody signs it".to_owned()),
         },
-        Expected::Revoked(name, digest) => match session.find(&name.to_string()).await.map_err(not_seen)? {
-            Outcome::Revoked { .. } => return Ok(()),
-            Outcome::Absent { revocations } if lists(&revocations, digest) => return Ok(()),
-            Outcome::Found(found) if lists(&found.revocations, digest) => return Ok(()),
-            Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
-            Outcome::Absent { .. } => (name, "nobody signs it or takes it back".to_owned()),
+        Expected::Revoked(name, digest) => match session.find(&name.to_string()).await {
+            Err(unfinished) if lists(&unfinished.revocations, digest) => return Ok(()),
+            result => match result.map_err(stopped)? {
+                Outcome::Revoked { .. } => return Ok(()),
+                Outcome::Absent { revocations } if lists(&revocations, digest) => return Ok(()),
+                Outcome::Found(found) if lists(&found.revocations, digest) => return Ok(()),
+                Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
+                Outcome::Absent { .. } => (name, "nobody signs it or takes it back".to_owned()),
+            },
         },
     };
     Err(PublishError::Overruled { location: repository.to_string(), name: name.to_string(), what })

@@ -85,7 +85,11 @@ pub(super) async fn ask<S: Source>(
     answer.equivocation = session.equivocation();
     describe(&mut answer.report, session.trusted());
     let (verdict, said) = match found {
-        Err(error) => return failed(answer, error),
+        Err(unfinished) => {
+            // A role above took it back: that holds, whatever the roles below fail to say.
+            answer.revocations = unfinished.revocations;
+            return failed(answer, unfinished.error);
+        }
         Ok(Outcome::Revoked { role, revocation }) => {
             answer.report.path = vec![role.clone()];
             (Verdict::Revoked, Said::ScopeRevoked(role, revocation))

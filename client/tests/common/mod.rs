@@ -101,6 +101,11 @@ impl Publisher {
         author::next_version("targets", &mut self.targets, self.now);
     }
 
+    /// Where the registry has the team's document.
+    pub(crate) fn team_blob(&self) -> String {
+        format!("acme/trust/blobs/{}", Digest::of(&sign(&self.team, &self.team_key)))
+    }
+
     pub(crate) fn renew(&mut self) {
         author::next_version(TEAM, &mut self.team, self.now);
     }

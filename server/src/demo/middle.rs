@@ -1,7 +1,7 @@
 //! A registry in the middle: it forwards to the real one, or answers what an attacker wants.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -41,6 +41,8 @@ struct Shared {
     seen: Mutex<BTreeMap<String, Answer>>,
     /// What is answered instead of asking, by path.
     forged: Mutex<BTreeMap<String, Answer>>,
+    /// Which forged answers were given.
+    fooled: Mutex<BTreeSet<String>>,
 }
 
 impl Middle {
@@ -49,7 +51,13 @@ impl Middle {
         let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let shared = Arc::new(Shared { upstream, client, seen: Mutex::default(), forged: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            client,
+            seen: Mutex::default(),
+            forged: Mutex::default(),
+            fooled: Mutex::default(),
+        });
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let task = tokio::spawn(async move {
             // It serves until the demo ends; an error would show in the verdicts.
@@ -73,6 +81,11 @@ impl Middle {
         lock(&self.shared.forged).insert(path.to_owned(), answer);
     }
 
+    /// True if somebody was given the forged answer for `path`.
+    pub(super) fn fooled(&self, path: &str) -> bool {
+        lock(&self.shared.fooled).contains(path)
+    }
+
     /// Stops attacking.
     pub(super) fn honest(&self) {
         lock(&self.shared.forged).clear();
@@ -93,6 +106,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = request.uri().path().to_owned();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if let Some(forged) = lock(&shared.forged).get(&path).filter(|_| reads).cloned() {
+        lock(&shared.fooled).insert(path);
         return respond(StatusCode::OK, forged.headers, forged.body);
     }
     let get = request.method() == Method::GET;

@@ -14,7 +14,7 @@ use plimsoll::{
     keys::Signer,
     publish::{self, PublishError, Server},
 };
-use plimsoll_core::{oci::Digest, policy::Verdict, tuf::Targets};
+use plimsoll_core::{policy::Verdict, tuf::Targets};
 
 use scene::{Forgery, Scene};
 use show::Show;
@@ -159,11 +159,11 @@ async fn out_of_scope(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     let mut right = show.outcome(refused, &said)?;
     show.detail("so the attacker steals the daemon's online keys and signs snapshot and timestamp, too")?;
     let forgery = Forgery { role: scene::TEAM_ROLE, version: role.common.version, bytes };
-    scene.inject(&forgery).await?;
+    let role_path = scene.inject(&forgery).await?;
     let seen = scene.verify("payroll:v1").await?;
     right &= show.verdict(seen.verdict, Verdict::Absent, &seen.detail)?;
     right &= show.outcome(
-        seen.presented.is_none_or(|digest: Digest| digest == payroll.digest) && scene.took_forgery().await?,
+        scene.took_forgery().await? && !scene.middle.fooled(&role_path),
         "the client took the forged snapshot, and still does not ask the team about payroll",
     )?;
     Ok(right)

@@ -20,7 +20,7 @@ use plimsoll::{
 };
 use plimsoll_core::{
     oci::{
-        Descriptor, Reference, RepositoryAddress, TargetName,
+        Descriptor, Digest, Reference, RepositoryAddress, TargetName,
         mapping::{self, Profile, RepositoryFiles},
         media_type,
     },
@@ -218,7 +218,8 @@ impl Scene {
     }
 
     /// Signs a snapshot and a timestamp for the forgery with the daemon's own keys and serves all of it from the middle.
-    pub(super) async fn inject(&self, forgery: &Forgery<'_>) -> anyhow::Result<()> {
+    /// Returns where the forged role lies.
+    pub(super) async fn inject(&self, forgery: &Forgery<'_>) -> anyhow::Result<String> {
         let now = self.clock.now();
         let online = keys::load_or_make(&self.folder.path().join("daemon"), TRUST)?.signers;
         let root = self.file("1.root.json").await?;
@@ -254,7 +255,7 @@ impl Scene {
         }
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media_type::MANIFEST))]);
         self.middle.forge(&self.latest_path(), Answer { headers, body: Bytes::from(latest.manifest) });
-        Ok(())
+        Ok(format!("/v2/{TRUST}/trust/blobs/{}", Digest::of(&forgery.bytes)))
     }
 
     /// True if the client's memory says that it took the forged snapshot.

@@ -197,7 +197,7 @@ impl World {
     pub(crate) async fn find_at(&self, name: &str, now: DateTime<Utc>) -> Result<Outcome, UpdateError> {
         let source = RegistrySource::new(self.registry(), self.repository());
         let mut session = Session::refresh(source, self.home.path(), &self.root(), now).await?;
-        session.find(name).await
+        session.find(name).await.map_err(|unfinished| unfinished.error)
     }
 }
 

@@ -90,6 +90,12 @@ impl Search {
         }
     }
 
+    /// Who revoked what, among the roles asked so far: it holds also if a role below cannot be had or does not verify.
+    /// Empty once the search is complete, as the outcome has it then.
+    pub fn revocations(&self) -> &[(String, Revocation)] {
+        &self.revocations
+    }
+
     /// Goes on until a role must be loaded or the search is complete.
     ///
     /// # Errors

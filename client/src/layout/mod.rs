@@ -1,1 +1,0 @@
-//! OCI image layouts on disk: used by `sign` and bundles.
