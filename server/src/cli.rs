@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use plimsoll::clock::SystemClock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -147,7 +147,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(Key::Show { name, source, output }) => show_keys(&name, source, output)?,
         Command::Config(ConfigCommand::Check { file }) => check(file.as_deref())?,
         Command::Demo => {
-            let all_stopped = runtime()?.block_on(crate::demo::run())?;
+            let all_stopped = runtime()?.block_on(async {
+                let mut interrupt = watch(SignalKind::interrupt())?;
+                tokio::select! {
+                    result = crate::demo::run() => result,
+                    // The demo's folder is removed with what is dropped here.
+                    _ = interrupt.recv() => Err(anyhow!("interrupted; nothing is left behind")),
+                }
+            })?;
             return Ok(if all_stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
@@ -185,6 +192,13 @@ fn show_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
     let names: Vec<&str> = config.trusts.iter().map(|trust| trust.name.as_str()).collect();
     if let Some(file) = source.config.filter(|_| !names.contains(&name)) {
         bail!("{} has no trust repository `{name}`; it has: {}", file.display(), names.join(", "));
+    }
+    if !names.contains(&name) && !keys::exist(&config.data, name) {
+        bail!(
+            "there are no keys for `{name}` in {}: `plimsolld serve --trust {name}` makes them, or name the configuration \
+             with --config",
+            config.data.join("keys").display()
+        );
     }
     keys::private_folder(&config.data)?;
     let pair = keys::load_or_make(&config.data, name)?;

@@ -244,6 +244,33 @@ fn an_index_is_verified_by_tag_and_by_digest() {
     client.run(&["verify", &format!("{}/{IMAGES}@{platform}", world.host())]).expect_code(10);
 }
 
+/// P3, and that an emergency does not need the team: the owner takes back by tag what the team signed, and the team goes on.
+#[test]
+fn the_owner_revokes_what_the_team_signed_and_the_team_can_still_publish() {
+    let registry = Registry::open();
+    let world = World::ready(Site::at(&registry.address()));
+    let client = world.client("client");
+    let bad = world.push("v1", "broken into\n");
+    world.sign("v1").ok();
+    verified(&world, &client, "v1", &bad);
+    let tag = world.reference("v1");
+    let signed = ["--key", "owner.key", "--passphrase-file", "passphrase"];
+    let revoked =
+        world.owner().run(&[&["revoke", &tag, "--reason", "builder broken into"], &signed[..]].concat());
+    assert_says(&revoked.ok().stdout, &[&format!("revoked {}", bad.digest())]);
+    client.run(&["verify", &tag]).expect_code(14);
+    // What was revoked above is dropped from the team's next version, which the daemon would refuse otherwise.
+    world.sign("v1").expect_code(2);
+    let good = world.push("v2", "repaired\n");
+    world.sign("v2").ok();
+    verified(&world, &client, "v2", &good);
+    client.run(&["verify", &tag]).expect_code(14);
+    // Signing a tag anew says what it meant before.
+    let newer = world.push("v2", "repaired again\n");
+    assert_says(&world.sign("v2").ok().stdout, &[&format!("was    {}", good.digest())]);
+    verified(&world, &client, "v2", &newer);
+}
+
 #[test]
 fn ecdsa_keys_do_all_that_the_default_ones_do() {
     let registry = Registry::open();

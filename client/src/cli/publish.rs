@@ -118,6 +118,7 @@ pub(super) async fn sign(env: &Env, out: &Out, args: &SignArgs) -> Result<u8, Fa
         .await?;
     confirm(env, &policy, &root, &receipt, Expected::Signed(&name, descriptor.digest)).await?;
     let mut notes: Vec<String> = receipt.names.iter().map(|name| format!("as     {name}")).collect();
+    notes.extend(receipt.replaces.map(|before| format!("was    {before}")));
     notes.push(published(&receipt));
     out.result(&receipt, &format!("signed {}  {}", args.reference, descriptor.digest), &notes)?;
     Ok(0)

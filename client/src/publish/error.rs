@@ -66,7 +66,7 @@ pub enum PublishError {
         roles: String,
     },
     /// There is no such role.
-    #[error("there is no role `{role}`; roles: {roles}")]
+    #[error("there is no role `{role}`; on the way there are: {roles}")]
     UnknownRole {
         /// The role.
         role: String,
@@ -74,7 +74,9 @@ pub enum PublishError {
         roles: String,
     },
     /// Nothing in the role has this name or digest.
-    #[error("{role} does not list {name}")]
+    #[error(
+        "{role} does not list {name}, nor does a role below it; to bar a digest, name it: REPOSITORY@sha256:HEX"
+    )]
     NotListed {
         /// The role.
         role: String,

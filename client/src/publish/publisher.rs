@@ -90,6 +90,9 @@ pub struct Receipt {
     /// The digest signed or revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// The digest that the tag meant before, if it was another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Digest>,
     /// The target names, patterns or entries concerned.
     pub names: Vec<String>,
 }
@@ -185,7 +188,7 @@ impl Publisher {
             author::delegate(&mut targets, allowed, &name, &request.scope, &request.keys, request.threshold)?;
             author::next_version(&parent.role, &mut targets, now);
             let names = request.scope.patterns();
-            Ok(Change { role: parent.role, targets, digest: None, names })
+            Ok(Change { role: parent.role, targets, digest: None, replaces: None, names })
         })
         .await
         .map(|receipt| Receipt { delegated: Some(name), ..receipt })
@@ -201,7 +204,7 @@ impl Publisher {
         signers: &[&dyn Signer],
     ) -> Result<Receipt, PublishError> {
         self.change(signers, async |session, now| {
-            let Writable { role, mut targets, above, first } =
+            let Writable { role, mut targets, above, first, .. } =
                 self.role_for(session, &request.name, signers, now).await?;
             if let Some(first) = first {
                 return Err(PublishError::Shadowed {
@@ -216,9 +219,11 @@ impl Publisher {
                 let reason = revocation.reason.clone();
                 return Err(AuthorError::Revoked { digest, reason }.into());
             }
+            let before = targets.targets.get(&request.name.to_string()).and_then(tuf::Target::digest);
+            let replaces = before.filter(|before| *before != digest);
             let allowed = (role.role.as_str(), role.allowed.as_slice());
             let names = author::vouch(&mut targets, allowed, &request.name, &request.descriptor)?;
-            Ok(Change { role: role.role, targets, digest: Some(request.descriptor.digest), names })
+            Ok(Change { role: role.role, targets, digest: Some(digest), replaces, names })
         })
         .await
     }
@@ -233,15 +238,14 @@ impl Publisher {
         signers: &[&dyn Signer],
     ) -> Result<Receipt, PublishError> {
         self.change(signers, async |session, now| {
-            let Writable { role, mut targets, above, .. } =
+            let Writable { role, mut targets, above, listed, .. } =
                 self.role_for(session, &request.name, signers, now).await?;
             let digest = match &request.name {
                 TargetName::Digest { digest, .. } => *digest,
-                name @ TargetName::Tag { .. } => {
-                    targets.targets.get(&name.to_string()).and_then(tuf::Target::digest).ok_or_else(|| {
-                        PublishError::NotListed { role: role.role.clone(), name: name.to_string() }
-                    })?
-                }
+                name @ TargetName::Tag { .. } => listed.ok_or_else(|| PublishError::NotListed {
+                    role: role.role.clone(),
+                    name: name.to_string(),
+                })?,
             };
             if let Some((role, _)) = above.iter().find(|(_, above)| above.digest == Some(digest)) {
                 return Err(PublishError::AlreadyRevoked { role: role.clone(), digest });
@@ -251,7 +255,7 @@ impl Publisher {
             if names.is_empty() && targets.revocations().len() == before {
                 return Err(PublishError::AlreadyRevoked { role: role.role, digest });
             }
-            Ok(Change { role: role.role, targets, digest: Some(digest), names })
+            Ok(Change { role: role.role, targets, digest: Some(digest), replaces: None, names })
         })
         .await
     }
@@ -286,6 +290,7 @@ impl Publisher {
                         version,
                         timestamp: accepted.timestamp,
                         digest: change.digest,
+                        replaces: change.replaces,
                         names: change.names,
                     });
                 }
@@ -315,10 +320,21 @@ impl Publisher {
             return Err(no_role(signers, &text, &path));
         };
         let (above, first) = (revoked_above(&path, at), asked_first(&path, &text, &path[at].role));
+        // What the tag means in this role, or in one below it: a parent revokes what its team signed.
+        let listed = path[at..].iter().find_map(|role| {
+            let targets = role.document.as_ref().ok()?.as_ref()?;
+            targets.targets.get(&text).and_then(tuf::Target::digest)
+        });
         let mut role = path.swap_remove(at);
         let targets = match std::mem::replace(&mut role.document, Ok(None))? {
             Some(mut targets) => {
                 author::next_version(&role.role, &mut targets, now);
+                // What a role above revoked is worth nothing here, and the daemon takes no version that still lists it.
+                targets.targets.retain(|_, target| {
+                    !above
+                        .iter()
+                        .any(|(_, revoked)| revoked.digest.is_some() && revoked.digest == target.digest())
+                });
                 targets
             }
             None => {
@@ -326,7 +342,7 @@ impl Publisher {
                 author::empty_targets(&role.role, trust, now)
             }
         };
-        Ok(Writable { role, targets, above, first })
+        Ok(Writable { role, targets, above, first, listed })
     }
 
     /// The role called `name`, with its document.
@@ -360,12 +376,15 @@ struct Writable {
     above: Vec<(String, Revocation)>,
     /// The role whose word clients take before they ask this one.
     first: Option<String>,
+    /// The digest that it, or a role below it, lists under the name.
+    listed: Option<Digest>,
 }
 
 struct Change {
     role: String,
     targets: Targets,
     digest: Option<Digest>,
+    replaces: Option<Digest>,
     names: Vec<String>,
 }
 

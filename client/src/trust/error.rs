@@ -93,7 +93,7 @@ pub enum TrustError {
     #[error("this root does not say what it may speak for")]
     NoScope,
     /// A scope beyond what the root may speak about.
-    #[error("{scope} is outside of what this root may speak for ({allowed})")]
+    #[error("{scope} is outside of what this root may speak for ({allowed}); a scope here is HOST/SCOPE")]
     OutOfScope {
         /// The scope.
         scope: String,

@@ -175,13 +175,13 @@ fn end(show: &mut Show, right: bool) -> std::io::Result<()> {
     }
     show.heading("Every attack was stopped by the right verdict. Next:")?;
     for (command, what) in [
-        ("cargo install --path server", "plimsolld on your PATH"),
-        ("cargo install --path client", "plimsoll on your PATH"),
+        ("cargo install --locked --path server", "plimsolld on your PATH"),
+        ("cargo install --locked --path client", "plimsoll on your PATH"),
         ("plimsolld serve", "a daemon with an embedded registry, on 127.0.0.1:8480"),
         ("plimsoll key generate owner", "your first key; `plimsoll --help` shows the rest"),
         ("README.md", "the same flow by hand, against your own registry"),
     ] {
-        show.line(&format!("     {command:<30} {what}"))?;
+        show.line(&format!("     {command:<39} {what}"))?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ impl Show {
     }
 
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{text}")?;
+        writeln!(self.out, "{}", short(text))?;
         self.out.flush()
     }
 
@@ -59,5 +59,31 @@ impl Show {
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Digests cut to twelve digits, so that lines stay lines: the demo is to be read, not copied from.
+fn short(text: &str) -> String {
+    let mut out = String::new();
+    let mut digits = 0;
+    for c in text.chars() {
+        digits = if c.is_ascii_digit() || ('a'..='f').contains(&c) { digits + 1 } else { 0 };
+        match digits {
+            0..=12 => out.push(c),
+            13 => out.push('…'),
+            _ => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn long_digests_are_cut_and_words_are_not() {
+        assert_eq!(
+            super::short("is sha256:0123456789abcdef0123, a decade"),
+            "is sha256:0123456789ab…, a decade"
+        );
     }
 }
