@@ -32,11 +32,17 @@ impl ManualClock {
     }
 
     /// Sets the clock to `now`, forwards or back.
+    ///
+    /// # Panics
+    /// Never: no holder of its lock panics.
     pub fn set(&self, now: DateTime<Utc>) {
         *self.0.lock().expect("no holder of this lock panics") = now;
     }
 
     /// Moves the clock forward by `by`.
+    ///
+    /// # Panics
+    /// Never: no holder of its lock panics.
     pub fn advance(&self, by: chrono::TimeDelta) {
         *self.0.lock().expect("no holder of this lock panics") += by;
     }

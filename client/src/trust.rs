@@ -269,11 +269,19 @@ pub fn remove(home: &Home, name: &str) -> Result<Removed, TrustError> {
 /// # Errors
 /// [`TrustError::Unknown`], those of [`load_root`], [`TrustError::State`].
 pub async fn reset(home: &Home, name: &str) -> Result<Option<PathBuf>, TrustError> {
-    let (_, _, key) = open(home, name)?;
+    let [verify, publish] = state_folders(home, name)?;
     // What the publish side remembers of it goes too; it is never more than a copy of what the daemon shows.
-    forget(&key.folder(&home.publishing())).await?;
-    let folder = key.folder(&home.state());
-    Ok(forget(&folder).await?.then_some(folder))
+    forget(&publish).await?;
+    Ok(forget(&verify).await?.then_some(verify))
+}
+
+/// Where the verify side and the publish side remember the root `name`; they need not exist. Reads the policy.
+///
+/// # Errors
+/// As [`reset`], but for the folders themselves.
+pub(crate) fn state_folders(home: &Home, name: &str) -> Result<[PathBuf; 2], TrustError> {
+    let (_, _, key) = open(home, name)?;
+    Ok([key.folder(&home.state()), key.folder(&home.publishing())])
 }
 
 /// Empties one state folder under its lock; false if there is none.

@@ -271,6 +271,10 @@ fn damaged_state_is_1_until_it_is_reset() {
     let folder = desk.path("home/state").join(common::TRUST).join("whole");
     fs::write(folder.join("memory.json"), "{").unwrap();
     desk.refused("verify HOST/acme/app:v1", 1, "rollback memory lost");
+    desk.refused("verify HOST/acme/app:v1", 1, "`plimsoll trust reset acme`");
+    let ran = desk.run("status acme -o json");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("`plimsoll trust reset acme`"), "{}", ran.stdout);
     desk.refused("trust reset acme", 2, "was not confirmed");
     desk.refused("trust reset other --yes", 2, "no root called `other`");
     let ran = desk.run("trust reset acme --yes");
@@ -278,6 +282,25 @@ fn damaged_state_is_1_until_it_is_reset() {
     assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
     chmod(&folder, 0o755);
     desk.refused("verify HOST/acme/app:v1", 1, "chmod 700");
+}
+
+#[test]
+fn an_empty_server_variable_counts_as_unset() {
+    let desk = pinned();
+    let said = |value: &str, line: &str| {
+        let output = desk.command(line).env("PLIMSOLL_SERVER", value).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let sign = "sign HOST/acme/app:v1 --key none.key";
+    let (code, stderr) = said("", sign);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("no daemon is known for"), "{stderr}");
+    let (code, stderr) = said("x", sign);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("invalid value 'x' for '--server <URL>'"), "{stderr}");
+    let (code, stderr) = said("", "init HOST/acme/other --scope acme/** --key none.key");
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--server <URL>") && stderr.contains("required"), "{stderr}");
 }
 
 #[test]

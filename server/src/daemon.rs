@@ -17,13 +17,19 @@ use std::{
 use plimsoll::{
     clock::Clock,
     keys::Signer,
+    publish::api::TrustInfo,
     registry::{Credentials, Registry, RegistryError, RegistryOptions, Secret},
 };
 use plimsoll_core::{
     oci::{ReferenceError, RepositoryAddress},
     tuf::KeyId,
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 use tracing::info;
 
 use crate::{
@@ -53,6 +59,8 @@ pub struct Daemon {
     api: Api,
     phase: watch::Sender<Phase>,
     server: JoinHandle<()>,
+    /// Each holds its engine, and ends with it at the latest.
+    announcements: JoinSet<()>,
 }
 
 /// Why a daemon does not start.
@@ -202,8 +210,8 @@ impl Daemon {
         }
         // Before the engines: those on the embedded registry reach it over HTTP like any other.
         let server = tokio::spawn(serve(listener, router, phase.subscribe(), Times::default()));
-        info!("plimsolld listening on http://{address} data={}", config.data.display());
-        let daemon = Self { address, api, phase, server };
+        info!(%address, data = %config.data.display(), "listening on http://{address}");
+        let mut daemon = Self { address, api, phase, server, announcements: JoinSet::new() };
 
         for ((trust, repository), (registry, keys)) in trusts.iter().zip(repositories).zip(prepared) {
             let options = EngineOptions {
@@ -223,7 +231,7 @@ impl Daemon {
             };
             match Engine::start(options).await {
                 Ok(engine) => {
-                    announce(&engine, address);
+                    daemon.announcements.spawn(announce(engine.clone(), address));
                     daemon.api.serve(&trust.name, engine);
                 }
                 Err(source) => {
@@ -243,7 +251,7 @@ impl Daemon {
     /// Stops: takes no more submissions, lets the engines finish the round and the push that are under way, then closes
     /// the listener and lets open requests end. Takes at most 10 s; what is unfinished then is what a kill would leave,
     /// and is taken up at the next start.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         // The engines first: their last push may need the embedded registry, so it must still accept connections.
         self.phase.send_replace(Phase::Draining);
         let engines = self.api.engines();
@@ -251,6 +259,7 @@ impl Daemon {
             for engine in &engines {
                 engine.stop().await;
             }
+            while self.announcements.join_next().await.is_some() {}
         });
         if stopped.await.is_err() {
             tracing::warn!("an engine did not finish in time; the next start goes on from what is stored");
@@ -381,15 +390,20 @@ fn password(path: &Path) -> io::Result<Secret> {
     if line.is_empty() { Err(wrong("its first line is empty".to_owned())) } else { Ok(Secret::new(line)) }
 }
 
-/// Says where a trust repository is and, if it was never made, how to make it.
-fn announce(engine: &Engine, address: SocketAddr) {
-    let trust = engine.info();
-    match trust.trust_id {
-        Some(id) => info!("trust {} at {}, trust id {id}", trust.name, trust.repository),
-        None => info!(
-            "trust {} at {}, not made yet: plimsoll init {} --scope 'ORG/**' --key owner.key --server http://{address}",
-            trust.name, trust.repository, trust.repository
+/// Says where a trust repository is and, if it was never made, how to make it. An empty store alone does not tell that:
+/// it may be lost, so the registry is looked at first. An alarm speaks for itself.
+async fn announce(engine: Engine, address: SocketAddr) {
+    let known = engine.info().trust_id.is_some();
+    let sound = known || engine.looked().await;
+    let TrustInfo { name, repository, trust_id, .. } = engine.info();
+    match trust_id {
+        Some(trust_id) => info!(trust = name, repository, trust_id, "serving it"),
+        None if sound => info!(
+            trust = name,
+            repository,
+            "not made yet: plimsoll init {repository} --scope 'ORG/**' --key owner.key --server http://{address}"
         ),
+        None => {}
     }
 }
 

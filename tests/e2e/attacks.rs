@@ -366,9 +366,10 @@ fn a_lost_or_torn_memory_stops_everything_until_it_is_reset() {
             let run = victim.client.run(&[command, &victim.reference]).expect_code(1);
             assert_eq!(run.stdout, "");
             assert!(run.stderr.contains("rollback memory lost"), "{}", run.stderr);
-            assert!(run.stderr.contains("plimsoll trust reset"), "{}", run.stderr);
+            assert!(run.stderr.contains("`plimsoll trust reset acme`"), "{}", run.stderr);
         }
-        victim.client.run(&["status"]).expect_code(1);
+        let run = victim.client.run(&["status"]).expect_code(1);
+        assert!(run.stderr.contains("`plimsoll trust reset acme`"), "{}", run.stderr);
         assert_eq!(victim.state(), before);
     }
     victim.client.run(&["trust", "reset", "acme"]).expect_code(2);

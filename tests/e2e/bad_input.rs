@@ -19,7 +19,7 @@ use plimsoll_tests::{
     docker_registry::Registry,
     http,
     middle::{Answer, Effect, Middle, Rule},
-    process::{self, Daemon, Run},
+    process::{self, Daemon, Run, Service},
 };
 use stage::{CANARY, Desk, establish, push, tags};
 use tempfile::TempDir;
@@ -488,7 +488,7 @@ fn trusted_state_that_is_damaged_fails_closed() {
     ];
     type Spoil = fn(&Path);
     let spoil: [(&str, &str, Spoil); 5] = [
-        ("torn", "rollback memory lost", |whole| {
+        ("torn", "run `plimsoll trust reset acme` to", |whole| {
             let bytes = fs::read(whole.join("memory.json")).unwrap();
             fs::write(whole.join("memory.json"), &bytes[..bytes.len() / 2]).unwrap();
         }),
@@ -802,6 +802,85 @@ fn a_repository_that_holds_something_else_is_left_alone() {
     assert_eq!(desk.tree(), files);
     assert_eq!(tags(&registry, &["acme/trust"]), before);
     assert_eq!(daemon.terminate(), 0);
+}
+
+/// With its store gone, a daemon cannot tell what it has signed: nobody is told that nothing was ever made.
+#[test]
+fn a_daemon_without_its_store_does_not_pass_for_a_new_one() {
+    let home = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(home.path(), &stage::config("127.0.0.1:0", None, ""));
+    let desk = Desk::new();
+    let host = daemon.address();
+    establish(&desk, &host, &format!("{host}/acme/trust"), &daemon);
+    assert_eq!(daemon.terminate(), 0);
+    fs::remove_dir_all(home.path().join("data/store")).unwrap();
+
+    // The same port: the trust repository is on it.
+    let config = stage::config(&host, None, "");
+    fs::write(home.path().join("plimsolld.toml"), config).unwrap();
+    let daemon = Daemon::spawn(home.path(), &["serve", "--config", "plimsolld.toml"]);
+    daemon.wait_for_line("the store is an old copy");
+    let files = desk.tree();
+    for line in [
+        format!("delegate add {host}/acme/other --label other --pub team.pub"),
+        format!(
+            "init {host}/acme/trust --scope acme/** --name again --out again.json --server {}",
+            daemon.url()
+        ),
+    ] {
+        let run = desk.with_key(&line, "owner");
+        one_line(&run);
+        assert_eq!(run.code, 30, "{line}: {}", run.stderr);
+        assert!(run.stderr.contains("ALARM: "), "{line}: {}", run.stderr);
+    }
+    assert_eq!(desk.tree(), files);
+    assert!(!daemon.output().contains("not made yet"), "{}", daemon.output());
+    assert_eq!(daemon.terminate(), 0);
+}
+
+#[test]
+fn a_log_in_json_is_json_in_every_line() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(process::binary("plimsolld"));
+    command.args([
+        "--log-format",
+        "json",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--trust",
+        "a",
+        "--trust",
+        "b",
+    ]);
+    let mut daemon = Service::start(command.arg("--data").arg(home.path().join("data")));
+    let address = daemon.wait_listening().to_string();
+    for name in ["\"a\"", "\"b\""] {
+        daemon.wait_for(|line| (line.contains("not made yet") && line.contains(name)).then_some(()));
+    }
+    assert_eq!(daemon.terminate(), 0);
+    daemon.wait_for(|line| line.contains("\"stopped\"").then_some(()));
+    let mut told = Vec::new();
+    for line in daemon.output().lines() {
+        let entry: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let fields = &entry["fields"];
+        let message = fields["message"].as_str().unwrap();
+        if message.starts_with("listening") {
+            assert_eq!(fields["address"], address);
+            assert_eq!(fields["data"], home.path().join("data").to_str().unwrap());
+        } else if !["SIGTERM: stopping", "stopped"].contains(&message) {
+            // All else is about one trust repository.
+            assert!(["a", "b"].contains(&fields["trust"].as_str().unwrap_or_default()), "{line}");
+        }
+        if message.starts_with("not made yet") {
+            let name = fields["trust"].as_str().unwrap();
+            assert_eq!(fields["repository"], format!("{address}/{name}/trust"));
+            told.push(name.to_owned());
+        }
+    }
+    told.sort();
+    assert_eq!(told, ["a", "b"]);
 }
 
 /// An address that nobody listens on.

@@ -3,11 +3,12 @@
 use plimsoll_core::policy::Verdict;
 
 use crate::{
+    home::Home,
     keys::{KeyFileError, SignError},
     publish::PublishError,
     registry::RegistryError,
     state::StateError,
-    trust::TrustError,
+    trust::{self, TrustError},
     update::{UpdateError, registry_verdict},
     verify::{LocalFault, chain},
 };
@@ -39,10 +40,33 @@ impl Failure {
         Self { code: verdict.exit_code().max(1), text, next: None }
     }
 
+    /// The same with the name of the pinned root where the advice on lost memory says NAME.
+    pub(super) fn named(mut self, home: &Home) -> Self {
+        self.text = named(home, self.text);
+        self
+    }
+
     /// The same with advice.
     pub(super) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
+    }
+}
+
+/// Trusted state knows its folder and not what the policy calls the root whose it is, so the name is filled in here.
+pub(super) fn named(home: &Home, text: String) -> String {
+    const OPEN: &str = "`plimsoll trust reset NAME`";
+    if !text.contains(OPEN) {
+        return text;
+    }
+    let mut roots = trust::list(home).unwrap_or_default().into_iter().map(|root| root.name);
+    let whose = |name: &String| {
+        let folders = trust::state_folders(home, name).unwrap_or_default();
+        folders.iter().any(|folder| text.contains(&*folder.to_string_lossy()))
+    };
+    match roots.find(whose) {
+        Some(name) => text.replace(OPEN, &format!("`plimsoll trust reset {name}`")),
+        None => text,
     }
 }
 

@@ -23,6 +23,9 @@ use crate::{
 const MAX_ONLINE: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("key", |key| key.help(
+    "Sign with this private key, which becomes an owner's; once for each key, and each may then sign alone (threshold 1)"
+)))]
 pub(super) struct Args {
     /// Where the metadata shall be, HOST/REPOSITORY; the daemon must be configured for it
     #[arg(value_parser = argument::<RepositoryAddress>)]
@@ -33,7 +36,7 @@ pub(super) struct Args {
     #[command(flatten)]
     signer: SignerArgs,
     /// URL of the plimsolld that shall keep it fresh
-    #[arg(long, value_name = "URL", env = "PLIMSOLL_SERVER")]
+    #[arg(long, value_name = "URL", env = servers::variable())]
     server: Url,
     /// JSON file with the daemon's online keys, which came another way than from the daemon; it must have the same
     #[arg(long, value_name = "FILE")]

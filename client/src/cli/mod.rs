@@ -125,7 +125,8 @@ fn start(cli: Cli, out: &mut Out) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(command(&env, out, cli.command));
+    let result =
+        runtime.block_on(command(&env, out, cli.command)).map_err(|failure| failure.named(&env.home));
     // A name server that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result

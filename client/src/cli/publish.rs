@@ -39,7 +39,7 @@ pub(super) struct Where {
     #[arg(long, value_name = "NAME")]
     trust: Option<String>,
     /// URL of the plimsolld that takes submissions; else the one remembered by init
-    #[arg(long, value_name = "URL", env = "PLIMSOLL_SERVER")]
+    #[arg(long, value_name = "URL", env = servers::variable())]
     server: Option<Url>,
 }
 
@@ -205,7 +205,8 @@ pub(super) async fn status(env: &Env, out: &Out, args: &StatusArgs) -> Result<u8
             // One root that is down does not hide the others.
             Err(failure) => {
                 code = if code == 0 { failure.code } else { code };
-                all.push(Shown { name, repository, error: Some(failure.text), roles: Vec::new() });
+                let error = Some(failure.named(&env.home).text);
+                all.push(Shown { name, repository, error, roles: Vec::new() });
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::{
 };
 
 const MAX: u64 = 1024 * 1024;
+const VARIABLE: &str = "PLIMSOLL_SERVER";
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +20,11 @@ struct Servers {
     /// URLs by trust repository, `HOST/REPOSITORY`.
     #[serde(default)]
     servers: BTreeMap<String, String>,
+}
+
+/// The environment variable that stands for `--server`; none if it is empty, which counts as unset.
+pub(super) fn variable() -> Option<&'static str> {
+    std::env::var_os(VARIABLE).is_none_or(|value| !value.is_empty()).then_some(VARIABLE)
 }
 
 /// The daemon to submit to: the one given, else the one remembered for `repository`.

@@ -44,6 +44,9 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`SignError::Randomness`].
+    ///
+    /// # Panics
+    /// Never: a key that was just made can be read.
     pub fn generate(algorithm: Algorithm) -> Result<Self, SignError> {
         let random = SystemRandom::new();
         let made = match algorithm {
@@ -110,6 +113,9 @@ impl PrivateKey {
     }
 
     /// The key as **unencrypted** PKCS#8 version 1 in PEM.
+    ///
+    /// # Panics
+    /// Never: the DER was read or made by us.
     pub fn to_pem_insecure_plain(&self) -> Zeroizing<String> {
         SecretDocument::try_from(self.pkcs8.as_slice())
             .and_then(|document| document.to_pem(sealed::PLAIN_LABEL, LineEnding::LF))

@@ -34,6 +34,10 @@ pub struct TrustInfo {
     pub trust_id: Option<String>,
     /// The newest accepted version of each role.
     pub heads: BTreeMap<String, u64>,
+    /// Why the daemon stopped signing for good, until somebody looks: what it says of the trust repository may be wrong
+    /// then. Text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
 }
 
 /// The public keys that sign timestamp and snapshot of one trust repository, and of no other.

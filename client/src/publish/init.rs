@@ -14,7 +14,7 @@ use super::{
     PublishError, Server,
     api::{OnlineKeys, TrustInfo},
     author,
-    server::Submitted,
+    server::{Submitted, unknown},
 };
 use crate::{clock::Clock, keys::Signer};
 
@@ -66,10 +66,12 @@ pub struct Prepared {
 /// Asks the daemon which of its trust repositories is at `repository`.
 ///
 /// # Errors
-/// [`PublishError`], of the daemon's answer.
+/// [`PublishError`], of the daemon's answer; [`PublishError::NotNow`] if an alarm keeps it from knowing whether the
+/// trust repository was made.
 pub async fn served(server: &Server, repository: &RepositoryAddress) -> Result<TrustInfo, PublishError> {
     let wanted = repository.to_string();
-    server.trust(&wanted, |trust| trust.repository == wanted).await
+    let trust = server.trust(&wanted, |trust| trust.repository == wanted).await?;
+    unknown(&trust).map_or(Ok(trust), Err)
 }
 
 /// Makes a trust repository: [`prepare`] and [`Prepared::submit`] in one.

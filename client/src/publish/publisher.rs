@@ -158,9 +158,7 @@ impl Publisher {
     ) -> Result<Self, PublishError> {
         let root = Document::<Root>::parse("root", &pinned).map_err(UpdateError::from)?;
         let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
-        let trust = server
-            .trust(&format!("trust id {id}"), |trust| trust.trust_id.as_deref() == Some(id.as_str()))
-            .await?;
+        let trust = server.trust_with_id(&id).await?;
         Ok(Self { server, http, name: trust.name, pinned, state: state.to_owned(), clock })
     }
 

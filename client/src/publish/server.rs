@@ -75,12 +75,29 @@ impl Server {
         wanted: impl Fn(&TrustInfo) -> bool,
     ) -> Result<TrustInfo, PublishError> {
         let trusts = self.trusts().await?;
+        let found = trusts.iter().find(|trust| wanted(trust)).cloned();
+        found.ok_or_else(|| self.not_served(what, &trusts))
+    }
+
+    /// The one with this trust id.
+    ///
+    /// # Errors
+    /// [`PublishError::NotNow`] if it may be one that has an alarm and does not know its id: its store may be lost.
+    /// Else as [`Server::trust`].
+    pub async fn trust_with_id(&self, id: &str) -> Result<TrustInfo, PublishError> {
+        let trusts = self.trusts().await?;
+        let found = trusts.iter().find(|trust| trust.trust_id.as_deref() == Some(id)).cloned();
+        let missing = || self.not_served(&format!("trust id {id}"), &trusts);
+        found.ok_or_else(|| trusts.iter().find_map(unknown).unwrap_or_else(missing))
+    }
+
+    fn not_served(&self, what: &str, trusts: &[TrustInfo]) -> PublishError {
         let served = trusts.iter().map(|trust| trust.repository.as_str()).collect::<Vec<_>>().join(", ");
-        trusts.into_iter().find(wanted).ok_or_else(|| PublishError::NotServed {
+        PublishError::NotServed {
             server: self.url.to_string(),
             wanted: what.to_owned(),
             served: if served.is_empty() { "nothing".to_owned() } else { served },
-        })
+        }
     }
 
     /// Submits `documents`, which take effect together. Once accepted they are durable.
@@ -158,6 +175,12 @@ impl Server {
         }
         url
     }
+}
+
+/// With an alarm, that there is no trust id does not mean that the trust repository was never made.
+pub(super) fn unknown(trust: &TrustInfo) -> Option<PublishError> {
+    let alarm = trust.alarm.as_ref().filter(|_| trust.trust_id.is_none())?;
+    Some(PublishError::NotNow { message: format!("{} is in ALARM: {alarm}", trust.repository) })
 }
 
 fn read<T: DeserializeOwned>(url: &Url, body: &[u8]) -> Result<T, PublishError> {

@@ -257,6 +257,9 @@ impl State {
     ///
     /// # Errors
     /// [`StateError::Write`].
+    ///
+    /// # Panics
+    /// Never: strings always serialise.
     pub fn put_entry(&self, entry: &Entry) -> Result<(), StateError> {
         let bytes = serde_json::to_vec(entry).expect("strings always serialise");
         self.write(&self.folder.join("entry.json"), &bytes)

@@ -5,7 +5,7 @@ use std::fs;
 use plimsoll::{
     clock::SystemClock,
     keys::{Algorithm, PrivateKey, SignError},
-    publish::{InitRequest, Server, api::TrustInfo, init},
+    publish::{InitRequest, Server, init},
 };
 use plimsoll_core::policy::Scope;
 use tempfile::TempDir;

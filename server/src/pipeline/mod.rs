@@ -142,7 +142,7 @@ struct Shared {
     shown: watch::Sender<Option<Shown>>,
     /// The newest timestamp version in the store, which the pusher follows.
     committed: watch::Sender<u64>,
-    /// True once the registry was read: nothing is signed before.
+    /// True once the registry was read: nothing is signed before. An alarm is told through it, too.
     observed: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     status: Mutex<Status>,
@@ -287,6 +287,27 @@ impl Engine {
             online: self.shared.setup.online.clone(),
             trust_id: status.trust_id.clone(),
             heads: status.heads.clone(),
+            alarm: status.alarm.clone(),
+        }
+    }
+
+    /// Waits for the first look at the registry, for as long as that takes: true if there was nothing against signing,
+    /// false if it ended in an alarm, or the engine was stopped before.
+    pub async fn looked(&self) -> bool {
+        let (mut observed, mut stop) = (self.shared.observed.subscribe(), self.shared.stop.subscribe());
+        loop {
+            // In this order: an alarm is set before it is told through `observed`.
+            let seen = *observed.borrow_and_update();
+            if self.shared.status().alarm.is_some() || *stop.borrow() {
+                return false;
+            }
+            if seen {
+                return true;
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return false,
+                changed = observed.changed() => if changed.is_err() { return false },
+            }
         }
     }
 
@@ -408,9 +429,10 @@ impl Shared {
 
     fn alarm(&self, text: String) {
         // First, so that who reads the log finds it in /readyz.
-        let mut status = self.status();
-        let text = status.alarm.insert(text);
+        let text = self.status().alarm.insert(text).clone();
         error!(trust = self.name, "ALARM, nothing is signed any more: {text}");
+        // Wakes who waits in `looked`.
+        self.observed.send_modify(|_| {});
     }
 
     /// Why nothing may be signed now.

@@ -37,6 +37,8 @@ async fn latest_is_written_again_over_older_content_of_ours_and_over_foreign_con
 async fn alarmed(world: &World, engine: &Engine, why: &str) {
     let health = eventually("the alarm", engine, |h| h.alarm.is_some()).await;
     assert!(!health.ready && health.detail.contains(why), "{health:?}");
+    assert_eq!(engine.info().alarm, health.alarm);
+    assert!(!engine.looked().await);
     let (head, latest) = (world.memory.head(&TrustKey::whole("acme")).unwrap(), world.latest().await);
     let documents = if head.sequence == 0 { world.init() } else { world.vouch("acme/late:v1", "x") };
     let refusal = engine.submit(documents).await.unwrap_err();

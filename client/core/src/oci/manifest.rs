@@ -127,6 +127,9 @@ impl Manifest {
 
     /// The manifest's bytes: compact JSON, fields in the order of this struct, annotations sorted. Equal manifests
     /// give equal bytes.
+    ///
+    /// # Panics
+    /// Never: strings and integers always serialise.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a manifest of strings and integers always serialises")
     }

@@ -100,6 +100,9 @@ impl Key {
     }
 
     /// The key id that we author: sha256 of the canonical key without extra members, in hex (TUF 1.0.34, 4.2, KEYID).
+    ///
+    /// # Panics
+    /// Never: three strings always have a canonical form.
     pub fn id(&self) -> KeyId {
         let bare = serde_json::json!({
             "keytype": self.keytype, "scheme": self.scheme, "keyval": {"public": self.text()},
@@ -172,6 +175,9 @@ impl PublicKey {
     }
 
     /// The SubjectPublicKeyInfo in PEM.
+    ///
+    /// # Panics
+    /// Never: base64 is ASCII.
     pub fn to_pem(&self) -> String {
         let der = match self {
             Self::Ed25519(bytes) => [ED25519_SPKI, bytes].concat(),
