@@ -1,7 +1,7 @@
 //! A small OCI registry inside the daemon, for starting without one.
 //!
-//! OCI distribution 1.1: pull, push and tag listing, enough for skopeo, buildah and the Plimsoll client; no deletion, no
-//! referrers, no catalog. What it answered 201 for survives `kill -9` and loss of power, and a tag never names a
+//! OCI distribution 1.1: pull, push and tag listing, enough for the Plimsoll client, for skopeo (which the tests use) and for
+//! buildah (1.28, tried by hand); no deletion, no referrers, no catalog. What it answered 201 for survives `kill -9` and loss of power, and a tag never names a
 //! manifest that is not there. It asks nobody who they are: whoever reaches its address can read and push, so
 //! it belongs on loopback (its content is not trusted by clients either, promise P5).
 //!
