@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[command(flatten)]
     signer: SignerArgs,
     /// URL of the plimsolld that shall keep it fresh
-    #[arg(long, value_name = "URL", env = servers::variable())]
+    #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url)]
     server: Url,
     /// JSON file with the daemon's online keys, which came another way than from the daemon; it must have the same
     #[arg(long, value_name = "FILE")]

@@ -39,7 +39,7 @@ pub(super) struct Where {
     #[arg(long, value_name = "NAME")]
     trust: Option<String>,
     /// URL of the plimsolld that takes submissions; else the one remembered by init
-    #[arg(long, value_name = "URL", env = servers::variable())]
+    #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url)]
     server: Option<Url>,
 }
 

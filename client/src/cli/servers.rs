@@ -22,6 +22,14 @@ struct Servers {
     servers: BTreeMap<String, String>,
 }
 
+/// Reads `--server`.
+pub(super) fn url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("not a URL: write it as http://127.0.0.1:8480 or https://trust.example.com".to_owned()),
+    }
+}
+
 /// The environment variable that stands for `--server`; none if it is empty, which counts as unset.
 pub(super) fn variable() -> Option<&'static str> {
     std::env::var_os(VARIABLE).is_none_or(|value| !value.is_empty()).then_some(VARIABLE)

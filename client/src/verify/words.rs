@@ -158,7 +158,7 @@ pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &P
             Some("do not run it; ask the publishers which one they mean".to_owned()),
         ),
         Verdict::PolicyDeny => (
-            "this digest was signed earlier, but no tag means it now; the policy accepts current digests only"
+            "this digest was signed earlier, but no tag of the same role means it now; the policy accepts current digests only"
                 .to_owned(),
             Some(format!("use a digest that a tag of {repository} means now: `plimsoll resolve {}:TAG`", reference.repository)),
         ),
