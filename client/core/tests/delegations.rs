@@ -310,11 +310,9 @@ fn a_wide_fan_out_is_bounded() {
         repository.add_role(&format!("r{i}"), &key);
     }
     repository.publish();
-    let started = std::time::Instant::now();
     let mut client = Client::new(&repository);
     assert!(matches!(client.refusal(&repository, NAME), Error::SearchLimit { .. }));
     assert_eq!(client.requests.len(), 3 + MAX_ROLES);
-    assert!(started.elapsed().as_secs() < 8);
 }
 
 /// T37: what a team lists outside its scope is never seen; the scope of every delegation on the path counts.
