@@ -6,6 +6,7 @@
 
 mod background;
 pub mod docker_registry;
+pub mod fuzzing;
 pub mod http;
 pub mod image;
 pub mod middle;
