@@ -430,6 +430,16 @@ fn a_threshold_that_cannot_be_met_is_refused() {
         let why = if role == "root" { "1 of 2 required" } else { "cannot be met by 1 distinct keys" };
         world.refuses(&[("root", sign(&root, &[&world.owner]))], Refused, why);
     }
+    // There are enough keys here, but clients do not verify as many signatures.
+    let crowd = world.next_root(|root| {
+        let keys = (1..=65).map(|n| Key::new(&PublicKey::Ed25519([n; 32])));
+        let keys: BTreeMap<_, _> = keys.map(|key| (key.id(), key)).collect();
+        let targets = root.roles.get_mut("targets").unwrap();
+        (targets.keyids, targets.threshold) = (keys.keys().cloned().collect(), 65);
+        root.keys.extend(keys);
+    });
+    let crowd = [("root", sign(&crowd, &[&world.owner]))];
+    world.refuses(&crowd, Refused, "threshold 65 cannot be met by 64 distinct keys");
     let zero = world.next_root(|root| root.roles.get_mut("targets").unwrap().threshold = 0);
     world.refuses(&[("root", sign(&zero, &[&world.owner]))], Malformed, "threshold 0");
 }
