@@ -39,7 +39,7 @@ fn key_text(pem: &str) -> bool {
     if let Ok(public) = &public {
         assert_eq!(PublicKey::from_pem(&public.to_pem()).as_ref(), Ok(public));
         assert_eq!(Key::new(public).public().as_ref(), Ok(public));
-        assert!(!public.verifies(b"", b""));
+        assert!(!Key::new(public).verifies(b"", b""));
     }
     let plain = PrivateKey::from_pem_insecure_plain(pem, Path::new("seed"));
     plain.iter().for_each(private_key);
@@ -56,8 +56,8 @@ fn private_key(key: &PrivateKey) {
     assert_eq!(again.to_pem_insecure_plain(), written);
     assert_eq!(key.key_id(), Key::new(key.public()).id());
     let signature = key.sign(b"message").expect("a key that was read signs");
-    assert!(key.public().verifies(b"message", &signature));
-    assert!(!key.public().verifies(b"another", &signature));
+    assert!(key.key().verifies(b"message", &signature));
+    assert!(!key.key().verifies(b"another", &signature));
 }
 
 /// Reads `pem` as a sealed key, by way of a file that each thread keeps.
