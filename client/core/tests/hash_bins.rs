@@ -19,8 +19,16 @@ fn path_hash_prefixes_are_followed() {
     for (prefixes, found) in [
         (vec![hash[..2].to_owned()], true),
         (vec!["zz".to_owned(), hash.clone()], true),
+        (vec![hash[..1].to_owned()], true),
+        (vec![hash[..33].to_owned()], true),
         (vec![], false),
+        // Nothing is a prefix of every digest, but says no digest.
+        (vec![String::new()], false),
         (vec![hash[1..].to_owned()], false),
+        (vec![format!(" {}", &hash[..2])], false),
+        (vec![hash.to_uppercase()], false),
+        // As the motivation of TAP 15 spells them, and as nobody reads them.
+        (vec![format!("{}*", &hash[..2]), "*".to_owned(), "?".to_owned()], false),
         (vec![format!("{hash}0")], false),
     ] {
         let mut repository = Repository::with_team();
@@ -71,9 +79,9 @@ fn succinct_bins_are_followed() {
     }
 }
 
-/// TAP 15: bins do not terminate; what the bin does not list is asked of whoever comes after it further up.
+/// T39: a bin terminates, as python-tuf and go-tuf have it: what it does not list is nobody else's to list.
 #[test]
-fn succinct_bins_do_not_terminate() {
+fn succinct_bins_terminate() {
     let key = Signer::ed25519(60);
     let mut repository = Repository::new();
     repository.delegate("targets", "hashed", &key, &["acme/*"]);
@@ -87,7 +95,51 @@ fn succinct_bins_do_not_terminate() {
     repository.add_role("bin-0", &key);
     repository.add_role("bin-1", &key);
     repository.publish();
-    Client::new(&repository).finds(&repository, NAME);
+    let mut client = Client::new(&repository);
+    assert!(matches!(client.update(&repository, NAME), Ok(Outcome::Absent { .. })));
+    assert!(client.requests.last().unwrap().starts_with("1.bin-"), "{:?}", client.requests);
+    // Names that `hashed` may not speak about are no bin's either.
+    repository.list("targets", "other/app:v1", "image");
+    repository.list("later", "other/lib:v1", "out of scope");
+    repository.publish();
+    client.finds(&repository, "other/app:v1");
+    assert!(matches!(client.update(&repository, "other/lib:v1"), Ok(Outcome::Absent { .. })));
+    assert_eq!(*client.requests.last().unwrap(), repository.file("targets"));
+}
+
+/// T39: a bin holds names of every namespace under the scope of its delegator, and no others.
+#[test]
+fn a_bin_vouches_for_nothing_outside_of_its_delegators_scope() {
+    let key = Signer::ed25519(60);
+    for succinct in [true, false] {
+        let mut repository = Repository::with_team();
+        let bin = if succinct {
+            let number = u8::from_str_radix(&digest("other/app:v1").hex()[..1], 16).unwrap() >> 3;
+            format!("bin-{number}")
+        } else {
+            "bin".to_owned()
+        };
+        repository.edit("team", |team| {
+            let delegations = delegations(team);
+            delegations.keys.insert(key.id.clone(), key.key.clone());
+            if succinct {
+                delegations.succinct_roles = Some(bins(1, &key));
+            }
+        });
+        if succinct {
+            repository.add_role(&bin, &key);
+        } else {
+            repository.delegate("team", &bin, &key, &[]);
+            repository.edit_delegation("team", &bin, |role| {
+                role.paths = None;
+                role.path_hash_prefixes = Some((0..16).map(|digit| format!("{digit:x}")).collect());
+            });
+        }
+        repository.list(&bin, "other/app:v1", "forged");
+        repository.publish();
+        let outcome = Client::new(&repository).update(&repository, "other/app:v1");
+        assert!(matches!(outcome, Ok(Outcome::Absent { .. })), "{outcome:?}");
+    }
 }
 
 /// T58.
@@ -100,6 +152,46 @@ fn succinct_bins_of_no_or_too_many_bits_are_refused() {
             .edit("targets", |targets| delegations(targets).succinct_roles = Some(bins(bit_length, &key)));
         repository.publish();
         assert!(matches!(Client::new(&repository).refusal(&repository, NAME), Error::Invalid { .. }));
+    }
+}
+
+/// T58: a number of bits is a whole number, a prefix is text, and an empty one is a prefix.
+#[test]
+fn succinct_bins_that_mean_nothing_are_refused() {
+    use serde_json::json;
+    let key = Signer::ed25519(60);
+    let good = json!({"keyids": [key.id], "threshold": 1, "bit_length": 4, "name_prefix": "bin"});
+    let wrong = [
+        ("bit_length", json!(-1)),
+        ("bit_length", json!("4")),
+        ("bit_length", json!(4_294_967_297_u64)),
+        ("bit_length", json!(null)),
+        ("name_prefix", json!(null)),
+        ("name_prefix", json!(7)),
+        ("threshold", json!(0)),
+        ("keyids", json!("bin")),
+    ];
+    for (member, value) in wrong.into_iter().chain([("name_prefix", json!(""))]) {
+        let mut repository = Repository::new();
+        let mut succinct = good.clone();
+        succinct[member] = value.clone();
+        let bytes = forge(repository.bytes("targets"), &repository.signers["targets"], |targets| {
+            targets["delegations"] = json!({"keys": {}, "succinct_roles": succinct});
+        });
+        repository.files.insert(repository.file("targets"), bytes.clone());
+        repository.publish();
+        let mut trusted = Client::new(&repository).refresh(&repository).unwrap();
+        let outcome = trusted.update_targets("targets", "root", &bytes);
+        if value == json!("") {
+            outcome.unwrap();
+        } else {
+            let error = outcome.unwrap_err();
+            assert!(
+                matches!(error, Error::Shape { .. } | Error::Invalid { .. }),
+                "{member} {value}: {error}"
+            );
+            assert!(trusted.role("targets").is_none());
+        }
     }
 }
 
