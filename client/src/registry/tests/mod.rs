@@ -1,5 +1,7 @@
 //! The client against servers that behave, and against servers that do not.
 
+mod inside;
+mod limits;
 mod push;
 mod trust;
 
@@ -82,7 +84,7 @@ async fn a_manifest_is_pulled_in_one_request() {
     assert_eq!(server.lines(), ["GET /v2/acme/app/manifests/v1"]);
     let seen = &server.seen()[0];
     assert_eq!(seen.header("accept"), Some(media_type::ACCEPT));
-    assert_eq!((seen.header("accept-encoding"), seen.header("authorization")), (None, None));
+    assert_eq!((seen.header("accept-encoding"), seen.header("authorization")), (Some("identity"), None));
     assert!(seen.header("user-agent").unwrap().starts_with("plimsoll/"));
     assert_eq!(client.requests(), 1);
 }
@@ -310,7 +312,7 @@ async fn a_connection_that_breaks_is_tried_once_more_for_reading_only() {
 
 #[tokio::test]
 async fn nobody_there_is_said_plainly() {
-    let port = Server::start(|_| Reply::BreakOff).port;
+    let port = Server::start(|_| Reply::BreakOff).port();
     let error =
         client().blob(&repo(format!("127.0.0.1:{port}")), &Digest::of(b""), 0, true).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot reach 127.0.0.1:{port}"));

@@ -129,6 +129,27 @@ async fn a_token_is_fetched_once_for_one_repository_and_purpose() {
     assert_eq!(server.lines()[5], format!("{token}%2Cpush"));
 }
 
+/// T72: a token is shown to no other repository and no other host.
+#[tokio::test]
+async fn a_token_is_for_one_repository_at_one_host() {
+    let start = || token_registry(|_| answer(200, &[], br#"{"token":"good","expires_in":300}"#));
+    let (first, second) = (start(), start());
+    let client = client();
+    let other = RepositoryAddress { name: "acme/other".into(), ..at(&first) };
+    for place in [&at(&first), &other, &at(&second), &at(&first)] {
+        client.manifest(place, "v1", CAP, None).await.unwrap();
+    }
+    for (server, fresh) in [(&first, 2), (&second, 1)] {
+        let shown =
+            |seen: &&Seen| seen.target.contains("/manifests/") && seen.header("authorization").is_none();
+        assert_eq!(server.seen().iter().filter(shown).count(), fresh, "each scope begins without a token");
+    }
+    let asked: Vec<_> = first.lines().into_iter().filter(|line| line.contains("/token")).collect();
+    let scopes = ["app", "other"]
+        .map(|name| format!("GET /token?service=s+v&scope=repository%3Aacme%2F{name}%3Apull"));
+    assert_eq!(asked, scopes);
+}
+
 #[tokio::test]
 async fn a_token_that_ran_out_or_was_revoked_is_renewed_once() {
     for life in ["0", "3600"] {
@@ -225,7 +246,7 @@ async fn a_token_server_can_break_nothing() {
 #[tokio::test]
 async fn credentials_do_not_go_to_a_foreign_realm() {
     let foreign = Server::start(|_| answer(200, &[], br#"{"token":"good"}"#));
-    let realm = format!("Bearer realm=\"http://localhost:{}/token\"", foreign.port);
+    let realm = format!("Bearer realm=\"http://localhost:{}/token\"", foreign.port());
     let server = Server::start(move |seen| match seen.header("authorization") {
         Some("Bearer good") => answer(200, &[TYPE], MANIFEST),
         _ => answer(401, &[("www-authenticate", &realm)], b""),
@@ -263,7 +284,7 @@ fn what_is_printed_of_a_client_holds_no_secret() {
 
 // --- TLS
 
-fn with_ca(dir: &tempfile::TempDir, id: &Identity) -> RegistryOptions {
+pub(super) fn with_ca(dir: &tempfile::TempDir, id: &Identity) -> RegistryOptions {
     let path = dir.path().join("ca.pem");
     std::fs::write(&path, &id.ca_pem).unwrap();
     RegistryOptions { ca_file: Some(path), ..options() }
@@ -275,7 +296,7 @@ async fn a_ca_of_ones_own_is_trusted_where_it_is_configured() {
     let server = Server::start_tls(&id, |_| answer(200, &[TYPE], MANIFEST));
     let by_file = Registry::new(with_ca(&dir, &id)).unwrap();
     by_file.manifest(&at(&server), "v1", CAP, None).await.unwrap();
-    by_file.manifest(&repo(format!("localhost:{}", server.port)), "v1", CAP, None).await.unwrap();
+    by_file.manifest(&repo(format!("localhost:{}", server.port())), "v1", CAP, None).await.unwrap();
 
     let host_dir = dir.path().join("certs.d").join(server.host());
     std::fs::create_dir_all(&host_dir).unwrap();
