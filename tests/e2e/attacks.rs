@@ -28,7 +28,7 @@ use plimsoll_tests::{
 use serde_json::{Value, json};
 use victim::{LATEST, MANIFEST, Stage, Victim, html, latest};
 
-/// P1, T20, T49.
+/// T20: P1.
 #[test]
 fn an_old_entry_point_played_back_is_rollback() {
     let stage = Stage::shared();
@@ -102,7 +102,7 @@ fn a_broken_entry_point_is_untrusted_or_unreachable_and_changes_nothing() {
     victim.verify().ok();
 }
 
-/// P5, P8: nothing that happens on a first contact is proof of absence, either.
+/// T45, T49: P5, P8. Nothing that happens on a first contact is proof of absence, either.
 #[test]
 fn a_first_look_at_a_broken_registry_is_never_absent() {
     let stage = Stage::shared();
@@ -150,7 +150,7 @@ fn a_forged_timestamp_is_untrusted() {
     victim.verify().ok();
 }
 
-/// T71: a role's blob.
+/// T40, T43, T47, T49, T71: a role's blob.
 #[test]
 fn a_broken_blob_is_untrusted_or_unreachable_and_changes_nothing() {
     let stage = Stage::shared();
@@ -187,7 +187,7 @@ fn a_blob_that_is_missing_once_is_fetched_again() {
     assert_eq!(statuses, [(false, 200), (true, 404), (false, 200), (true, 200)], "{log:#?}");
 }
 
-/// What the registry says of the tag itself.
+/// T47, T49, T78: what the registry says of the tag itself.
 #[test]
 fn a_registry_that_lies_about_the_tag_convinces_nobody() {
     let stage = Stage::shared();

@@ -8,10 +8,16 @@ use std::fs;
 
 use plimsoll::{
     clock::{Clock, SystemClock},
+    keys::{Passphrase, PrivateKey},
+    publish::author,
     registry::{Registry as Client, RegistryOptions},
-    update::{Session, TufSource},
+    update::{Session, TufSource, UpdateError},
 };
-use plimsoll_core::{oci::Digest, policy::Verdict};
+use plimsoll_core::{
+    oci::Digest,
+    policy::Verdict,
+    tuf::{Document, Root},
+};
 use plimsoll_tests::{
     docker_registry::Registry,
     middle::{Answer, Effect, Entry, Middle, Rule},
@@ -90,6 +96,43 @@ fn only_a_404_says_that_there_is_no_newer_root() {
     refresh().unwrap();
 }
 
+/// T46: a chain of roots that goes on and on is walked 256 steps at a time, and each step is kept.
+#[test]
+fn a_run_takes_256_roots_and_the_next_goes_on() {
+    let stage = Stage::shared();
+    let owner = stage.world.owner();
+    let middle = Middle::start(&stage.world.daemon.address());
+    let base = format!("/tuf/{NAME}/metadata");
+    let url: url::Url = format!("{}{base}/", middle.url()).parse().unwrap();
+    let pinned = fs::read(owner.home().join("acme-root.json")).unwrap();
+    let passphrase = Passphrase::from_file(&owner.home().join("passphrase")).unwrap();
+    let key = PrivateKey::load(&owner.home().join("owner.key"), &passphrase).unwrap();
+    let mut root = Document::<Root>::parse("root", &pinned).unwrap().signed.clone();
+    for version in 2..=300 {
+        root.common.version = version;
+        let bytes = author::sign(&root, &[&key]).unwrap();
+        let rule = Rule::new("GET", &format!("{base}/{version}.root.json"));
+        middle.set(rule, Effect::Answer(Answer::status(200).body(bytes)));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let refresh = || {
+        let source = TufSource::new(Client::new(RegistryOptions::default()).unwrap(), url.clone());
+        runtime.block_on(Session::refresh(source, folder.path(), &pinned, SystemClock.now()))
+    };
+    let error = refresh().unwrap_err();
+    assert!(matches!(error, UpdateError::TooManyRoots), "{error:?}");
+    assert_eq!(error.verdict(), Some(Verdict::Unreachable));
+    let log = middle.take_log();
+    let asked: Vec<_> = log.iter().map(|entry| entry.path.clone()).collect();
+    let roots: Vec<_> = (2..=258).map(|version| format!("{base}/{version}.root.json")).collect();
+    assert_eq!(asked, roots, "nothing but roots, each once");
+
+    assert_eq!(refresh().unwrap().trusted().root().version(), 300);
+    let log = middle.take_log();
+    assert_eq!(log[0].path, format!("{base}/258.root.json"), "it goes on where it was");
+}
+
 /// An answer that says it is a gigabyte.
 fn huge() -> Answer {
     Answer::status(200).header("content-type", MANIFEST).header("content-length", "1000000000")
@@ -157,7 +200,7 @@ fn a_root_that_is_listed_is_never_taken_for_missing() {
     assert!(victim.state().keys().any(|path| path.ends_with("roots/2.json")));
 }
 
-/// T47, T77: a status, a type or a shape that is nearly right.
+/// T41, T43, T47, T77: a status, a type or a shape that is nearly right.
 #[test]
 fn an_entry_point_that_is_nearly_right_is_refused() {
     let stage = Stage::shared();
@@ -198,6 +241,15 @@ fn an_entry_point_that_is_nearly_right_is_refused() {
             with(&|manifest| manifest["manifests"] = json!([])),
             22,
             "refused as a manifest",
+        ),
+        (
+            "twenty thousand layers",
+            with(&|manifest| {
+                let layer = manifest["layers"][1].clone();
+                manifest["layers"].as_array_mut().unwrap().resize(20_000, layer);
+            }),
+            22,
+            "UNTRUSTED",
         ),
         ("too large", Effect::Answer(good.clone().body(vec![b' '; 5 << 20])), 22, "larger than"),
     ] {

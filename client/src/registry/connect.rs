@@ -65,7 +65,7 @@ impl Default for Network {
 }
 
 /// Which addresses a connection may go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Any: the user named the host.
     Anywhere,
@@ -78,19 +78,41 @@ pub(super) enum Reach {
 #[error("its name leads to an address inside this machine or its network")]
 pub(super) struct Inside;
 
-/// A client for plain http.
-pub(super) fn plain(network: &Network, reach: Reach, time: Duration) -> Plain {
-    builder().build(Bounded { inner: connector(network, reach, time), time })
+/// Two clients: connections that may go anywhere are never lent to requests that may not.
+#[derive(Clone)]
+pub(super) struct Both<C> {
+    anywhere: C,
+    outside: C,
 }
 
-/// A client for https.
-pub(super) fn tls(network: &Network, reach: Reach, time: Duration, config: ClientConfig) -> Tls {
-    let inner = HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_only()
-        .enable_http1()
-        .wrap_connector(connector(network, reach, time));
-    builder().build(Bounded { inner, time })
+impl<C> Both<C> {
+    fn new(client: impl Fn(Reach) -> C) -> Self {
+        Self { anywhere: client(Reach::Anywhere), outside: client(Reach::Outside) }
+    }
+
+    pub(super) fn to(&self, reach: Reach) -> &C {
+        match reach {
+            Reach::Anywhere => &self.anywhere,
+            Reach::Outside => &self.outside,
+        }
+    }
+}
+
+/// Clients for plain http, each connection made within `time`.
+pub(super) fn plain(network: &Network, time: Duration) -> Both<Plain> {
+    Both::new(|reach| builder().build(Bounded { inner: connector(network, reach, time), time }))
+}
+
+/// Clients for https, each connection made within `time`.
+pub(super) fn tls(network: &Network, time: Duration, config: &ClientConfig) -> Both<Tls> {
+    Both::new(|reach| {
+        let inner = HttpsConnectorBuilder::new()
+            .with_tls_config(config.clone())
+            .https_only()
+            .enable_http1()
+            .wrap_connector(connector(network, reach, time));
+        builder().build(Bounded { inner, time })
+    })
 }
 
 fn builder() -> legacy::Builder {

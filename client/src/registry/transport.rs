@@ -33,7 +33,7 @@ use url::Url;
 
 use super::{
     Refusal, RegistryError, RegistryOptions,
-    connect::{self, HeadFault, HeadWatch, Inside, Network, Plain, Reach, Tls},
+    connect::{self, Both, HeadFault, HeadWatch, Inside, Network, Plain, Reach, Tls},
     site,
 };
 
@@ -75,11 +75,9 @@ pub(super) struct Transport {
     user_agent: HeaderValue,
     ca_file: Vec<CertificateDer<'static>>,
     network: Network,
-    plain: Plain,
-    plain_outside: Plain,
-    /// One client for each host with a CA of its own, and one, under the empty name, for all others. Connections that may
-    /// go anywhere are never lent to requests that may not.
-    tls: tokio::sync::Mutex<HashMap<(String, Reach), Tls>>,
+    plain: Both<Plain>,
+    /// Clients for each host with a CA of its own, and, under the empty name, for all others.
+    tls: tokio::sync::Mutex<HashMap<String, Both<Tls>>>,
     requests: AtomicU64,
 }
 
@@ -93,10 +91,9 @@ impl Transport {
             Some(path) => read_certificates(path)?,
             None => Vec::new(),
         };
-        let plain = |reach| connect::plain(&network, reach, options.connect_time);
-        let (plain, plain_outside) = (plain(Reach::Anywhere), plain(Reach::Outside));
+        let plain = connect::plain(&network, options.connect_time);
         let (tls, requests) = Default::default();
-        Ok(Self { options, user_agent, ca_file, network, plain, plain_outside, tls, requests })
+        Ok(Self { options, user_agent, ca_file, network, plain, tls, requests })
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -174,10 +171,10 @@ impl Transport {
                 message.headers_mut().insert(AUTHORIZATION, authorization.clone());
             }
             let head = HeadWatch::new(&mut message);
-            let sending = match (url.scheme(), reach) {
-                ("https", _) => self.tls(url, reach).await?.request(message),
-                (_, Reach::Anywhere) => self.plain.request(message),
-                (_, Reach::Outside) => self.plain_outside.request(message),
+            let sending = if url.scheme() == "https" {
+                self.tls(url).await?.to(reach).request(message)
+            } else {
+                self.plain.to(reach).request(message)
             };
             self.requests.fetch_add(1, Ordering::Relaxed);
             let answer = tokio::select! {
@@ -255,10 +252,10 @@ impl Transport {
         }
     }
 
-    /// The client whose roots are right for the host of `url`. The roots are read when they are first needed.
-    async fn tls(&self, url: &Url, reach: Reach) -> Result<Tls, RegistryError> {
+    /// The clients whose roots are right for the host of `url`. The roots are read when they are first needed.
+    async fn tls(&self, url: &Url) -> Result<Both<Tls>, RegistryError> {
         let own = self.host_ca(url);
-        let key = (if own.is_some() { site::authority(url) } else { String::new() }, reach);
+        let key = if own.is_some() { site::authority(url) } else { String::new() };
         let mut clients = self.tls.lock().await;
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
@@ -277,7 +274,7 @@ impl Transport {
             .expect("ring has the suites of TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let client = connect::tls(&self.network, reach, self.options.connect_time, config);
+        let client = connect::tls(&self.network, self.options.connect_time, &config);
         clients.insert(key, client.clone());
         Ok(client)
     }

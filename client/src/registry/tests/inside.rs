@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use super::trust::with_ca;
 use super::*;
 use crate::registry::connect::Network;
 
@@ -38,7 +39,10 @@ fn client_among(names: &[(&str, &[&[&str]])]) -> (Registry, Asked) {
     };
     let inside = |ip: IpAddr| ip != OUTSIDE.parse::<IpAddr>().unwrap();
     let network = Network { lookup: Arc::new(lookup), inside };
-    (Registry::on(network, RegistryOptions { plain_http: true, ..options() }).unwrap(), asked)
+    // A CA, so that https does not depend on this machine's.
+    let dir = tempfile::tempdir().unwrap();
+    let options = RegistryOptions { plain_http: true, ..with_ca(&dir, &Identity::new()) };
+    (Registry::on(network, options).unwrap(), asked)
 }
 
 /// How a registry sends us somewhere.
@@ -152,8 +156,13 @@ async fn nobody_outside_sends_us_to_an_inside_address() {
 async fn a_name_outside_that_leads_inside_is_refused() {
     for by in [By::Redirect, By::Realm, By::Upload] {
         let victim = Server::start_at(HERE, service());
-        let registry = sends(OUTSIDE, by, &format!("http://rebind.test:{}/token", victim.port()));
-        for answers in [&[HERE][..], &["10.0.0.1", "::1"], &["::ffff:127.0.0.1"]] {
+        for (scheme, answers) in [
+            ("http", &[HERE][..]),
+            ("https", &[HERE]),
+            ("http", &["10.0.0.1", "::1"]),
+            ("http", &["::ffff:127.0.0.1"]),
+        ] {
+            let registry = sends(OUTSIDE, by, &format!("{scheme}://rebind.test:{}/token", victim.port()));
             let (client, asked) =
                 client_among(&[("registry.test", &[&[OUTSIDE]]), ("rebind.test", &[answers])]);
             let error = follow(&client, by, &registry).await.unwrap_err();

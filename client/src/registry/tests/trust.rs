@@ -25,7 +25,7 @@ async fn authorization_stays_with_the_registry() {
     assert_eq!(server.seen().iter().filter(|s| s.header("authorization").is_some()).count(), 2);
 }
 
-/// A 401 or 404 by someone else says nothing about the registry, and nobody else gets credentials.
+/// T72: a 401 or 404 by someone else says nothing about the registry, and nobody else gets credentials.
 #[tokio::test]
 async fn whoever_is_redirected_to_does_not_speak_for_the_registry() {
     for status in [401, 404] {
@@ -52,6 +52,7 @@ async fn redirects_end() {
     assert_eq!(server.seen().len(), 6);
 }
 
+/// T75.
 #[tokio::test]
 async fn redirects_that_lead_astray_are_refused() {
     for (to, why) in [
@@ -216,6 +217,7 @@ async fn missing_and_wrong_credentials_are_told_apart() {
     assert!(matches!(error, RegistryError::UnknownChallenge { .. }) && error.is_auth());
 }
 
+/// T40, T47.
 #[tokio::test]
 async fn a_token_server_can_break_nothing() {
     type Check = fn(&RegistryError) -> bool;
@@ -259,6 +261,7 @@ async fn credentials_do_not_go_to_a_foreign_realm() {
     assert_eq!(foreign.seen()[0].header("authorization"), None);
 }
 
+/// T73.
 #[tokio::test]
 async fn a_realm_that_is_no_place_to_go_is_refused() {
     for (realm, why) in [
@@ -306,6 +309,7 @@ async fn a_ca_of_ones_own_is_trusted_where_it_is_configured() {
     by_host.manifest(&at(&server), "v1", CAP, None).await.unwrap();
 }
 
+/// T76.
 #[tokio::test]
 async fn a_ca_that_is_not_configured_is_not_trusted() {
     let (id, dir) = (Identity::new(), tempfile::tempdir().unwrap());
