@@ -6,7 +6,10 @@ use data_encoding::{BASE64, HEXLOWER};
 use ring::signature::{self, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use super::json;
+use super::{
+    json,
+    object::{Extra, Json, object},
+};
 
 /// A key id: opaque when read (TAP 12), [`Key::id`] when authored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ impl Borrow<str> for KeyId {
 }
 
 /// A public key as it stands in metadata. Unknown types, schemes and fields are kept; such a key never verifies.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Key {
     /// `ed25519`, `ecdsa` or something this version does not know.
     pub keytype: String,
@@ -41,11 +44,15 @@ pub struct Key {
     pub scheme: String,
     /// The public part, `{"public": "…"}` for the types we know: Ed25519 as 32 bytes in hex, ECDSA as a
     /// SubjectPublicKeyInfo in PEM or a point in hex.
-    pub keyval: BTreeMap<String, serde_json::Value>,
+    pub keyval: BTreeMap<String, Json>,
     /// Members this version does not know.
     #[serde(flatten)]
-    pub extra: BTreeMap<String, serde_json::Value>,
+    pub extra: Extra,
 }
+
+object!(Key { keytype: "keytype" needed, scheme: "scheme" needed, keyval: "keyval" needed } extra => {
+    Key { keytype, scheme, keyval, extra }
+});
 
 /// The key itself, apart from how a document spells it: two [`Key`]s with equal material are one key to a threshold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,7 +120,7 @@ impl Key {
 
     /// The public part as the document spells it; empty if it is not a string.
     fn text(&self) -> &str {
-        self.keyval.get("public").and_then(serde_json::Value::as_str).unwrap_or_default()
+        self.keyval.get("public").and_then(Json::as_str).unwrap_or_default()
     }
 
     /// The key's material, by its own type and scheme: a signature never chooses the algorithm.

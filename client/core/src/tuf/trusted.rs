@@ -314,7 +314,7 @@ impl Trusted {
         // Where no timestamp ever listed a hash, the held snapshot tells whether this version says something else.
         if let Some(held) = &self.held_snapshot
             && held.version() == document.version()
-            && held.canonical != document.canonical
+            && held.canonical() != document.canonical()
         {
             return Err(Error::Equivocation { role: ROLE.to_owned(), version: document.version() });
         }

@@ -40,7 +40,7 @@ pub fn distinct_signers<T>(
         .filter_map(|signature| {
             let public = keys.get(&signature.keyid)?.public().ok()?;
             let bytes = HEXLOWER.decode(signature.sig.as_bytes()).ok()?;
-            public.verifies(&document.canonical, &bytes).then_some(public)
+            public.verifies(document.canonical(), &bytes).then_some(public)
         })
         .collect()
 }
