@@ -8,7 +8,11 @@
 //! [`Outline::of`] checks all of that in one pass that allocates next to nothing if members stand in order, and tells
 //! whether `signed` is canonical as it stands: then nobody has to encode it. [`parse`] reads any order into a tree.
 
-use std::{borrow::Cow, ops::Range};
+mod outline;
+
+use std::borrow::Cow;
+
+pub use outline::Outline;
 
 /// How deep arrays and objects may nest.
 pub const MAX_DEPTH: usize = 64;
@@ -98,33 +102,6 @@ pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
 /// [`JsonError`], at the first byte that breaks a rule.
 pub fn parse(bytes: &[u8]) -> Result<Value<'_>, JsonError> {
     Parser::new(bytes)?.document()
-}
-
-/// A strict document, and where the parts of a TUF document (TUF 1.0.34, 4.2) stand in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outline {
-    /// The bytes of the outermost member `signed`, if there is one.
-    pub signed: Option<Range<usize>>,
-    /// The bytes of the outermost member `signatures`, if there is one.
-    pub signatures: Option<Range<usize>>,
-    /// True if the bytes of `signed` are its canonical form. False tells nothing.
-    pub canonical: bool,
-}
-
-impl Outline {
-    /// Checks that `bytes` are one strict JSON document. Time is linear (sorting members that are not in order aside).
-    /// Allocates nothing inside of `signed` if all members there are in code point order and their names hold no
-    /// escape, else as [`parse`] does; the stack is constant.
-    ///
-    /// # Errors
-    /// [`JsonError`]: the rule broken by the first byte that breaks one, duplicates aside.
-    pub fn of(bytes: &[u8]) -> Result<Self, JsonError> {
-        let (outline, decided) = Parser::new(bytes)?.outline()?;
-        if !decided {
-            parse(bytes)?;
-        }
-        Ok(outline)
-    }
 }
 
 impl<'a> Value<'a> {
@@ -235,89 +212,6 @@ impl<'a> Parser<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, JsonError> {
         let text = std::str::from_utf8(bytes).map_err(|e| JsonError::Unicode { at: e.valid_up_to() })?;
         Ok(Self { text, bytes, at: 0, plain: true })
-    }
-
-    /// Reads the whole document and keeps nothing of it but, for each object that is open, the last member's name. The
-    /// second part is false if a member stood out of order or had an escape in its name, so that there may be
-    /// duplicates; names in the outermost object, which every tool orders as it likes, are kept and compared.
-    fn outline(mut self) -> Result<(Outline, bool), JsonError> {
-        // For each open array `None`, for each open object the name of the member that is being read.
-        let mut open: [Option<&'a str>; MAX_DEPTH] = [None; MAX_DEPTH];
-        let mut depth = 0;
-        let mut outermost: Vec<Cow<'a, str>> = Vec::new();
-        let mut value_starts = 0;
-        let mut outline = Outline { signed: None, signatures: None, canonical: false };
-        let mut decided = true;
-        loop {
-            // A value starts here, after the name if it is a member's.
-            self.space();
-            if depth == 1 {
-                value_starts = self.at;
-                self.plain = true;
-            }
-            let first = match self.peek() {
-                Some(bracket @ (b'[' | b'{')) => {
-                    self.deeper(depth)?;
-                    self.space();
-                    let object = bracket == b'{';
-                    let empty = self.eat(if object { b'}' } else { b']' });
-                    if !empty {
-                        open[depth] = object.then_some("");
-                        depth += 1;
-                    }
-                    !empty
-                }
-                Some(b'"') => self.raw_string().map(|_| false)?,
-                _ => self.scalar().map(|_| false)?,
-            };
-            // A value ended here unless something opened, and what encloses it may end too.
-            while !first {
-                if depth == 1 && open[0].is_some() {
-                    match outermost.last().map(AsRef::as_ref) {
-                        Some("signed") => {
-                            outline.signed = Some(value_starts..self.at);
-                            outline.canonical = self.plain;
-                        }
-                        Some("signatures") => outline.signatures = Some(value_starts..self.at),
-                        _ => {}
-                    }
-                }
-                self.space();
-                if depth == 0 {
-                    if self.at != self.bytes.len() {
-                        return Err(JsonError::Trailing { at: self.at });
-                    }
-                    outermost.sort_unstable();
-                    if outermost.windows(2).any(|pair| pair[0] == pair[1]) {
-                        return Err(JsonError::Duplicate { at: self.at });
-                    }
-                    return Ok((outline, decided));
-                }
-                if self.eat(b',') {
-                    break;
-                }
-                self.expect(if open[depth - 1].is_some() { b'}' } else { b']' })?;
-                depth -= 1;
-            }
-            let Some(last) = open[depth - 1] else { continue };
-            self.space();
-            if depth == 1 {
-                outermost.push(self.name()?);
-                continue;
-            }
-            let at = self.at;
-            let (name, escaped) = self.raw_string()?;
-            reserved(name, at)?;
-            self.space();
-            self.expect(b':')?;
-            if escaped || (!first && name < last) {
-                decided = false;
-                self.plain = false;
-            } else if !first && name == last {
-                return Err(JsonError::Duplicate { at });
-            }
-            open[depth - 1] = Some(name);
-        }
     }
 
     /// Reads the whole document with a stack of its own, so that depth costs no call frames.
@@ -626,55 +520,6 @@ mod tests {
         assert_eq!(canonical("\"e\u{301}\""), "\"e\u{301}\"");
     }
 
-    /// What [`Outline`] says of `text`, held to what [`parse`] makes of it.
-    fn outline(text: &str) -> Option<(Option<&str>, bool)> {
-        let outline = Outline::of(text.as_bytes());
-        let value = parse(text.as_bytes());
-        assert_eq!(outline.is_ok(), value.is_ok(), "{text}: {outline:?}, {value:?}");
-        let (outline, value) = (outline.ok()?, value.ok()?);
-        for (range, name) in [(&outline.signed, "signed"), (&outline.signatures, "signatures")] {
-            let within = range.as_ref().map(|range| parse(&text.as_bytes()[range.clone()]).unwrap());
-            assert_eq!(within.as_ref(), value.member(name), "{text}");
-        }
-        let signed = outline.signed.map(|range| &text[range]);
-        if outline.canonical {
-            assert_eq!(signed.unwrap().as_bytes(), value.member("signed").unwrap().canonical().unwrap());
-        }
-        Some((signed, outline.canonical))
-    }
-
-    #[test]
-    fn an_outline_tells_where_signed_stands_and_whether_it_is_canonical() {
-        for (text, expected) in [
-            (r#"{"signatures":[],"signed":{"a":[1,{}],"b":"\"\\é"}}"#, (r#"{"a":[1,{}],"b":"\"\\é"}"#, true)),
-            // What stands beside it, and around it, may be as it likes.
-            (r#" { "signed" : {"a":1} , "signatures" : [ 1.5, {"z":0,"a":0} ] } "#, (r#"{"a":1}"#, true)),
-            (r#"{"x":{"signed":1},"\u0073igned":-7}"#, ("-7", true)),
-            (r#"{"signed":{"b":1,"a":1}}"#, (r#"{"b":1,"a":1}"#, false)),
-            (r#"{"signed":{"a": 1}}"#, (r#"{"a": 1}"#, false)),
-            (r#"{"signed":{ }}"#, ("{ }", false)),
-            (r#"{"signed":"\/"}"#, (r#""\/""#, false)),
-            (r#"{"signed":"\u00e9"}"#, (r#""\u00e9""#, false)),
-            (r#"{"signed":"\n"}"#, (r#""\n""#, false)),
-            (r#"{"signed":{"\"":1}}"#, (r#"{"\"":1}"#, false)),
-            (r#"{"signed":[1e2]}"#, ("[1e2]", false)),
-        ] {
-            assert_eq!(outline(text), Some((Some(expected.0), expected.1)), "{text}");
-        }
-        assert_eq!(outline(r#"[{"signed":1}]"#), Some((None, false)));
-        // Duplicates out of order, in an escape, beside `signed`, and in it.
-        for text in [
-            r#"{"signed":{"b":1,"a":2,"b":3}}"#,
-            r#"{"signed":{"a":1,"\u0061":2}}"#,
-            r#"{"signed":1,"a":2,"signed":3}"#,
-            r#"{"signed":1,"x":[{"b":0,"a":0,"b":0}]}"#,
-        ] {
-            assert!(matches!(Outline::of(text.as_bytes()), Err(JsonError::Duplicate { .. })), "{text}");
-        }
-        let escaped = r#"{"signed":{"\u0024serde_json::private::Number":"1"}}"#;
-        assert!(matches!(Outline::of(escaped.as_bytes()), Err(JsonError::Reserved { .. })));
-    }
-
     /// T51.
     #[test]
     fn duplicate_members_at_any_depth_are_refused() {
@@ -728,10 +573,7 @@ mod tests {
         assert_eq!(check(b" {} \r\n\t"), Ok(()));
     }
 
-    const STRANGE: [char; 14] =
-        [' ', '!', '"', '#', '[', '\\', ']', '\0', '\u{1f}', '\u{7f}', 'é', '\u{2028}', '😀', 'a'];
-
-    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    pub(super) fn any_json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
@@ -748,68 +590,30 @@ mod tests {
     }
 
     proptest! {
-            /// T55: the canonical form does not depend on how the document was written. Serialising again through
-            /// serde_json (which escapes control characters, so it parses) and canonicalising changes nothing.
-            #[test]
-            fn canonical_form_is_a_function_of_the_value(value in any_json()) {
-                let compact = serde_json::to_vec(&value).unwrap();
-                let pretty = serde_json::to_vec_pretty(&value).unwrap();
-                let (a, b) = (parse(&compact).unwrap(), parse(&pretty).unwrap());
-                prop_assert_eq!(&a, &b);
-                prop_assert_eq!(a.canonical().unwrap(), b.canonical().unwrap());
-            }
+        /// T55: the canonical form does not depend on how the document was written. Serialising again through
+        /// serde_json (which escapes control characters, so it parses) and canonicalising changes nothing.
+        #[test]
+        fn canonical_form_is_a_function_of_the_value(value in any_json()) {
+            let compact = serde_json::to_vec(&value).unwrap();
+            let pretty = serde_json::to_vec_pretty(&value).unwrap();
+            let (a, b) = (parse(&compact).unwrap(), parse(&pretty).unwrap());
+            prop_assert_eq!(&a, &b);
+            prop_assert_eq!(a.canonical().unwrap(), b.canonical().unwrap());
+        }
 
-            /// The one pass and the tree agree on every document, in whatever order and spelling, and on what is none.
-            #[test]
-            fn an_outline_agrees_with_the_tree(
-                value in any_json(),
-                form in 0..3u8,
-                flip in prop::option::of((any::<prop::sample::Index>(), 0x20..0x7fu8)),
-            ) {
-                let signed = match form {
-                    0 => serde_json::to_string(&value).unwrap(),
-                    1 => serde_json::to_string_pretty(&value).unwrap(),
-                    _ => String::from_utf8(parse(value.to_string().as_bytes()).unwrap().compact().unwrap()).unwrap(),
-                };
-                let mut text = format!(r#"{{"signatures":[],"signed":{signed}}}"#);
-                if let Some((at, byte)) = flip {
-                    let at = at.index(text.len());
-                    if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
-                        text.replace_range(at..=at, char::from(byte).encode_utf8(&mut [0]));
-                    }
-                }
-                outline(&text);
-            }
+        /// T56.
+        #[test]
+        fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = check(&bytes);
+        }
 
-            /// Long texts of what the reader of strings treats differently, at every offset from the eight it reads at once.
-            #[test]
-    fn strings_end_where_they_end(
-                chars in prop::collection::vec(prop::sample::select(&STRANGE[..]), 0..40)
-            ) {
-                let text = String::from_iter(chars);
-                outline(&format!(r#"{{"signed":"{text}"}}"#));
-                let escaped = serde_json::to_string(&text).unwrap();
-                let document = format!(r#"{{"signed":{escaped}}}"#);
-                let (signed, canonical) = outline(&document).unwrap();
-                prop_assert_eq!(signed, Some(escaped.as_str()));
-                prop_assert_eq!(canonical, !text.chars().any(|c| c < ' '));
-                let value = parse(escaped.as_bytes()).unwrap();
-                prop_assert_eq!(value, Value::String(text.into()));
-            }
-
-            /// T56.
-            #[test]
-            fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-                let _ = check(&bytes);
-            }
-
-            /// Strict means a subset: what we take, serde_json takes too.
-            #[test]
-            fn what_is_strict_is_json(text in "[\\[\\]{}\",:0-9eE.+\\- \\\\utrfalsn]{0,40}") {
-                outline(&text);
-                if check(text.as_bytes()).is_ok() && !text.contains(['e', 'E']) {
-                    prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
-                }
+        /// Strict means a subset: what we take, serde_json takes too.
+        #[test]
+        fn what_is_strict_is_json(text in "[\\[\\]{}\",:0-9eE.+\\- \\\\utrfalsn]{0,40}") {
+            crate::tuf::json::outline::tests::outline(&text);
+            if check(text.as_bytes()).is_ok() && !text.contains(['e', 'E']) {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
             }
         }
+    }
 }
