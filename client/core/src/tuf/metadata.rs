@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 use super::{
-    Key, KeyId,
+    Error, Key, KeyId,
     object::{Extra, Json, object},
 };
 use crate::oci::Digest;
@@ -503,6 +504,15 @@ impl Target {
         Digest::from_hex(self.hashes.get("sha256")?).ok()
     }
 
+    /// Checks that `content` is what the target `name` stands for: its length and every hash of a known algorithm,
+    /// sha256 or sha512, must be the listed ones, and one of them must be known (5.7.2).
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Hash`].
+    pub fn check_content(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        check_content(&cut(name), "its role", Some(self.length), Some(&self.hashes), content)
+    }
+
     /// `custom.mediaType`: the media type of the manifest.
     pub fn media_type(&self) -> Option<&str> {
         self.custom.as_ref()?.get("mediaType")?.as_str()
@@ -548,6 +558,38 @@ fn check_meta(meta: &BTreeMap<String, MetaFile>, required: &str) -> Result<(), S
         Some((name, _)) => Err(format!("`{}` has version 0 or an empty list of hashes", cut(name))),
         None => Ok(()),
     }
+}
+
+/// `referrer` lists `bytes` with this length and these hashes: a length and every known hash must hold, and if hashes are
+/// listed, one must be known.
+pub(super) fn check_content(
+    role: &str,
+    referrer: &'static str,
+    length: Option<u64>,
+    hashes: Option<&BTreeMap<String, String>>,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    if let Some(expected) = length
+        && expected != bytes.len() as u64
+    {
+        return Err(Error::Length { role: role.to_owned(), expected, found: bytes.len() as u64 });
+    }
+    let Some(hashes) = hashes else { return Ok(()) };
+    let refuse =
+        |algorithm: &str| Error::Hash { role: role.to_owned(), referrer, algorithm: algorithm.to_owned() };
+    let mut known = false;
+    for (algorithm, listed) in hashes {
+        let algorithm_impl = match algorithm.as_str() {
+            "sha256" => &ring::digest::SHA256,
+            "sha512" => &ring::digest::SHA512,
+            _ => continue,
+        };
+        known = true;
+        if HEXLOWER.encode(ring::digest::digest(algorithm_impl, bytes).as_ref()) != *listed {
+            return Err(refuse(algorithm));
+        }
+    }
+    if known { Ok(()) } else { Err(refuse("known hash")) }
 }
 
 /// What an error says of a text that nobody vouched for: short, and nothing that a terminal would obey.
