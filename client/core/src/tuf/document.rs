@@ -27,12 +27,12 @@ pub struct Document<T> {
     pub signatures: Vec<Signature>,
     /// The bytes as they came.
     pub bytes: Vec<u8>,
-    canonical: Canonical,
+    pub(super) canonical: Canonical,
 }
 
 /// Where the canonical form of `signed` is.
 #[derive(Debug, Clone)]
-enum Canonical {
+pub(super) enum Canonical {
     /// In the bytes as they came.
     Within(Range<usize>),
     /// They spell it otherwise.
