@@ -1,15 +1,21 @@
 //! Strict JSON beside serde_json.
 
-use plimsoll_core::tuf::json::{self, JsonError, Value};
+use plimsoll_core::tuf::json::{self, JsonError, Outline, Value};
 
 /// Strict JSON is a subset of JSON, read as serde_json reads it; its canonical form is the one that an encoder written
 /// after the rules alone gives, and parses to the same value unless it holds control characters, which it does not escape.
+/// The outline made without a tree takes the same documents, and what it says of them is so.
 ///
 /// # Panics
 /// If one of these does not hold.
 pub fn strict_json(bytes: &[u8]) -> bool {
     let strict = json::parse(bytes);
-    assert_eq!(json::check(bytes), strict.as_ref().map(drop).map_err(|error| *error));
+    match (&strict, Outline::of(bytes)) {
+        (Ok(value), Ok(outline)) => outline_is_true(value, &outline, bytes),
+        // The one pass finds out about duplicates last.
+        (Err(JsonError::Duplicate { .. }), Err(_)) => {}
+        (strict, outline) => assert_eq!(strict.as_ref().err(), outline.as_ref().err()),
+    }
     match (&strict, serde_json::from_slice::<serde_json::Value>(bytes)) {
         (Ok(value), Ok(loose)) => match value.canonical() {
             Ok(canonical) => canonical_is_sound(value, &canonical, &loose),
@@ -27,6 +33,19 @@ pub fn strict_json(bytes: &[u8]) -> bool {
         (Err(_), Err(_)) => {}
     }
     strict.is_ok()
+}
+
+fn outline_is_true(value: &Value<'_>, outline: &Outline, bytes: &[u8]) {
+    for (name, range) in [("signed", &outline.signed), ("signatures", &outline.signatures)] {
+        let part =
+            range.clone().map(|range| json::parse(&bytes[range]).expect("a part of a document is one"));
+        assert_eq!(part.as_ref(), value.member(name));
+    }
+    if outline.canonical {
+        let signed = outline.signed.clone().expect("only what is there is canonical");
+        let canonical = value.member("signed").map(Value::canonical);
+        assert_eq!(canonical, Some(Ok(bytes[signed].to_vec())));
+    }
 }
 
 fn canonical_is_sound(value: &Value<'_>, canonical: &[u8], loose: &serde_json::Value) {

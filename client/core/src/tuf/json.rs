@@ -87,10 +87,10 @@ pub enum JsonError {
     Float,
 }
 
-/// Checks that `bytes` are one strict JSON document.
+/// Checks that `bytes` are one strict JSON document: takes what [`parse`] takes.
 ///
 /// # Errors
-/// [`JsonError`], at the first byte that breaks a rule.
+/// [`JsonError`], at the first byte that breaks a rule, duplicates aside.
 pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
     Outline::of(bytes).map(drop)
 }
