@@ -14,8 +14,10 @@ use plimsoll_core::{
 
 use crate::state::{Entry, State, StateError, StateKey};
 
+pub mod download;
 mod registry_source;
 mod tuf_source;
+mod urls;
 
 pub use registry_source::RegistrySource;
 pub use tuf_source::TufSource;
@@ -31,13 +33,19 @@ pub trait Source: Send {
     fn root(&mut self, version: u64) -> impl Future<Output = Result<Option<Vec<u8>>, SourceError>> + Send;
     /// The timestamp.
     fn timestamp(&mut self) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
-    /// The snapshot that a timestamp describes as `meta`.
-    fn snapshot(&mut self, meta: &MetaFile) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
-    /// The targets role that a snapshot describes as `meta`.
+    /// The snapshot that a timestamp describes as `meta`. `consistent` is the root's `consistent_snapshot`: whether file
+    /// names begin with a version (6.2).
+    fn snapshot(
+        &mut self,
+        meta: &MetaFile,
+        consistent: bool,
+    ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
+    /// The targets role that a snapshot describes as `meta`; `consistent` as above.
     fn targets(
         &mut self,
         role: &str,
         meta: &MetaFile,
+        consistent: bool,
     ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
     /// What to remember when the round is complete.
     fn entry(&self) -> Option<Entry>;
@@ -240,8 +248,13 @@ impl<S: Source> Session<S> {
     /// [`UpdateError`].
     pub async fn role_to_edit(&mut self, role: &str, delegator: &str) -> Result<tuf::Targets, UpdateError> {
         let meta = self.trusted.wanted_role(role)?.clone();
-        let bytes = self.source.targets(role, &meta).await?;
+        let consistent = self.consistent();
+        let bytes = self.source.targets(role, &meta, consistent).await?;
         Ok(self.trusted.verify_targets(role, delegator, &bytes)?.signed.clone())
+    }
+
+    fn consistent(&self) -> bool {
+        self.trusted.root().signed.consistent_snapshot
     }
 
     async fn again(&mut self) -> Result<(), UpdateError> {
@@ -353,7 +366,10 @@ impl<S: Source> Session<S> {
         // 5.5.1: the one already held need not be fetched, if the timestamp names its hash.
         let bytes = match held {
             Some(held) if begin == Begin::Unchanged || meta.digest() == Some(Digest::of(&held)) => held,
-            _ => self.source.snapshot(&meta).await?,
+            _ => {
+                let consistent = self.consistent();
+                self.source.snapshot(&meta, consistent).await?
+            }
         };
         self.trusted.update_snapshot(&bytes)?;
         if self.state.document("snapshot")?.as_deref() != Some(&bytes) {
@@ -368,7 +384,10 @@ impl<S: Source> Session<S> {
         let fresh = cached.is_none();
         let bytes = match cached {
             Some(bytes) => bytes,
-            None => self.source.targets(role, meta).await?,
+            None => {
+                let consistent = self.consistent();
+                self.source.targets(role, meta, consistent).await?
+            }
         };
         self.trusted.update_targets(role, delegator, &bytes)?;
         if fresh {
