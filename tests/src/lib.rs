@@ -15,4 +15,5 @@ pub mod skopeo;
 pub mod tls;
 pub mod token_server;
 pub mod tough_peer;
+pub mod tuf_repository;
 pub mod world;
