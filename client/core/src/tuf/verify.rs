@@ -3,15 +3,36 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Deref,
+    sync::Arc,
 };
 
 use data_encoding::HEXLOWER;
 
 use super::{Document, Error, Key, KeyId, PublicKey};
 
-/// A document whose signatures meet a threshold. [`verify`] is the only place that makes one.
-#[derive(Debug, Clone)]
-pub struct Verified<T>(Document<T>);
+/// A document whose signatures meet a threshold. [`verify`] makes one, and `Verified::remembered` for a document that
+/// passed it in an earlier run. Cheap to clone.
+#[derive(Debug)]
+pub struct Verified<T>(Arc<Document<T>>);
+
+impl<T> Verified<T> {
+    /// A document whose sha256 is the one that the high-water record has of a document verified earlier under the very
+    /// root that is trusted now. The caller compared both.
+    pub(super) fn remembered(document: Arc<Document<T>>) -> Self {
+        Self(document)
+    }
+
+    /// The document, to be held beyond the keys that vouched for it.
+    pub(super) fn document(&self) -> Arc<Document<T>> {
+        self.0.clone()
+    }
+}
+
+impl<T> Clone for Verified<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<T> Deref for Verified<T> {
     type Target = Document<T>;
@@ -56,10 +77,25 @@ pub fn verify<T>(
     keyids: &[KeyId],
     threshold: u64,
 ) -> Result<Verified<T>, Error> {
-    let have = distinct_signers(&document, keys, keyids).len() as u64;
+    meets(&document, role, keys, keyids, threshold)?;
+    Ok(Verified(Arc::new(document)))
+}
+
+/// Refuses `document` unless at least `threshold` distinct keys of `keyids` signed it.
+///
+/// # Errors
+/// [`Error::Threshold`].
+pub(super) fn meets<T>(
+    document: &Document<T>,
+    role: &str,
+    keys: &BTreeMap<KeyId, Key>,
+    keyids: &[KeyId],
+    threshold: u64,
+) -> Result<(), Error> {
+    let have = distinct_signers(document, keys, keyids).len() as u64;
     // A parsed threshold is at least 1; `max` keeps that true of a caller's slip too.
     if have < threshold.max(1) {
         return Err(Error::Threshold { role: role.to_owned(), have, need: threshold });
     }
-    Ok(Verified(document))
+    Ok(())
 }
