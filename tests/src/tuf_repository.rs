@@ -318,10 +318,15 @@ fn targets() -> Value {
 
 /// As `urllib.parse.quote(name, safe="")` has it: what other repositories serve roles under.
 pub fn segment_of(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    encoded(name, b"-._~")
 }
 
+/// A target's name in a URL: RFC 3986 lets a path hold more than a role's name may.
 fn path_of(name: &str) -> String {
-    name.split('/').map(segment_of).collect::<Vec<_>>().join("/")
+    encoded(name, b"-._~/!$&'()*+,;=:@")
+}
+
+fn encoded(name: &str, plain: &[u8]) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || plain.contains(&byte);
+    name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

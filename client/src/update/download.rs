@@ -279,3 +279,36 @@ fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::RegistryOptions;
+
+    /// T61: no name leaves the folder, takes another one's file or that of a temporary file.
+    #[test]
+    fn every_target_has_a_file_of_its_own_in_the_folder() {
+        let http = Registry::new(RegistryOptions::default()).unwrap();
+        let downloads = Downloads::new(http, "http://localhost/".parse().unwrap(), "/o".into());
+        for name in
+            ["", "/", "/x", "x/", "a//b", ".", "..", "../x", "a/./b", "a/../b", "a\0b", "%2e", "x/%2E%2e"]
+        {
+            let refused = downloads.path(name).unwrap_err();
+            assert!(matches!(refused, DownloadError::Name { name: ref n } if n == name), "{refused}");
+            assert_eq!(refused.verdict(), Some(Verdict::Untrusted));
+        }
+        let long = ["x".repeat(201), "/x".repeat(80).split_off(1), "é".repeat(60)];
+        let hashed = format!("={}", Digest::of(long[0].as_bytes()).hex());
+        let temporary = "=1.0.tmp";
+        let names =
+            ["x", "X", "a/b", "a%2Fb", "a\\b", "...", "..a", "é", "e\u{301}", "CON", &hashed, temporary];
+        let mut seen = std::collections::BTreeSet::new();
+        for name in names.into_iter().chain(long.iter().map(String::as_str)) {
+            let path = downloads.path(name).unwrap();
+            assert_eq!(path.parent(), Some(Path::new("/o")), "{name}");
+            assert!(path.file_name().unwrap().len() <= MAX_NAME, "{name}");
+            assert!(seen.insert(path), "{name} is not alone under its name");
+        }
+        assert!(!seen.contains(Path::new("/o").join(temporary).as_path()));
+    }
+}
