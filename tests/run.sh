@@ -54,6 +54,7 @@ needed_packages=(
     apache2-utils # htpasswd
     busybox-static
     docker-registry
+    faketime
     gcc
     libc6-dev
     openssl
