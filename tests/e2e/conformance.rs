@@ -557,6 +557,22 @@ fn a_folder_that_lost_its_memory_is_refused() {
     assert_eq!(repository.take_log(), [""; 0]);
 }
 
+/// Processes that work in one folder wait for each other, and none is refused.
+#[test]
+fn processes_that_share_their_folders_all_succeed() {
+    let mut repository = TufRepository::start();
+    repository.add_target("targets", "file", "content", &["sha256"]);
+    repository.publish(&ONLINE);
+    let client = Client::of(&repository);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| client.download(&repository, &["file"]).ok());
+        }
+    });
+    assert_eq!(client.downloaded(), documents([("file", b"content".to_vec())]));
+    assert_eq!(client.documents(), top_level(&repository, 1, 2, 2));
+}
+
 /// The clock is the process's own, so that `faketime` moves it.
 #[test]
 fn the_clock_of_the_process_decides() {
