@@ -485,8 +485,16 @@ fn other_content_than_listed_is_not_stored() {
         client.download(&repository, &["file"]).expect_code(1);
         assert_eq!(client.downloaded(), before);
     }
-    // Every hash that is known must hold, not just the one it was asked by.
+    // The length must be the listed one, though the hashes are.
     repository.put(&path, Some(b"changed"));
+    for length in [6, 8, u64::MAX >> 11] {
+        repository.document("targets")["targets"]["file"]["length"] = json!(length);
+        repository.publish(&ONLINE);
+        client.download(&repository, &["file"]).expect_code(1);
+        assert_eq!(client.downloaded(), before, "{length}");
+    }
+    // Every hash that is known must hold, not just the one it was asked by.
+    repository.document("targets")["targets"]["file"]["length"] = json!(7);
     let hashes = &mut repository.document("targets")["targets"]["file"]["hashes"];
     hashes["sha512"] = json!(hash("sha512", b"content"));
     repository.publish(&ONLINE);
