@@ -543,11 +543,15 @@ fn a_refused_document_leaves_the_folder_as_it_was() {
     assert_eq!(client.documents(), before);
     // The snapshot is bad: the timestamp that names it stays.
     repository.publish(&["snapshot", "timestamp"]);
+    let snapshot = repository.file("/metadata/3.snapshot.json");
     repository.put("/metadata/3.snapshot.json", Some(b"{}"));
     client.refresh(&repository).expect_code(1);
     let mut advanced = before;
     advanced.insert("timestamp.json".to_owned(), repository.file("/metadata/timestamp.json"));
     assert_eq!(client.documents(), advanced);
+    repository.put("/metadata/3.snapshot.json", Some(&snapshot));
+    client.refresh(&repository).ok();
+    assert_eq!(client.documents(), top_level(&repository, 1, 3, 2));
 }
 
 /// T12: without its memory the client does not start over.
@@ -628,7 +632,7 @@ fn exit_codes_are_0_and_1() {
     client.refresh(&repository).ok();
 }
 
-/// 5.2, T10: what is not a root that vouches for itself starts nothing.
+/// T10: what is not a root that vouches for itself starts nothing (5.2).
 #[test]
 fn an_unsound_first_root_starts_nothing() {
     let repository = TufRepository::start();
