@@ -78,7 +78,8 @@ impl Past {
 
     /// The document `name` as the daemon serves it, `2.root`.
     pub(crate) fn document(&self, name: &str) -> Vec<u8> {
-        let answer = http::get(&format!("{}/tuf/acme/metadata/{name}.json", self.world.daemon.url())).unwrap();
+        let answer =
+            http::get(&format!("{}/tuf/acme/metadata/{name}.json", self.world.daemon.url())).unwrap();
         assert_eq!(answer.status, 200, "{name}");
         answer.body
     }
@@ -180,48 +181,61 @@ impl Machine {
         self.cli.run(&["trust", "show", "acme", "-o", "json"]).ok().json()["remembered"].take()
     }
 
-    /// What is true of a machine that had seen [`Second`], whatever became of the run `run` against [`Third`] that came
-    /// next: it remembers what it knew, and the next run goes on where that one ended, without anybody's help.
-    ///
-    /// `second` and `third` are machines that have seen these.
+    /// The cached documents, by name. What was left half-written is none.
+    fn documents(&self) -> BTreeMap<PathBuf, Digest> {
+        let folder = self.folder();
+        let names = self.names().into_iter().filter(|name| !is_half_written(name));
+        // It says when, too.
+        let names = names.filter(|name| name != Path::new("memory.json"));
+        names.map(|name| (name.clone(), Digest::of(&fs::read(folder.join(name)).unwrap()))).collect()
+    }
+}
+
+/// A machine that has seen [`Second`], and what becomes of its like when an update to [`Third`] is disturbed.
+pub(crate) struct Update {
+    pub(crate) machine: Machine,
+    before: Value,
+    after: Value,
+    documents: BTreeMap<PathBuf, Digest>,
+}
+
+impl Update {
+    /// One on a new machine of the shared world.
+    pub(crate) fn new(name: &str) -> Self {
+        let machine = Past::shared().machine(name).seen(Second);
+        let third = machine.copy().seen(Third);
+        let (before, after) = (machine.remembered(), third.remembered());
+        assert_ne!(before, after);
+        Self { machine, before, after, documents: third.documents() }
+    }
+
+    /// What is true of `machine`, a copy, after any run against [`Third`], `verified` if it said VERIFIED and could write:
+    /// it remembers what it knew, and the next run goes on where that one ended, without anybody's help.
     #[track_caller]
-    pub(crate) fn is_sound(&self, run: &Run, second: &Self, third: &Self, what: &str) {
-        let (remembered, before, after) = (self.remembered(), second.remembered(), third.remembered());
+    pub(crate) fn is_remembered(&self, machine: &Machine, verified: bool, what: &str) {
+        let remembered = machine.remembered();
         for role in ["root", "timestamp", "snapshot"] {
             let [seen, low, high] =
-                [&remembered, &before, &after].map(|memory| memory[role].as_u64().unwrap());
+                [&remembered, &self.before, &self.after].map(|memory| memory[role].as_u64().unwrap());
             assert!((low..=high).contains(&seen), "{what}: {role}: {seen} is not in {low}..={high}");
         }
-        if run.code == 0 && !run.stdout.contains("trusted state") {
-            assert_eq!(remembered, after, "{what}: it said VERIFIED");
-        }
-        self.refuses(First, what);
-        if remembered["timestamp"] != before["timestamp"] {
-            self.refuses(Second, what);
+        assert!(!verified || remembered == self.after, "{what}: it said VERIFIED and remembers {remembered}");
+        if remembered["timestamp"] != self.before["timestamp"] {
+            machine.refuses(Second, what);
         } else {
+            machine.refuses(First, what);
             // A root of which only the record was written is missed; one that is held goes with what was signed before.
-            let codes: &[i32] = if remembered == before { &[0] } else { &[0, 21] };
-            self.show(Second);
-            let run = self.verify();
+            let codes: &[i32] = if remembered == self.before { &[0] } else { &[0, 21] };
+            machine.show(Second);
+            let run = machine.verify();
             assert!(codes.contains(&run.code), "{what}: {remembered}: {}{}", run.stdout, run.stderr);
         }
-        self.show(Third);
-        let run = self.verify();
+        machine.show(Third);
+        let run = machine.verify();
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{what}: the next run: {}", run.stdout);
-        assert_eq!(self.remembered(), after, "{what}: after the next run");
+        assert_eq!(machine.remembered(), self.after, "{what}: after the next run");
         // The same documents as on a machine that nothing ever happened to.
-        let documents = |machine: &Self| {
-            let folder = machine.folder();
-            let mut names = BTreeMap::new();
-            for name in machine.names().into_iter().filter(|name| !is_half_written(name)) {
-                let content = fs::read(folder.join(&name)).unwrap();
-                // It says when, too.
-                let content = if name == Path::new("memory.json") { None } else { Some(Digest::of(&content)) };
-                names.insert(name, content);
-            }
-            names
-        };
-        assert_eq!(documents(self), documents(third), "{what}: the files after the next run");
+        assert_eq!(machine.documents(), self.documents, "{what}: after the next run");
     }
 }
 
