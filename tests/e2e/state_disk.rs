@@ -14,7 +14,7 @@ use plimsoll_tests::{mounts::Mounts, process::Run, world::files};
 use past::{
     Machine,
     Moment::{self, First, Second, Third},
-    Past, Update, copy,
+    Past, Update, copy, is_half_written,
 };
 
 /// A machine whose folder of trusted state is a file system of its own.
@@ -63,8 +63,10 @@ impl Stateful {
                 fs::remove_file(path).unwrap();
             }
         }
-        fs::remove_dir_all(&state).unwrap();
-        fs::create_dir(&state).unwrap();
+        // The folder itself stays: what is mounted on it elsewhere would go with it.
+        for path in fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()) {
+            fs::remove_dir_all(path).unwrap();
+        }
         copy(&inside, &state);
         self.machine
     }
@@ -153,7 +155,7 @@ fn a_disk_that_runs_full_half_way_loses_no_memory() {
         let run = disk.sees(Third);
         let what = format!("{pages} pages free");
         assert_eq!(run.code, 0, "{what}: {}{}", run.stdout, run.stderr);
-        let half_written = |path: &PathBuf| past::is_half_written(path);
+        let half_written = |path: &PathBuf| is_half_written(path);
         assert!(!disk.files().keys().any(half_written), "{what}: {:?}", disk.files().keys());
         let warnings = run.json()["warnings"].as_array().unwrap().len();
         update.is_remembered(&disk.back_home(), warnings == 0, &what);
@@ -163,6 +165,37 @@ fn a_disk_that_runs_full_half_way_loses_no_memory() {
         warned += 1;
     }
     assert!(warned > 1, "an update that needs no space?");
+}
+
+/// P1, T12, T88: each single write fails, done or not, and the others do not: nothing that was not remembered is taken for
+/// seen by the next run.
+#[test]
+fn a_write_that_fails_at_any_point_is_no_lasting_harm() {
+    let update = Update::new("faults");
+    for (calls, at_least) in [("/^rename", 5), ("/^f(data)?sync$", 10)] {
+        let mut faults = 0;
+        loop {
+            let machine = update.machine.copy();
+            machine.show(Third);
+            let what = format!("call {} of {calls} fails", faults + 1);
+            let filter = format!("inject={calls}:error=ENOSPC:when={}", faults + 1);
+            let run = machine.verify_under(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &filter]);
+            assert_eq!(run.code, 0, "{what}: {}{}", run.stdout, run.stderr);
+            let warned = !run.json()["warnings"].as_array().unwrap().is_empty();
+            assert!(
+                !machine.names().iter().any(|name| is_half_written(name)),
+                "{what}: {:?}",
+                machine.names()
+            );
+            update.is_remembered(&machine, !warned, &what);
+            if !warned {
+                break;
+            }
+            faults += 1;
+            assert!(faults < 200, "{what}: no end of it");
+        }
+        assert!(faults >= at_least, "{faults} faults at {calls}");
+    }
 }
 
 /// T88: the very first look, with nowhere to remember it.
