@@ -121,7 +121,7 @@ fn a_disk_that_takes_no_writes_keeps_the_old_memory_and_says_so() {
             let warnings = json["warnings"].as_array().unwrap();
             assert_eq!(warnings.len(), 1, "{fault}: {warnings:?}");
             let state = disk.machine.cli.home().join("state");
-            for word in [state.to_str().unwrap(), fault, "rollback"] {
+            for word in [state.to_str().unwrap(), fault, "older"] {
                 assert!(warnings[0].as_str().unwrap().contains(word), "`{word}` is not in {}", warnings[0]);
                 assert!(run.stderr.contains(word), "`{word}` is not in {}", run.stderr);
             }
@@ -208,7 +208,7 @@ fn a_first_look_without_a_place_to_remember_it_says_so() {
         disk.shell(spoil);
         let run = disk.sees(Third);
         assert_eq!(run.code, 0, "{fault}: {}{}", run.stdout, run.stderr);
-        assert!(run.stderr.contains(fault) && run.stderr.contains("rollback"), "{}", run.stderr);
+        assert!(run.stderr.contains(fault) && run.stderr.contains("older"), "{}", run.stderr);
         assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 1, "{}", run.stdout);
         assert_eq!(disk.files().len(), 0, "{:?}", disk.files());
     }
