@@ -143,6 +143,8 @@ pub struct State {
     seen: Option<DateTime<Utc>>,
     /// None if the folder cannot be written and has none, so that nobody can write.
     _lock: Option<File>,
+    /// Why nothing is to be written.
+    stopped: Option<io::Error>,
 }
 
 impl State {
@@ -153,13 +155,14 @@ impl State {
     /// # Errors
     /// [`StateError`]; [`StateError::MemoryLost`] if documents are there without a sound record.
     pub async fn open(place: &Place, patience: Duration) -> Result<Self, StateError> {
+        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None, stopped: None };
         for path in place.folders() {
             match create_private_folder(&path).map_err(|source| StateError::Write { path, source }) {
                 Err(error) if !error.is_unwritable() => return Err(error),
+                Err(StateError::Write { source, .. }) => state.stopped = Some(source),
                 _ => {}
             }
         }
-        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None };
         let own = place.own();
         let mode = match std::fs::metadata(&own) {
             Ok(metadata) => metadata.mode(),
@@ -179,6 +182,12 @@ impl State {
     /// The record as it was found or last written; none on first use.
     pub fn memory(&self) -> Option<&HighWater> {
         self.memory.as_ref()
+    }
+
+    /// Refuses every write from now on, as a disk that takes none. To be called once one has failed: what comes after it
+    /// may rest on what was not written.
+    pub fn stop_writing(&mut self) {
+        self.stopped.get_or_insert(io::ErrorKind::ReadOnlyFilesystem.into());
     }
 
     /// Refuses a clock that stands more than an hour before the last complete update. An update is only complete while
@@ -290,8 +299,11 @@ impl State {
         let copy = self.place.snapshot(&Digest::of(bytes));
         self.write(&copy, bytes)?;
         if let Err(error) = self.put_memory(memory) {
-            // Nobody speaks of the copy, so it would only fill the disk.
-            let _ = std::fs::remove_file(&copy);
+            // If nobody speaks of the copy, it only fills the disk. A write may have failed after it was done, though.
+            let named = self.read_record()?.and_then(|record| record.memory.snapshot);
+            if named.is_none_or(|named| named.digest != Digest::of(bytes)) {
+                let _ = std::fs::remove_file(&copy);
+            }
             return Err(error);
         }
         self.write(&self.place.document("snapshot"), bytes)?;
@@ -331,6 +343,9 @@ impl State {
     /// [`StateError::Write`].
     pub fn forget_entry(&self) -> Result<(), StateError> {
         let path = self.place.entry();
+        if let Some(source) = self.refusal() {
+            return Err(StateError::Write { path, source });
+        }
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(StateError::Write { path, source })
@@ -387,8 +402,16 @@ impl State {
         }
     }
 
+    fn refusal(&self) -> Option<io::Error> {
+        self.stopped.as_ref().map(|why| io::Error::new(why.kind(), why.to_string()))
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-        replace(path, bytes, 0o600).map_err(|source| StateError::Write { path: path.to_owned(), source })
+        let written = match self.refusal() {
+            Some(error) => Err(error),
+            None => replace(path, bytes, 0o600),
+        };
+        written.map_err(|source| StateError::Write { path: path.to_owned(), source })
     }
 }
 
