@@ -185,8 +185,8 @@ impl Machine {
     fn documents(&self) -> BTreeMap<PathBuf, Digest> {
         let folder = self.folder();
         let names = self.names().into_iter().filter(|name| !is_half_written(name));
-        // It says when, too.
-        let names = names.filter(|name| name != Path::new("memory.json"));
+        // The memory says when, too, and an older snapshot of its own stays until the next one comes.
+        let names = names.filter(|name| name != Path::new("memory.json") && !name.starts_with("snapshots"));
         names.map(|name| (name.clone(), Digest::of(&fs::read(folder.join(name)).unwrap()))).collect()
     }
 }
