@@ -39,6 +39,7 @@ use plimsoll_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use files::{clear, is_spoilt};
 pub use files::{create_private_folder, read, replace};
 pub use place::{Place, StateKey};
 
@@ -80,7 +81,7 @@ pub enum StateError {
         /// Why.
         source: io::Error,
     },
-    /// The folder is open to others.
+    /// The folder is open to others, or one above it can be written by them.
     #[error("{} is open to others (mode {mode:o}): run `chmod 700 {}`", path.display(), path.display())]
     Permissions {
         /// The folder.
@@ -172,7 +173,20 @@ impl State {
         if mode & 0o077 != 0 {
             return Err(StateError::Permissions { path: own, mode: mode & 0o7777 });
         }
+        for path in place.above() {
+            let mode = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata.mode(),
+                Err(source) => return Err(StateError::Read { path, source }),
+            };
+            // Who can put another folder in the place of ours can make us forget; with the sticky bit nobody can.
+            if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+                return Err(StateError::Permissions { path, mode: mode & 0o7777 });
+            }
+        }
         state._lock = lock(&place.lock(), patience).await?;
+        if state._lock.is_some() {
+            place.folders().iter().chain([&own]).for_each(|folder| clear(folder));
+        }
         if let Some(record) = state.read_record()? {
             (state.memory, state.seen) = (Some(record.memory), record.seen);
         }
@@ -376,7 +390,10 @@ impl State {
         let lost = || StateError::MemoryLost { path: path.clone() };
         let bytes = match read(&path, MAX_MEMORY) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(lost()),
+            // One that is only closed to us is not lost.
+            Err(error) if is_spoilt(&error) && error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(lost());
+            }
             Err(source) => return Err(StateError::Read { path, source }),
         };
         match bytes {
@@ -397,7 +414,7 @@ impl State {
     fn read(&self, path: &Path, cap: u64) -> Result<Option<Vec<u8>>, StateError> {
         match read(path, cap) {
             Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+            Err(error) if is_spoilt(&error) => Ok(None),
             Err(source) => Err(StateError::Read { path: path.to_owned(), source }),
         }
     }
@@ -437,6 +454,9 @@ async fn lock(path: &Path, patience: Duration) -> Result<Option<File>, StateErro
     let failed = |source| StateError::Write { path: path.to_owned(), source };
     let mut writable = OpenOptions::new();
     writable.create(true).truncate(false).write(true).mode(0o600);
+    if path.is_symlink() {
+        return Err(failed(io::Error::other("it is a link")));
+    }
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         let file = match writable.open(path).map_err(failed) {
