@@ -164,7 +164,7 @@ fn damage(path: &Path, how: Damage, older: &Path, elsewhere: &Path) -> bool {
             fs::write(path, content).unwrap();
         }
         Other => fs::write(path, ELSEWHERE).unwrap(),
-        Unreadable => fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap(),
+        Unreadable => fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap(),
         Huge => fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 30).unwrap(),
         Gone | Folder | Link | Dangling | Loop | Older => fs::remove_file(path).unwrap(),
     }
@@ -213,14 +213,11 @@ fn spoilt_documents_are_fetched_again_and_held_to_the_memory() {
             }
             let what = format!("{}: {how:?}", name.display());
             // It is the memory that counts, not what is left of the cache.
-            for moment in [First, Second] {
-                machine.show(moment);
-                let run = machine.verify_under(&AS_ANYBODY);
-                // What it says was seen last, and what is shown, are the same: not modified, so the newer one held counts.
-                let hinted = name == Path::new("entry.json") && how == Older && moment == Second;
-                let code = if hinted { 0 } else { 21 };
-                assert_eq!(run.code, code, "{what}: {moment:?}: {}{}", run.stdout, run.stderr);
-            }
+            machine.show(Second);
+            let run = machine.verify_under(&AS_ANYBODY);
+            // What it says was seen last, and what is shown, are the same: not modified, so the newer one held counts.
+            let code = if name == Path::new("entry.json") && how == Older { 0 } else { 21 };
+            assert_eq!(run.code, code, "{what}: {}{}", run.stdout, run.stderr);
             machine.show(Third);
             let run = machine.verify_under(&AS_ANYBODY);
             assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{what}: {}", run.stdout);
@@ -272,9 +269,10 @@ fn a_spoilt_memory_fails_closed() {
                     continue;
                 }
                 assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{what}: {moment:?}: {}", run.stderr);
-                for word in [path.to_str().unwrap(), "plimsoll trust reset"] {
-                    assert!(run.stderr.contains(word), "{what}: `{word}` is not in {}", run.stderr);
-                }
+                assert!(run.stderr.contains(path.to_str().unwrap()), "{what}: {}", run.stderr);
+                // What is only closed to us is not lost.
+                let lost = run.stderr.contains("plimsoll trust reset");
+                assert_eq!(lost, how != Unreadable, "{what}: {}", run.stderr);
                 assert_eq!(tree(), before, "{what}: {moment:?}");
             }
             machine.cli.run(&["trust", "reset", NAME, "--yes"]).ok();
@@ -479,7 +477,8 @@ fn links_in_the_state_folder_lead_to_no_write_elsewhere() {
     machine.refuses(Second, "a link to the folder");
 }
 
-/// P1, T12: whatever becomes of the lock, nobody goes back: it is deleted again and again under many processes.
+/// P1, T12: the lock is deleted again and again under many processes, so that several write at once: some may fail, but
+/// nobody goes back, and nothing is left to mend.
 #[test]
 fn a_lock_that_is_deleted_lets_nobody_go_back() {
     let second = Past::shared().machine("lock").seen(Second);
@@ -500,10 +499,11 @@ fn a_lock_that_is_deleted_lets_nobody_go_back() {
             runners.into_iter().map(|runner| runner.join().unwrap()).collect()
         });
         for run in &runs {
-            assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{}", run.stdout);
+            assert!([0, 1].contains(&run.code), "{}{}", run.stdout, run.stderr);
         }
-        machine.refuses(Second, "the lock was deleted");
-        machine.verify().expect_code(21);
+        if runs.iter().any(|run| run.code == 0) {
+            machine.refuses(Second, "the lock was deleted");
+        }
         machine.show(Third);
         machine.verify().ok();
         assert_eq!(machine.remembered(), third.remembered());
