@@ -333,6 +333,9 @@ impl Client {
             self.root = bytes;
             self.keep(&trusted);
         }
+        if trusted.is_behind() {
+            self.read_snapshot(&mut trusted)?;
+        }
         trusted.finish_root()?;
 
         let bytes = self.fetch(repository, "timestamp.json")?;
