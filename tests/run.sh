@@ -60,6 +60,7 @@ needed_packages=(
     openssl
     python3-venv
     skopeo
+    strace
 )
 
 install_packages() {

@@ -9,6 +9,7 @@ pub mod docker_registry;
 pub mod http;
 pub mod image;
 pub mod middle;
+pub mod mounts;
 pub mod peers;
 pub mod process;
 pub mod skopeo;
