@@ -357,7 +357,7 @@ fn keys_are_made_and_shown() {
         ("key generate x --passphrase-file empty", "the passphrase is empty"),
         ("key generate none/x --passphrase-file pass", "none/x.pub"),
         ("key show none.pub", "there is no file `none.pub`"),
-        ("key show pass", "is not an Ed25519 or ECDSA P-256 public key"),
+        ("key show pass", "is not an Ed25519, ECDSA P-256 or RSA public key"),
         ("key show team.key --passphrase-file wrong", "the passphrase does not open `team.key`"),
     ] {
         desk.refused(line, 2, says);
