@@ -127,6 +127,13 @@ docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 }
 
+# The fuzz targets are a workspace of their own. Their functions are compiled and run with the tests; what is left is
+# their format, and a lock file that fits.
+fuzz_targets() {
+    cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+    cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
+}
+
 # Runs cargo test with the given arguments, then adds up its result lines.
 run_tests() {
     local log=$target/tests.log
@@ -155,6 +162,7 @@ case ${1:-} in
 *)
     stage 'install' install
     stage 'format' cargo fmt --all --check
+    stage 'fuzz targets' fuzz_targets
     stage 'clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
     stage 'docs' docs
     stage 'licences, bans, sources' cargo deny --locked check --hide-inclusion-graph bans licenses sources
