@@ -39,6 +39,7 @@ use plimsoll_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use files::{clear, is_spoilt};
 pub use files::{create_private_folder, read, replace};
 pub use place::{Place, StateKey};
 
@@ -80,7 +81,7 @@ pub enum StateError {
         /// Why.
         source: io::Error,
     },
-    /// The folder is open to others.
+    /// The folder is open to others, or one above it can be written by them.
     #[error("{} is open to others (mode {mode:o}): run `chmod 700 {}`", path.display(), path.display())]
     Permissions {
         /// The folder.
@@ -143,6 +144,8 @@ pub struct State {
     seen: Option<DateTime<Utc>>,
     /// None if the folder cannot be written and has none, so that nobody can write.
     _lock: Option<File>,
+    /// Why nothing is to be written.
+    stopped: Option<io::Error>,
 }
 
 impl State {
@@ -153,13 +156,14 @@ impl State {
     /// # Errors
     /// [`StateError`]; [`StateError::MemoryLost`] if documents are there without a sound record.
     pub async fn open(place: &Place, patience: Duration) -> Result<Self, StateError> {
+        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None, stopped: None };
         for path in place.folders() {
             match create_private_folder(&path).map_err(|source| StateError::Write { path, source }) {
                 Err(error) if !error.is_unwritable() => return Err(error),
+                Err(StateError::Write { source, .. }) => state.stopped = Some(source),
                 _ => {}
             }
         }
-        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None };
         let own = place.own();
         let mode = match std::fs::metadata(&own) {
             Ok(metadata) => metadata.mode(),
@@ -169,7 +173,20 @@ impl State {
         if mode & 0o077 != 0 {
             return Err(StateError::Permissions { path: own, mode: mode & 0o7777 });
         }
+        for path in place.above() {
+            let mode = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata.mode(),
+                Err(source) => return Err(StateError::Read { path, source }),
+            };
+            // Who can put another folder in the place of ours can make us forget; with the sticky bit nobody can.
+            if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+                return Err(StateError::Permissions { path, mode: mode & 0o7777 });
+            }
+        }
         state._lock = lock(&place.lock(), patience).await?;
+        if state._lock.is_some() {
+            place.folders().iter().chain([&own]).for_each(|folder| clear(folder));
+        }
         if let Some(record) = state.read_record()? {
             (state.memory, state.seen) = (Some(record.memory), record.seen);
         }
@@ -179,6 +196,12 @@ impl State {
     /// The record as it was found or last written; none on first use.
     pub fn memory(&self) -> Option<&HighWater> {
         self.memory.as_ref()
+    }
+
+    /// Refuses every write from now on, as a disk that takes none. To be called once one has failed: what comes after it
+    /// may rest on what was not written.
+    pub fn stop_writing(&mut self) {
+        self.stopped.get_or_insert(io::ErrorKind::ReadOnlyFilesystem.into());
     }
 
     /// Refuses a clock that stands more than an hour before the last complete update. An update is only complete while
@@ -290,8 +313,11 @@ impl State {
         let copy = self.place.snapshot(&Digest::of(bytes));
         self.write(&copy, bytes)?;
         if let Err(error) = self.put_memory(memory) {
-            // Nobody speaks of the copy, so it would only fill the disk.
-            let _ = std::fs::remove_file(&copy);
+            // If nobody speaks of the copy, it only fills the disk. A write may have failed after it was done, though.
+            let named = self.read_record()?.and_then(|record| record.memory.snapshot);
+            if named.is_none_or(|named| named.digest != Digest::of(bytes)) {
+                let _ = std::fs::remove_file(&copy);
+            }
             return Err(error);
         }
         self.write(&self.place.document("snapshot"), bytes)?;
@@ -331,6 +357,9 @@ impl State {
     /// [`StateError::Write`].
     pub fn forget_entry(&self) -> Result<(), StateError> {
         let path = self.place.entry();
+        if let Some(source) = self.refusal() {
+            return Err(StateError::Write { path, source });
+        }
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(StateError::Write { path, source })
@@ -361,7 +390,10 @@ impl State {
         let lost = || StateError::MemoryLost { path: path.clone() };
         let bytes = match read(&path, MAX_MEMORY) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(lost()),
+            // One that is only closed to us is not lost.
+            Err(error) if is_spoilt(&error) && error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(lost());
+            }
             Err(source) => return Err(StateError::Read { path, source }),
         };
         match bytes {
@@ -382,13 +414,21 @@ impl State {
     fn read(&self, path: &Path, cap: u64) -> Result<Option<Vec<u8>>, StateError> {
         match read(path, cap) {
             Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+            Err(error) if is_spoilt(&error) => Ok(None),
             Err(source) => Err(StateError::Read { path: path.to_owned(), source }),
         }
     }
 
+    fn refusal(&self) -> Option<io::Error> {
+        self.stopped.as_ref().map(|why| io::Error::new(why.kind(), why.to_string()))
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-        replace(path, bytes, 0o600).map_err(|source| StateError::Write { path: path.to_owned(), source })
+        let written = match self.refusal() {
+            Some(error) => Err(error),
+            None => replace(path, bytes, 0o600),
+        };
+        written.map_err(|source| StateError::Write { path: path.to_owned(), source })
     }
 }
 
@@ -414,6 +454,9 @@ async fn lock(path: &Path, patience: Duration) -> Result<Option<File>, StateErro
     let failed = |source| StateError::Write { path: path.to_owned(), source };
     let mut writable = OpenOptions::new();
     writable.create(true).truncate(false).write(true).mode(0o600);
+    if path.is_symlink() {
+        return Err(failed(io::Error::other("it is a link")));
+    }
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         let file = match writable.open(path).map_err(failed) {
