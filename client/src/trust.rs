@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use crate::{
     home::Home,
-    state::{State, StateError, StateKey, create_private_folder, read, replace},
+    state::{Place, State, StateError, StateKey, create_private_folder, read, replace},
 };
 
 pub use error::TrustError;
@@ -103,8 +103,6 @@ pub struct Remembered {
     pub timestamp: Option<u64>,
     /// The newest snapshot.
     pub snapshot: Option<u64>,
-    /// How many roles the newest snapshot named.
-    pub roles: usize,
 }
 
 /// What was removed.
@@ -217,7 +215,7 @@ pub async fn show(home: &Home, name: &str) -> Result<Details, TrustError> {
     let folder = key.folder(&home.state());
     // Looked at before it is opened: to show something makes nothing.
     let remembered = if folder.join("lock").exists() {
-        State::open(&home.state(), &key, PATIENCE).await?.memory().map(remembered)
+        State::open(&Place::keyed(&home.state(), &key), PATIENCE).await?.memory().map(remembered)
     } else {
         None
     };
@@ -363,7 +361,6 @@ fn remembered(memory: &HighWater) -> Remembered {
         root: memory.root.map(|mark| mark.version),
         timestamp: memory.timestamp.map(|mark| mark.version),
         snapshot: memory.snapshot.map(|mark| mark.version),
-        roles: memory.roles.len(),
     }
 }
 

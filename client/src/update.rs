@@ -12,7 +12,7 @@ use plimsoll_core::{
     },
 };
 
-use crate::state::{Entry, State, StateError, StateKey};
+use crate::state::{Entry, Place, State, StateError, StateKey};
 
 mod registry_source;
 mod tuf_source;
@@ -31,13 +31,18 @@ pub trait Source: Send {
     fn root(&mut self, version: u64) -> impl Future<Output = Result<Option<Vec<u8>>, SourceError>> + Send;
     /// The timestamp.
     fn timestamp(&mut self) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
-    /// The snapshot that a timestamp describes as `meta`.
-    fn snapshot(&mut self, meta: &MetaFile) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
-    /// The targets role that a snapshot describes as `meta`.
+    /// The snapshot that a timestamp describes as `meta`; `consistent` is the root's `consistent_snapshot` (6.2).
+    fn snapshot(
+        &mut self,
+        meta: &MetaFile,
+        consistent: bool,
+    ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
+    /// The targets role that a snapshot describes as `meta`; `consistent` as for the snapshot.
     fn targets(
         &mut self,
         role: &str,
         meta: &MetaFile,
+        consistent: bool,
     ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
     /// What to remember when the round is complete.
     fn entry(&self) -> Option<Entry>;
@@ -153,14 +158,13 @@ pub struct Session<S> {
     trusted: Trusted,
     pinned: Document<Root>,
     equivocation: bool,
+    unremembered: Option<StateError>,
     refetched: bool,
 }
 
 impl<S: Source> Session<S> {
-    /// Opens the state of the trust repository that the root document `pinned` starts and brings it up to date.
-    ///
-    /// `now` is the fixed update start time (5.1). Each role is persisted as soon as it verifies; a refusal leaves that
-    /// role and later ones as they were.
+    /// Opens the state of the trust repository that the root document `pinned` starts, below `base`, and brings it up to
+    /// date: [`Session::refresh_at`].
     ///
     /// # Errors
     /// [`UpdateError`].
@@ -172,16 +176,44 @@ impl<S: Source> Session<S> {
     ) -> Result<Self, UpdateError> {
         let document = Document::<Root>::parse("root", pinned)?;
         let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
-        let key = StateKey::of(pinned, trust_id);
-        let state = State::open(base, &key, LOCK_PATIENCE).await?;
+        let place = Place::keyed(base, &StateKey::of(pinned, trust_id));
+        Self::refresh_at(source, &place, pinned, now).await
+    }
+
+    /// Opens the state at `place`, which the root document `pinned` starts, and brings it up to date.
+    ///
+    /// `now` is the fixed update start time (5.1). Each role is persisted as soon as it verifies; a refusal leaves that
+    /// role and later ones as they were. Where the disk is full or read-only, what is there holds, and what verifies
+    /// counts for this session only: [`Session::unremembered`].
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub async fn refresh_at(
+        source: S,
+        place: &Place,
+        pinned: &[u8],
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Self, UpdateError> {
+        let pinned = Document::<Root>::parse("root", pinned)?;
+        let state = State::open(place, LOCK_PATIENCE).await?;
         state.check_clock(now)?;
-        let trusted = start(&state, &document, now)?;
-        let mut session =
-            Self { source, state, trusted, pinned: document, equivocation: false, refetched: false };
-        if session.state.memory().is_none() {
+        let memory = state.memory().cloned();
+        let first_use = memory.is_none();
+        let trusted = start(&state, memory.unwrap_or_default(), &pinned, now)?;
+        let mut session = Self {
+            source,
+            state,
+            trusted,
+            pinned,
+            equivocation: false,
+            unremembered: None,
+            refetched: false,
+        };
+        if first_use {
             // 5.2: the trusted root is stored before anything is asked of anybody.
-            let (version, memory) = (session.pinned.version(), session.trusted.memory().clone());
-            session.state.put_root(version, pinned, &memory)?;
+            let memory = session.trusted.memory();
+            let put = session.state.put_root(session.pinned.version(), &session.pinned.bytes, memory);
+            session.remembered(put)?;
         }
         let entry = session.state.entry()?;
         match session.round(entry.as_ref()).await {
@@ -202,6 +234,12 @@ impl<S: Source> Session<S> {
         self.equivocation
     }
 
+    /// Why what verified could not be persisted, if it could not: the disk is full or read-only. The next run will hold
+    /// what it is shown to what was remembered before.
+    pub fn unremembered(&self) -> Option<&StateError> {
+        self.unremembered.as_ref()
+    }
+
     /// Searches for the target name `name` (5.6.7), fetching only the roles on its way.
     ///
     /// # Errors
@@ -212,6 +250,7 @@ impl<S: Source> Session<S> {
         loop {
             let stopped =
                 |search: &Search, error| Unfinished { revocations: search.revocations().to_vec(), error };
+            self.read_snapshot().map_err(|error| stopped(&search, error))?;
             match search.step(&self.trusted).map_err(|error| stopped(&search, error.into()))? {
                 Step::Done(outcome) => return Ok(outcome),
                 Step::Load { role, delegator, meta } => match self.load(&role, &delegator, &meta).await {
@@ -230,6 +269,7 @@ impl<S: Source> Session<S> {
     /// # Errors
     /// [`UpdateError`].
     pub async fn load_role(&mut self, role: &str, delegator: &str) -> Result<(), UpdateError> {
+        self.read_snapshot()?;
         let meta = self.trusted.wanted_role(role)?.clone();
         self.load(role, delegator, &meta).await
     }
@@ -239,24 +279,54 @@ impl<S: Source> Session<S> {
     /// # Errors
     /// [`UpdateError`].
     pub async fn role_to_edit(&mut self, role: &str, delegator: &str) -> Result<tuf::Targets, UpdateError> {
+        self.read_snapshot()?;
         let meta = self.trusted.wanted_role(role)?.clone();
-        let bytes = self.source.targets(role, &meta).await?;
+        let bytes = self.source.targets(role, &meta, self.consistent()).await?;
         Ok(self.trusted.verify_targets(role, delegator, &bytes)?.signed.clone())
+    }
+
+    fn consistent(&self) -> bool {
+        self.trusted.root().signed.consistent_snapshot
+    }
+
+    /// Goes on where nothing could be written, and remembers why; any other fault of the disk stops everything.
+    fn remembered(&mut self, put: Result<(), StateError>) -> Result<(), UpdateError> {
+        match put {
+            Err(error) if error.is_unwritable() => self.unremembered = Some(error),
+            other => other?,
+        }
+        Ok(())
+    }
+
+    /// Reads the snapshot that the memory names, unless it was read before.
+    fn read_snapshot(&mut self) -> Result<(), UpdateError> {
+        if let Some(seen) = self.trusted.memory().snapshot.filter(|_| self.trusted.needs_snapshot()) {
+            let bytes = self.state.held_snapshot(&seen)?;
+            self.trusted.hold_snapshot(&bytes)?;
+        }
+        Ok(())
     }
 
     async fn again(&mut self) -> Result<(), UpdateError> {
         self.refetched = true;
-        self.trusted = start(&self.state, &self.pinned, self.trusted.now())?;
+        // From the memory of this session: it is ahead of the disk's where nothing can be written.
+        let memory = self.trusted.memory().clone();
+        let mut trusted = start(&self.state, memory, &self.pinned, self.trusted.now())?;
+        if let Some(held) = self.trusted.held_snapshot().filter(|_| trusted.needs_snapshot()) {
+            trusted.hold_snapshot(held)?;
+        }
+        self.trusted = trusted;
         self.round(None).await
     }
 
     /// Sections 5.3 to 5.5, and the entry that ends a complete round.
     async fn round(&mut self, entry: Option<&Entry>) -> Result<(), UpdateError> {
         let reached = self.trusted.root().version();
+        let memory = self.trusted.memory();
         // A chain that was lost on disk is walked again, even if nothing changed at the source.
-        let whole_chain = self.trusted.memory().root.is_some_and(|seen| seen.version <= reached);
+        let whole_chain = memory.root.is_some_and(|seen| seen.version <= reached);
         let complete = self.trusted.held_timestamp().is_some()
-            && self.trusted.held_snapshot().is_some()
+            && memory.snapshot.is_some()
             && whole_chain
             && reached >= self.pinned.version();
         let entry = entry.filter(|_| complete);
@@ -271,19 +341,23 @@ impl<S: Source> Session<S> {
                 tuf::Error::Rollback { role: "root".to_owned(), held: pinned, offered: reached }.into()
             );
         }
+        if self.trusted.is_behind() {
+            self.read_snapshot()?;
+        }
         self.trusted.finish_root()?;
         self.heal_root()?;
         self.timestamp(begin).await?;
-        self.snapshot(begin).await?;
+        self.snapshot().await?;
         // What is shown was not followed: nobody shall hear "not modified" for it, and so miss the warning.
         if begin == Begin::Changed
             && !self.equivocation
             && let Some(entry) = self.source.entry()
         {
-            self.state.put_entry(&entry)?;
+            let put = self.state.put_entry(&entry);
+            self.remembered(put)?;
         }
-        self.state.put_time(self.trusted.now())?;
-        Ok(())
+        let put = self.state.put_time(self.trusted.now());
+        self.remembered(put)
     }
 
     /// 5.3.2 to 5.3.9.
@@ -292,14 +366,17 @@ impl<S: Source> Session<S> {
             let next = self.trusted.root().version() + 1;
             // 5.3.3: if there is none, this is the newest. Only the source's plain "there is none" counts as that.
             let Some(bytes) = self.source.root(next).await? else { return Ok(()) };
+            // 5.3.11 looks at what was remembered.
+            self.read_snapshot()?;
             let mut ahead = self.trusted.clone();
             ahead.update_root(&bytes)?;
             if next == self.pinned.version() && bytes != self.pinned.bytes {
                 return Err(UpdateError::PinnedRoot { version: next });
             }
             // 5.3.8: persisted as soon as it verifies.
-            self.state.put_root(next, &bytes, ahead.memory())?;
+            let put = self.state.put_root(next, &bytes, ahead.memory());
             self.trusted = ahead;
+            self.remembered(put)?;
         }
         let next = self.trusted.root().version() + 1;
         if self.source.root(next).await?.is_some() { Err(UpdateError::TooManyRoots) } else { Ok(()) }
@@ -309,17 +386,19 @@ impl<S: Source> Session<S> {
     /// just verified. After a crash between the two the newest one counts as torn still.
     fn heal_root(&mut self) -> Result<(), UpdateError> {
         let (pinned, newest) = (&self.pinned, self.trusted.root());
+        let memory = self.trusted.memory();
         let torn = self.state.root(pinned.version())?.as_ref() != Some(&pinned.bytes);
+        let mut put = Ok(());
         if torn {
-            self.state.put_root(pinned.version(), &pinned.bytes, self.trusted.memory())?;
+            put = self.state.put_root(pinned.version(), &pinned.bytes, memory);
         }
         if torn
             || self.state.root(newest.version())?.as_ref() != Some(&newest.bytes)
             || self.state.document("root")?.as_ref() != Some(&newest.bytes)
         {
-            self.state.put_root(newest.version(), &newest.bytes, self.trusted.memory())?;
+            put = put.and(self.state.put_root(newest.version(), &newest.bytes, memory));
         }
-        Ok(())
+        self.remembered(put)
     }
 
     /// 5.4.
@@ -329,53 +408,58 @@ impl<S: Source> Session<S> {
             (Begin::Unchanged, Some(held)) => held,
             _ => self.source.timestamp().await?,
         };
-        match self.trusted.update_timestamp(&bytes)? {
-            TimestampUpdate::New => {
-                // It speaks of the round before. Should this one not be completed, or not come from there, then "not
-                // modified since" would be about something older than what is held.
-                self.state.forget_entry()?;
-                self.state.put("timestamp", &bytes, self.trusted.memory())?;
-            }
+        let put = match self.trusted.update_timestamp(&bytes)? {
+            // The entry speaks of the round before. Should this one not be completed, or not come from there, then "not
+            // modified since" would be about something older than what is held.
+            TimestampUpdate::New => self
+                .state
+                .forget_entry()
+                .and_then(|()| self.state.put("timestamp", &bytes, self.trusted.memory())),
             // A cached copy that was torn is healed.
             TimestampUpdate::Same if self.state.document("timestamp")?.as_deref() != Some(&bytes) => {
-                self.state.put("timestamp", &bytes, self.trusted.memory())?;
+                self.state.put("timestamp", &bytes, self.trusted.memory())
             }
-            TimestampUpdate::Same => {}
-            TimestampUpdate::Equivocated => self.equivocation = true,
-        }
-        Ok(())
+            TimestampUpdate::Same => Ok(()),
+            TimestampUpdate::Equivocated => {
+                self.equivocation = true;
+                Ok(())
+            }
+        };
+        self.remembered(put)
     }
 
     /// 5.5.
-    async fn snapshot(&mut self, begin: Begin) -> Result<(), UpdateError> {
+    async fn snapshot(&mut self) -> Result<(), UpdateError> {
+        // 5.5.1: the one already held need not be fetched, nor read.
+        if self.trusted.keep_snapshot()? {
+            return Ok(());
+        }
+        self.read_snapshot()?;
         let meta = self.trusted.wanted_snapshot().expect("the timestamp was just verified").clone();
-        let held = self.trusted.held_snapshot().map(<[u8]>::to_vec);
-        // 5.5.1: the one already held need not be fetched, if the timestamp names its hash.
-        let bytes = match held {
-            Some(held) if begin == Begin::Unchanged || meta.digest() == Some(Digest::of(&held)) => held,
-            _ => self.source.snapshot(&meta).await?,
+        let bytes = match self.trusted.held_snapshot().filter(|_| self.trusted.held_snapshot_fits()) {
+            Some(held) => held.to_vec(),
+            None => self.source.snapshot(&meta, self.consistent()).await?,
         };
         self.trusted.update_snapshot(&bytes)?;
-        if self.state.document("snapshot")?.as_deref() != Some(&bytes) {
-            self.state.put("snapshot", &bytes, self.trusted.memory())?;
-        }
-        Ok(())
+        let put = self.state.put_snapshot(&bytes, self.trusted.memory());
+        self.remembered(put)
     }
 
-    /// 5.6 for one role. A cached document is used only if it is the one that the snapshot names by its hash.
+    /// 5.6 for one role. A cached document is used only if it is the one that the snapshot names, and verifies for this
+    /// delegator now.
     async fn load(&mut self, role: &str, delegator: &str, meta: &MetaFile) -> Result<(), UpdateError> {
-        let cached = self.state.document(role)?.filter(|bytes| meta.digest() == Some(Digest::of(bytes)));
-        let fresh = cached.is_none();
-        let bytes = match cached {
-            Some(bytes) => bytes,
-            None => self.source.targets(role, meta).await?,
-        };
-        self.trusted.update_targets(role, delegator, &bytes)?;
-        if fresh {
-            // 5.6.6.
-            self.state.put(role, &bytes, self.trusted.memory())?;
+        if let Some(cached) = self.state.document(role)?.filter(|cached| meta.fits(cached)) {
+            match self.trusted.update_targets(role, delegator, &cached) {
+                // Without a hash in META it may be another one of this length: the source knows.
+                Err(_) if meta.hashes.is_none() => {}
+                other => return Ok(other?),
+            }
         }
-        Ok(())
+        let bytes = self.source.targets(role, meta, self.consistent()).await?;
+        self.trusted.update_targets(role, delegator, &bytes)?;
+        // 5.6.6.
+        let put = self.state.put(role, &bytes, self.trusted.memory());
+        self.remembered(put)
     }
 }
 
@@ -383,41 +467,34 @@ impl<S: Source> Session<S> {
 /// band. The newest stored root wins; a pinned root that contradicts the stored chain is refused.
 fn start(
     state: &State,
+    memory: HighWater,
     pinned: &Document<Root>,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<Trusted, UpdateError> {
-    let own = Trusted::new(&pinned.bytes, now)?;
-    let memory = match state.memory() {
-        Some(memory) => memory.clone(),
-        None => HighWater::default(),
-    };
     let stored = state
         .document("root")?
         .filter(|bytes| memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(bytes))));
-    let trusted = match (stored, memory.root) {
+    let root = match (stored, memory.root) {
         // The record says which root this version is; the chain's copy of it may be torn.
-        (Some(bytes), Some(seen)) if seen.version == pinned.version() => {
-            if bytes != pinned.bytes {
-                return Err(UpdateError::PinnedRoot { version: pinned.version() });
-            }
-            own
+        (Some(bytes), Some(seen)) if seen.version == pinned.version() && bytes != pinned.bytes => {
+            return Err(UpdateError::PinnedRoot { version: pinned.version() });
         }
         (Some(bytes), Some(seen)) if seen.version > pinned.version() => {
             match state.root(pinned.version())? {
-                Some(known) if known == pinned.bytes => Trusted::new(&bytes, now)?,
+                Some(known) if known == pinned.bytes => bytes,
                 Some(known) if Document::<Root>::parse("root", &known).is_ok() => {
                     return Err(UpdateError::PinnedRoot { version: pinned.version() });
                 }
                 // Pinned below where the stored chain starts, or the copy is torn: walk from the pinned root, and reach
                 // the stored one.
-                Some(_) | None => own,
+                Some(_) | None => pinned.bytes.clone(),
             }
         }
         // Pinned ahead of the stored chain: the chain must lead to it, byte by byte.
-        (Some(bytes), Some(_)) => Trusted::new(&bytes, now)?,
+        (Some(bytes), Some(_)) => bytes,
         // First use, or a torn root: from the pinned one, and at least up to the one remembered.
-        _ => own,
+        _ => pinned.bytes.clone(),
     };
-    let (timestamp, snapshot) = (state.document("timestamp")?, state.document("snapshot")?);
-    Ok(trusted.with_memory(memory, timestamp.as_deref(), snapshot.as_deref()))
+    let timestamp = state.document("timestamp")?;
+    Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?)
 }

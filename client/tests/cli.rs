@@ -312,7 +312,7 @@ fn roots_are_pinned_listed_and_removed() {
     assert!(ran.stdout.contains("remembered   nothing yet"), "{}", ran.stdout);
     desk.run("verify HOST/acme/app:v1");
     let ran = desk.run("trust show acme");
-    assert!(ran.stdout.contains("remembered   root 1, timestamp 1, snapshot 1, 2 roles"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("remembered   root 1, timestamp 1, snapshot 1"), "{}", ran.stdout);
     let ran = desk.run("status");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("targets--app"), "{}", ran.stdout);

@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plimsoll_core::tuf::json;
+use data_encoding::HEXLOWER;
+use plimsoll_core::tuf::{Key, json};
 use plimsoll_tests::{
     http,
     middle::{Effect, Middle, Rule},
@@ -161,6 +162,60 @@ fn python_and_openssl_open_the_keys_we_make() {
         assert_eq!(openssl(&private, &path("passphrase")).ok().stdout.trim(), public.trim());
         assert_ne!(openssl(&private, &path("wrong")).code, 0);
     }
+}
+
+/// T02, T57, T59: the verdicts that stand in the core's file of signatures are still those of the library under
+/// python-tuf, and ours differ from them only where the file says why.
+#[test]
+fn python_agrees_on_keys_and_signatures_but_where_a_reason_is_given() {
+    const CASES: &str = include_str!("../../client/core/tests/vectors/signatures.json");
+    let cases: Vec<Value> = serde_json::from_str(CASES).unwrap();
+    let theirs = peers::verifies(CASES);
+    assert_eq!(theirs.len(), cases.len());
+    for (case, theirs) in cases.iter().zip(theirs) {
+        assert_eq!(case["verifies"], theirs, "{}", case["name"]);
+        let key: Key = serde_json::from_value(case["key"].clone()).unwrap();
+        let message = case["message"].as_str().unwrap().as_bytes();
+        let ours = HEXLOWER
+            .decode(case["sig"].as_str().unwrap().as_bytes())
+            .is_ok_and(|signature| key.verifies(message, &signature));
+        assert_eq!(ours != theirs, case["unlike"].is_string(), "{}", case["name"]);
+    }
+}
+
+/// An owner can delegate to an RSA key of openssl's, and stock clients read on; a P-384 key, with which tough would
+/// refuse the whole of the targets role, is refused in plain words.
+#[test]
+fn python_tuf_and_tough_read_a_delegation_to_an_rsa_key() {
+    let world = World::ready(Site::embedded());
+    let image = world.push("v1", "beside RSA\n");
+    world.sign("v1").ok();
+    let folder = world.owner().home().join("../foreign");
+    fs::create_dir(&folder).unwrap();
+    let generate = |algorithm: &str, option: &str| {
+        let private = folder.join("foreign.key");
+        let mut command = Command::new("openssl");
+        command.args(["genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out"]).arg(&private);
+        process::run(&mut command, b"").ok();
+        let mut command = Command::new("openssl");
+        command.args(["pkey", "-pubout", "-in"]).arg(&private).arg("-out").arg(folder.join("foreign.pub"));
+        process::run(&mut command, b"").ok();
+    };
+    generate("EC", "ec_paramgen_curve:P-384");
+    let refused = world.delegate("acme/foreign", "foreign", "foreign");
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("other TUF clients cannot read"), "{}", refused.stderr);
+    generate("RSA", "rsa_keygen_bits:2048");
+    world.delegate("acme/foreign", "foreign", "foreign").ok();
+
+    let name = format!("{IMAGES}:v1");
+    let found = ngclient(&world, &world.daemon.url(), &name).ok().json();
+    assert_eq!(found["target"]["sha256"], image.digest().hex());
+    let targets =
+        http::get(&format!("{}/tuf/{NAME}/metadata/{}.targets.json", world.daemon.url(), found["targets"]));
+    assert!(String::from_utf8(targets.unwrap().body).unwrap().contains("rsassa-pss-sha256"));
+    // It reads the file; roles it lists none of, as it stops at the first one that has published nothing yet.
+    assert_eq!(found["targets"], tough(&world).targets);
 }
 
 fn openssl(key: &Path, passphrase: &Path) -> process::Run {

@@ -226,39 +226,3 @@ fn only_marked_blocks_are_steps() {
     );
     assert_eq!(steps[1].command, "cat <<END\n$ x\nEND");
 }
-
-/// Files of this repository that the pages for users link to.
-#[test]
-fn links_lead_somewhere() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut pages = vec![top.join("README.md"), top.join("keys-example/README.md")];
-    for folder in ["docs", "docs/adr"] {
-        let entries = fs::read_dir(top.join(folder)).unwrap().map(|entry| entry.unwrap().path());
-        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
-    }
-    for page in pages {
-        let text = fs::read_to_string(&page).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-            let file = link.split('#').next().unwrap_or_default();
-            if file.is_empty() || file.contains("://") {
-                continue;
-            }
-            let target = page.parent().unwrap().join(file);
-            assert!(target.exists(), "{} links to {file}, which is not there", page.display());
-        }
-    }
-}
-
-/// `path.rs::name` in the architecture page is a test function of that file.
-#[test]
-fn the_architecture_page_names_tests_that_exist() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = fs::read_to_string(top.join("docs/architecture.md")).unwrap();
-    let named: Vec<(&str, &str)> = page.split('`').filter_map(|text| text.split_once(".rs::")).collect();
-    assert!(named.len() > 20, "{named:?}");
-    for (file, name) in named {
-        let path = top.join(format!("{file}.rs"));
-        let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert!(source.contains(&format!("fn {name}(")), "{file}.rs has no {name}");
-    }
-}

@@ -60,6 +60,15 @@ pub fn open_key(key: &Path, passphrase: &Path) -> Run {
     run("open_key.py", &[&text(key), &text(passphrase)], b"")
 }
 
+/// Whether securesystemslib verifies each case of a file as `signatures.py make` prints it.
+///
+/// # Panics
+/// As [`run`], or if the script does not answer with one verdict a line.
+pub fn verifies(cases: &str) -> Vec<bool> {
+    let answer = run("signatures.py", &["check"], cases.as_bytes()).ok();
+    answer.stdout.lines().map(|line| line.parse().expect("the script answers with true or false")).collect()
+}
+
 /// The canonical form of each document, by securesystemslib; `Err` with its words where it refuses one.
 ///
 /// Each document must be JSON on a single line.

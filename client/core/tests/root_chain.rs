@@ -215,7 +215,7 @@ fn rotating_the_snapshot_key_recovers_from_a_fast_forward() {
     assert!(
         matches!(client.update(&repository, NAME), Err(Failure::Missing(file)) if file == "600.targets.json")
     );
-    assert_eq!(client.memory.roles["team"].version, 700);
+    assert_eq!(client.seen("team"), 700);
 
     // Neither an honest snapshot nor a team's new key undoes it.
     repository.snapshot.common.version = 501;
@@ -239,7 +239,56 @@ fn rotating_the_snapshot_key_recovers_from_a_fast_forward() {
     repository.publish();
     client.finds(&repository, NAME);
     assert!(client.memory.timestamp.unwrap().version > timestamp.unwrap().version);
-    assert_eq!(client.memory.roles["team"].version, repository.roles["team"].common.version);
+    assert_eq!(client.seen("team"), repository.roles["team"].common.version);
+}
+
+/// T12, T25: walking a chain again that was walked before forgets nothing. Only a step that is new can.
+#[test]
+fn a_client_that_lost_its_newest_root_forgets_nothing_on_the_way_up() {
+    let mut repository = Repository::with_team();
+    let mut client = Client::new(&repository);
+    client.finds(&repository, NAME);
+    // Root 2 has other online keys, root 3 the first ones again.
+    for seed in [(12, 13), (2, 3)] {
+        repository.rotate("timestamp", &Signer::ed25519(seed.0));
+        repository.root.common.version -= 1;
+        repository.rotate("snapshot", &Signer::ed25519(seed.1));
+        repository.publish();
+        client.finds(&repository, NAME);
+    }
+    let older = repository.files.clone();
+    repository.publish();
+    client.finds(&repository, NAME);
+    let memory = client.memory.clone();
+
+    client.root = repository.files["1.root.json"].clone();
+    repository.files = older;
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Rollback { ref role, .. } if role == "timestamp"), "{error}");
+    assert_eq!(client.memory, memory);
+}
+
+/// A document is believed by its sha256 only under the root whose keys vouched for it.
+#[test]
+fn a_document_remembered_under_another_root_is_verified_again() {
+    let mut repository = Repository::with_team();
+    let mut client = Client::new(&repository);
+    client.finds(&repository, NAME);
+    assert_eq!(client.memory.under, Some(1));
+    repository.rotate("timestamp", &Signer::ed25519(12));
+    // The step was taken while the cached timestamp could not be read, and then it is back.
+    let held = client.timestamp.take();
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Threshold { ref role, .. } if role == "timestamp"), "{error}");
+    assert_eq!(client.memory.under, Some(1));
+    client.timestamp = held;
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Threshold { ref role, .. } if role == "timestamp"), "{error}");
+    // While it can be read, its keys' end is seen.
+    client.root = repository.files["1.root.json"].clone();
+    repository.publish();
+    client.finds(&repository, NAME);
+    assert_eq!(client.memory.under, Some(2));
 }
 
 /// T25: rotating one online key does not forget what the other signed.

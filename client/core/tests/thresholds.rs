@@ -2,6 +2,7 @@
 
 mod simulator;
 
+use data_encoding::HEXLOWER;
 use plimsoll_core::tuf::{
     Document, Error, KeyId, PublicKey, Root, Signature, Targets, Timestamp, assemble, distinct_signers, json,
 };
@@ -33,9 +34,18 @@ fn assert_one_of_two(repository: &Repository, mut client: Client) {
 
 #[test]
 fn two_distinct_keys_meet_a_threshold_of_two() {
-    let keys = [Signer::ed25519(10), Signer::ecdsa()];
-    let (repository, mut client) = timestamp_needs_two_of(&keys, &keys);
-    client.finds(&repository, NAME);
+    let rsa = Signer::rsa();
+    for keys in [
+        [Signer::ed25519(10), Signer::ecdsa()],
+        [Signer::p384(), rsa.clone()],
+        [Signer::ecdsa(), rsa.typed("rsa", "rsa", "rsassa-pss-sha384")],
+        [Signer::p384(), rsa.typed("rsa", "rsa", "rsassa-pss-sha512")],
+        [Signer::p384(), Signer::p384()],
+        [Signer::ed25519(10), Signer::ed25519(11)],
+    ] {
+        let (repository, mut client) = timestamp_needs_two_of(&keys, &keys);
+        client.finds(&repository, NAME);
+    }
 }
 
 /// T01, T02: one Ed25519 key under two ids counts once, with and without a field that makes it look different.
@@ -49,38 +59,67 @@ fn one_key_under_two_ids_counts_once() {
     assert_one_of_two(&repository, client);
 }
 
-/// T01: ECDSA is randomised, so the two signatures differ; it is one key all the same.
-#[test]
-fn two_randomised_signatures_of_one_key_count_once() {
-    let key = Signer::ecdsa();
-    let keys = [key.clone(), key.called("other")];
-    let (repository, client) = timestamp_needs_two_of(&keys, &keys);
-    let signatures = parsed::<Timestamp>("timestamp", repository.bytes("timestamp")).signatures;
-    assert_ne!(signatures[0].sig, signatures[1].sig);
-    assert_one_of_two(&repository, client);
+/// The keys whose signatures differ each time.
+fn randomised() -> [Signer; 3] {
+    [Signer::ecdsa(), Signer::p384(), Signer::rsa()]
 }
 
-/// T02: each other spelling of a P-256 key counts as the same key, or not at all.
+/// T01: ECDSA and RSA-PSS are randomised, so the two signatures differ; it is one key all the same.
+#[test]
+fn two_randomised_signatures_of_one_key_count_once() {
+    for key in randomised() {
+        let keys = [key.clone(), key.called("other")];
+        let (repository, client) = timestamp_needs_two_of(&keys, &keys);
+        let signatures = parsed::<Timestamp>("timestamp", repository.bytes("timestamp")).signatures;
+        assert_ne!(signatures[0].sig, signatures[1].sig);
+        assert_one_of_two(&repository, client);
+    }
+}
+
+/// The same key under the id `other`, in each other spelling that somebody could think of: of its public part, its
+/// type and its scheme. Each of them signs.
+fn respelled(key: &Signer) -> Vec<Signer> {
+    let pem = key.public();
+    let spelled = |public: &str| key.spelled("other", public);
+    let mut others = vec![
+        spelled(&pem.replace('\n', "\r\n")),
+        spelled(pem.trim_end()),
+        spelled(&format!("\n\n {pem}\n")),
+        spelled(&pem.replace("PUBLIC KEY", "RSA PUBLIC KEY")),
+    ];
+    match key.key.public().expect("the test's own keys can verify") {
+        PublicKey::EcdsaP256(point) | PublicKey::EcdsaP384(point) => {
+            let hex = HEXLOWER.encode(&point);
+            let (x, odd) = (&hex[2..=point.len()], point[point.len() - 1] & 1);
+            others.extend([
+                spelled(&hex),
+                spelled(&hex.to_uppercase()),
+                spelled(&format!("0{}{x}", 2 + odd)),
+                spelled(&format!("0{}{}", 6 + odd, &hex[2..])),
+                key.typed("other", &key.key.scheme, &key.key.scheme),
+            ]);
+        }
+        PublicKey::Rsa(_) => others.extend([
+            key.typed("other", "rsa", "rsassa-pss-sha384"),
+            key.typed("other", "rsa", "rsassa-pss-sha512"),
+        ]),
+        PublicKey::Ed25519(_) => others.push(spelled(&pem.to_uppercase())),
+    }
+    others
+}
+
+/// T02: each other spelling of a key counts as the same key, or not at all.
 #[test]
 fn one_key_in_two_spellings_counts_once() {
-    let key = Signer::ecdsa();
-    let Ok(PublicKey::EcdsaP256(point)) = key.key.public() else { panic!() };
-    let hex = data_encoding::HEXLOWER.encode(&point);
-    let compressed = format!("0{}{}", 2 + (point[64] & 1), &hex[2..66]);
-    let mut scheme = key.called("other");
-    scheme.key.keytype = "ecdsa-sha2-nistp256".to_owned();
-    for other in [
-        key.spelled("other", &hex),
-        key.spelled("other", &hex.to_uppercase()),
-        key.spelled("other", &compressed),
-        key.spelled("other", &format!("0{}{}", 6 + (point[64] & 1), &hex[2..])),
-        key.spelled("other", &key.public().replace('\n', "\r\n")),
-        key.spelled("other", &format!("\n\n{}", key.public().trim_end())),
-        scheme,
-    ] {
-        let keys = [key.clone(), other];
-        let (repository, client) = timestamp_needs_two_of(&keys, &keys);
-        assert_one_of_two(&repository, client);
+    for key in randomised() {
+        let mut same = 0;
+        for other in respelled(&key) {
+            same += usize::from(other.key.public() == key.key.public());
+            let keys = [key.clone(), other];
+            let (repository, client) = timestamp_needs_two_of(&keys, &keys);
+            assert_one_of_two(&repository, client);
+        }
+        assert!(same >= 5, "{same} spellings are read");
     }
 }
 
@@ -104,28 +143,88 @@ fn a_key_id_that_signs_twice_is_refused() {
     assert!(matches!(error, Error::DuplicateSignature { .. }), "{error}");
 }
 
-/// T04: the rules hold for delegated roles, at depth 1 and 2.
+/// `team` at depth 1 and `team--ci` at depth 2, which lists [`NAME`]; `role`, one of them, needs `threshold` of `keys`
+/// and is signed by `signers`.
+fn delegated(role: &str, keys: &[Signer], threshold: u64, signers: &[Signer]) -> Repository {
+    let mut repository = Repository::with_team();
+    repository.edit("team", |team| team.targets.clear());
+    repository.delegate("team", "team--ci", &Signer::ed25519(51), &["acme/app:*"]);
+    repository.list("team--ci", NAME, "image");
+    let parent = if role == "team" { "targets" } else { "team" };
+    repository.edit(parent, |targets| {
+        delegations(targets).keys.extend(keys.iter().map(|key| (key.id.clone(), key.key.clone())));
+    });
+    repository.edit_delegation(parent, role, |delegated| {
+        delegated.keys.keyids = keys.iter().map(|key| key.id.clone()).collect();
+        delegated.keys.threshold = threshold;
+    });
+    repository.signers.insert(role.to_owned(), signers.to_vec());
+    repository.put(role);
+    repository.publish();
+    repository
+}
+
+/// T04: the rules of T01 and T02 hold for delegated roles, at depth 1 and 2.
 #[test]
 fn delegated_thresholds_count_distinct_keys_too() {
-    for (parent, role) in [("targets", "team"), ("team", "team--ci")] {
-        let mut repository = Repository::with_team();
-        repository.edit("team", |team| team.targets.clear());
-        repository.delegate("team", "team--ci", &Signer::ed25519(51), &["acme/app:*"]);
-        repository.list("team--ci", NAME, "image");
-        let key = repository.signers[role][0].clone();
-        let twin = key.called("twin");
-        repository.edit(parent, |targets| {
-            delegations(targets).keys.insert(twin.id.clone(), twin.key.clone());
-        });
-        repository.edit_delegation(parent, role, |delegated| {
-            delegated.keys.keyids.push(twin.id.clone());
-            delegated.keys.threshold = 2;
-        });
-        repository.signers.insert(role.to_owned(), vec![key, twin]);
-        repository.put(role);
-        repository.publish();
-        let error = Client::new(&repository).refusal(&repository, NAME);
-        assert!(matches!(error, Error::Threshold { role: ref r, have: 1, need: 2 } if r == role), "{error}");
+    for role in ["team", "team--ci"] {
+        let mut pairs: Vec<_> = randomised().map(|key| [key.clone(), key.called("twin")]).into();
+        pairs.push([Signer::ed25519(50), Signer::ed25519(50).called("twin")]);
+        for key in randomised() {
+            pairs.extend(respelled(&key).into_iter().map(|other| [key.clone(), other]));
+        }
+        for keys in pairs {
+            let repository = delegated(role, &keys, 2, &keys);
+            let error = Client::new(&repository).refusal(&repository, NAME);
+            assert!(
+                matches!(error, Error::Threshold { role: ref r, have: 1, need: 2 } if r == role),
+                "{error}"
+            );
+        }
+        let keys = [Signer::ecdsa(), Signer::rsa()];
+        let repository = delegated(role, &keys, 2, &keys);
+        Client::new(&repository).finds(&repository, NAME);
+    }
+}
+
+/// T04: so does the rule of T03.
+#[test]
+fn a_key_id_that_signs_a_delegated_role_twice_is_refused() {
+    for role in ["team", "team--ci"] {
+        for key in [Signer::ed25519(50), Signer::rsa()] {
+            let repository = delegated(role, std::slice::from_ref(&key), 1, &[key.clone(), key.clone()]);
+            let error = Client::new(&repository).refusal(&repository, NAME);
+            assert!(
+                matches!(&error, Error::DuplicateSignature { role: r, keyid } if r == role && *keyid == key.id),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// T07: a delegated role is signed by the keys that its own delegator lists for it, and by no others.
+#[test]
+fn a_delegated_role_is_not_signed_by_keys_of_others() {
+    for role in ["team", "team--ci"] {
+        // Of the other role, of the top level, of nobody.
+        let other = if role == "team" { 51 } else { 50 };
+        let key = Signer::ecdsa();
+        for stranger in [Signer::ed25519(other), Signer::ed25519(4), Signer::ed25519(99)] {
+            let keys = std::slice::from_ref(&key);
+            let repository = delegated(role, keys, 1, std::slice::from_ref(&stranger));
+            let error = Client::new(&repository).refusal(&repository, NAME);
+            assert!(
+                matches!(error, Error::Threshold { role: ref r, have: 0, need: 1 } if r == role),
+                "{error}"
+            );
+            // Nor does a foreign key count that signs under the id of the right one.
+            let disguised = stranger.called(&key.id.0);
+            let repository = delegated(role, keys, 1, &[disguised]);
+            let error = Client::new(&repository).refusal(&repository, NAME);
+            assert!(matches!(error, Error::Threshold { have: 0, need: 1, .. }), "{error}");
+        }
+        let repository = delegated(role, std::slice::from_ref(&key), 1, &[Signer::ed25519(99), key.clone()]);
+        Client::new(&repository).finds(&repository, NAME);
     }
 }
 
@@ -186,12 +285,22 @@ fn signatures_of_keys_that_the_role_does_not_list_are_ignored() {
     }
 }
 
+/// 1,024 bits, made with openssl.
+const WEAK_RSA: &str = "-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCurxEX6ot+AlB1GAwzrkcgGQkf
+ZYqQDhvcFTnJ+PXosbxOnAwY8ldfSeY+zDaUvbfIiJiBBNgD17DqaCP5OEa0Qni5
+Ow+/V14trTC8j9s0Tiyz6P1uP1UWJ5kcs+AI3Ust2LP4/fT4kTpxbxGM80rjSkMF
+P4RgkPh1fstyF1VHqwIDAQAB
+-----END PUBLIC KEY-----
+";
+
 /// T59, T57: keys that cannot verify never count, whatever stands in the signature, and refuse nothing by being there.
 #[test]
 fn weak_and_malformed_keys_never_count() {
     let zeros = "0".repeat(64);
     let identity = format!("01{}", "0".repeat(62));
     let off_curve = format!("04{}", "1".repeat(128));
+    let off_curve_384 = format!("04{}", "1".repeat(192));
     for (keytype, scheme, public) in [
         ("ed25519", "ed25519", zeros.as_str()),
         ("ed25519", "ed25519", identity.as_str()),
@@ -199,7 +308,11 @@ fn weak_and_malformed_keys_never_count() {
         ("ed25519", "ed25519", ""),
         ("ed25519", "ecdsa-sha2-nistp256", Signer::ed25519(2).public()),
         ("rsa", "rsassa-pss-sha256", "-----BEGIN PUBLIC KEY-----"),
+        ("rsa", "rsassa-pss-sha256", Signer::ed25519(2).public()),
+        ("rsa", "rsassa-pss-sha256", WEAK_RSA),
         ("ecdsa", "ecdsa-sha2-nistp256", off_curve.as_str()),
+        ("ecdsa", "ecdsa-sha2-nistp384", off_curve_384.as_str()),
+        ("ecdsa", "ecdsa-sha2-nistp384", "00"),
         ("ecdsa", "ecdsa-sha2-nistp256", "00"),
         ("sphincs+", "shake", "?"),
     ] {
@@ -224,22 +337,93 @@ fn weak_and_malformed_keys_never_count() {
     }
 }
 
+/// T59: the algorithm comes from the key; what a signature says about itself changes nothing.
+#[test]
+fn a_signature_does_not_choose_its_algorithm() {
+    let keys = [Signer::ed25519(10), Signer::rsa()];
+    for (method, scheme) in
+        [("ed25519", "ed25519"), ("rsa", "rsassa-pss-sha512"), ("none", "none"), ("", "hmac-sha256")]
+    {
+        for (right, wrong) in [(0, 1), (1, 0)] {
+            let (mut repository, mut client) = timestamp_needs_two_of(&keys, &keys);
+            let mut document =
+                serde_json::from_slice::<serde_json::Value>(repository.bytes("timestamp")).unwrap();
+            for signature in document["signatures"].as_array_mut().unwrap() {
+                for (name, value) in [("method", method), ("keytype", method), ("scheme", scheme)] {
+                    signature[name] = json!(value);
+                }
+            }
+            repository.files.insert("timestamp.json".to_owned(), document.to_string().into_bytes());
+            client.clone().finds(&repository, NAME);
+            // The signature of the other key in this one's place, with all that it says.
+            document["signatures"][wrong]["sig"] = document["signatures"][right]["sig"].clone();
+            repository.files.insert("timestamp.json".to_owned(), document.to_string().into_bytes());
+            let error = client.refusal(&repository, NAME);
+            assert!(matches!(error, Error::Threshold { have: 1, need: 2, .. }), "{error}");
+        }
+    }
+}
+
 /// T57.
 #[test]
 fn malformed_signatures_do_not_count_and_do_no_harm() {
-    let key = Signer::ed25519(10);
-    let keys = [key.clone(), Signer::ed25519(11)];
-    let (mut repository, client) = timestamp_needs_two_of(&keys, &keys);
-    let canonical = json::canonical_of(&repository.timestamp).unwrap();
-    let (first, second) = (keys[0].sign(&canonical), keys[1].sign(&canonical));
-    for sig in
-        ["", "0", "zz", &second.sig[..126], &format!("{}00", second.sig), &second.sig.to_uppercase(), "é"]
-    {
-        let bad = Signature { keyid: keys[1].id.clone(), sig: sig.to_owned() };
-        let bytes = assemble(&repository.timestamp, &[first.clone(), bad]);
+    let good = Signer::ed25519(10);
+    for other in [Signer::ed25519(11), Signer::ecdsa(), Signer::p384(), Signer::rsa()] {
+        let keys = [good.clone(), other];
+        let (mut repository, mut client) = timestamp_needs_two_of(&keys, &keys);
+        client.clone().finds(&repository, NAME);
+        let canonical = json::canonical_of(&repository.timestamp).unwrap();
+        let (first, second) = (keys[0].sign(&canonical), keys[1].sign(&canonical));
+        let sig = second.sig.as_str();
+        let longer = format!("{sig}00");
+        let zeros = "0".repeat(sig.len());
+        let ones = "f".repeat(sig.len());
+        let upper = sig.to_uppercase();
+        let spaced = format!(" {sig}\n");
+        let odd = &sig[1..];
+        let shorter = &sig[..sig.len() - 2];
+        let endless = "ab".repeat(4_000);
+        let spelled = [shorter, odd, &longer, &zeros, &ones, &upper, &spaced, &endless];
+        for sig in ["", "0", "00", "zz", "é", "0x00", "3006020100020100"].iter().chain(&spelled) {
+            let bad = Signature { keyid: keys[1].id.clone(), sig: (*sig).to_owned() };
+            // In front, too: it does not hide the good one.
+            for signatures in [[first.clone(), bad.clone()], [bad, first.clone()]] {
+                let bytes = assemble(&repository.timestamp, &signatures);
+                repository.files.insert("timestamp.json".to_owned(), bytes);
+                assert_one_of_two(&repository, client.clone());
+            }
+        }
+        let bytes = assemble(&repository.timestamp, &[second, first]);
         repository.files.insert("timestamp.json".to_owned(), bytes);
-        assert_one_of_two(&repository, client.clone());
+        client.finds(&repository, NAME);
     }
+}
+
+/// T57, T59: a root may list keys that cannot count for every role, beside those that do.
+#[test]
+fn a_document_with_keys_that_cannot_count_is_good_without_them() {
+    let mut repository = Repository::with_team();
+    repository.next_root(|root, _| {
+        for (id, keytype, scheme, public) in [
+            ("weak", "rsa", "rsassa-pss-sha256", WEAK_RSA),
+            ("odd", "ed25519", "ed25519", "abc"),
+            ("upper", "ed25519", "ed25519", &Signer::ed25519(2).public().to_uppercase()),
+            ("future", "ml-dsa", "ml-dsa-65/1", "?"),
+        ] {
+            let mut key = Signer::ed25519(2).typed(id, keytype, scheme).spelled(id, public).key;
+            key.extra.insert("x".to_owned(), json!([1]));
+            root.keys.insert(KeyId(id.to_owned()), key);
+            for role in root.roles.values_mut() {
+                role.keyids.insert(0, KeyId(id.to_owned()));
+            }
+        }
+    });
+    let junk = ["weak", "odd", "upper", "future", "nobody"]
+        .map(|id| Signature { keyid: KeyId(id.to_owned()), sig: "ab".repeat(128) });
+    let good = Signer::ed25519(2).sign(&json::canonical_of(&repository.timestamp).unwrap());
+    let bytes = assemble(&repository.timestamp, &[&junk[..], &[good]].concat());
+    repository.files.insert("timestamp.json".to_owned(), bytes);
+    Client::new(&repository).finds(&repository, NAME);
 }
 
 /// T41: the limit is on signatures, not on keys that sign.

@@ -168,5 +168,7 @@ fn kind(public: &PublicKey) -> &'static str {
     match public {
         PublicKey::Ed25519(_) => "Ed25519",
         PublicKey::EcdsaP256(_) => "ECDSA P-256",
+        PublicKey::EcdsaP384(_) => "ECDSA P-384",
+        PublicKey::Rsa(_) => "RSA",
     }
 }

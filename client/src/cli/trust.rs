@@ -129,11 +129,10 @@ fn lines(details: &Details) -> Vec<String> {
         |version: Option<u64>| version.map_or_else(|| "none".to_owned(), |version| version.to_string());
     lines.push(match &details.remembered {
         Some(seen) => format!(
-            "remembered   root {}, timestamp {}, snapshot {}, {} roles",
+            "remembered   root {}, timestamp {}, snapshot {}",
             version(seen.root),
             version(seen.timestamp),
-            version(seen.snapshot),
-            seen.roles
+            version(seen.snapshot)
         ),
         None => "remembered   nothing yet".to_owned(),
     });

@@ -7,23 +7,23 @@ use std::{
     path::Path,
 };
 
-use plimsoll_core::tuf::{KeyError, PublicKey};
+use plimsoll_core::tuf::{Key, KeyError, PublicKey};
 use zeroize::Zeroizing;
 
 use super::KeyFileError;
 
 /// A key file is a few hundred bytes.
 const KEY_FILE_LIMIT: u64 = 16 * 1024;
-const PUBLIC_KEY: &str = "an Ed25519 or ECDSA P-256 public key in PEM (-----BEGIN PUBLIC KEY-----)";
+const PUBLIC_KEY: &str = "an Ed25519, ECDSA P-256 or RSA public key in PEM (-----BEGIN PUBLIC KEY-----)";
 
 /// Reads a public key file: SubjectPublicKeyInfo in PEM, at most 16 KiB. Blocking file I/O.
 ///
 /// # Errors
 /// [`KeyFileError`] if the file cannot be read, holds no such key, or one that must not be authored into metadata
-/// (weak, or not a point of its curve).
+/// (weak, not a point of its curve, or of a kind that other TUF clients cannot read: ECDSA P-384).
 pub fn load_public(path: &Path) -> Result<PublicKey, KeyFileError> {
     let text = read_text(path, PUBLIC_KEY, |_| Ok(()))?;
-    let key = PublicKey::from_pem(&text).and_then(|key| key.check_on_curve().map(|()| key));
+    let key = PublicKey::from_pem(&text).and_then(|key| Key::new(&key).check_authored());
     key.map_err(|source| match source {
         KeyError::Malformed(_) => KeyFileError::NotAKey { path: path.to_owned(), expected: PUBLIC_KEY },
         _ => KeyFileError::PublicKey { path: path.to_owned(), source },
@@ -116,6 +116,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -130,12 +132,42 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
+    /// A new key of that kind, as `openssl genpkey -algorithm` takes it.
+    fn openssl_public(kind: &[&str]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("key");
+        let run = |arguments: &mut Command| {
+            let output = arguments.output().expect("these tests need openssl");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        run(Command::new("openssl").args(["genpkey", "-algorithm"]).args(kind).arg("-out").arg(&private));
+        run(Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&private))
+    }
+
+    #[test]
+    fn an_rsa_key_of_openssl_can_be_delegated_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rsa.pub");
+        let pem = openssl_public(&["RSA", "-pkeyopt", "rsa_keygen_bits:3072"]);
+        fs::write(&path, &pem).unwrap();
+        let key = load_public(&path).unwrap();
+        assert!(matches!(key, PublicKey::Rsa(_)));
+        assert_eq!(key.to_pem(), pem);
+        assert_eq!(Key::new(&key).public(), Ok(key));
+    }
+
     #[test]
     fn public_keys_that_are_not_or_must_not_be_used_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mut off_curve = vec![4; 65];
         off_curve[64] = 5;
-        let weak = [PublicKey::Ed25519([0; 32]).to_pem(), PublicKey::EcdsaP256(off_curve).to_pem()];
+        let weak = [
+            PublicKey::Ed25519([0; 32]).to_pem(),
+            PublicKey::EcdsaP256(off_curve).to_pem(),
+            openssl_public(&["EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+            openssl_public(&["RSA", "-pkeyopt", "rsa_keygen_bits:1024"]),
+        ];
         for (i, pem) in weak.iter().enumerate() {
             let path = dir.path().join(format!("weak{i}"));
             fs::write(&path, pem).unwrap();

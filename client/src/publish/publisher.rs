@@ -177,7 +177,7 @@ impl Publisher {
             if !signers.iter().all(|signer| parent.keyids.contains(&signer.key_id())) {
                 return Err(no_role(signers, &request.scope.to_string(), &[parent]));
             }
-            let retired = session.trusted().memory().roles.contains_key(&name);
+            let retired = session.trusted().wanted_role(&name).is_ok();
             if retired && targets.delegated(&name).is_none() {
                 // A removed role stays in the snapshot, and its name is never given to others.
                 return Err(AuthorError::NameTaken { name: name.clone() }.into());
@@ -508,6 +508,7 @@ async fn read_role<S: Source>(
 /// # Errors
 /// Those of fetching; a role that does not verify is listed with its fault.
 pub async fn status<S: Source>(session: &mut Session<S>) -> Result<Vec<RoleStatus>, PublishError> {
+    let path = path_to(session, |_| true).await?;
     let mut all: Vec<RoleStatus> = {
         let trusted = session.trusted();
         let root = &trusted.root().signed;
@@ -530,7 +531,7 @@ pub async fn status<S: Source>(session: &mut Session<S>) -> Result<Vec<RoleStatu
             })
             .collect()
     };
-    for role in path_to(session, |_| true).await? {
+    for role in path {
         let expired = session.trusted().role(&role.role).is_none();
         let mut status = RoleStatus {
             role: role.role,

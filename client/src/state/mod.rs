@@ -5,17 +5,24 @@
 //! ```text
 //! <state>/<trust id>/whole/
 //!     lock            held while a process updates
-//!     memory.json     the high-water record: the highest versions seen, and when. Lost or torn: fail closed
+//!     memory.json     the high-water record: the highest versions seen, and when
+//!     snapshots/<sha256>.json
+//!                     part of the record: the snapshot that it names, which lists the versions of all roles
 //!     root.json       the newest root; roots/N.json every root since the pinned one
 //!     timestamp.json snapshot.json targets.json roles/<sha256 of the name>.json
 //!                     cached documents. Lost or torn: fetched again and held to the record
 //!     entry.json      which `:latest` the last complete update saw
 //! ```
 //!
-//! The record is written before the document it speaks of. If the process dies in between, the document counts as torn
-//! and is fetched again: the memory can be ahead of the cache, never behind it.
+//! The record is written before the document it speaks of, and its copy of the snapshot before the record. If the
+//! process dies in between, the document counts as torn and is fetched again: the memory can be ahead of the cache,
+//! never behind it. A record that is lost or torn is never a fresh start: everything stops ([`StateError::MemoryLost`]).
+//!
+//! Where the disk is full or read-only, what is there still counts, and writing fails with an error that says so
+//! ([`StateError::is_unwritable`]).
 
 mod files;
+mod place;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -28,15 +35,14 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
-    tuf::{HighWater, limit},
+    tuf::{HighWater, SnapshotMark, limit},
 };
 use serde::{Deserialize, Serialize};
 
 pub use files::{create_private_folder, read, replace};
+pub use place::{Place, StateKey};
 
-/// The view that covers a whole trust repository; the only one there is today.
-const WHOLE: &str = "whole";
-/// The record names every role: room for 100,000.
+/// Room for the hashes of 100,000 roles that a repository stopped listing.
 const MAX_MEMORY: u64 = 32 * 1024 * 1024;
 const MAX_ENTRY: u64 = 64 * 1024;
 /// The time of the last complete update is written again when it is older than this, so that not each one writes.
@@ -103,31 +109,16 @@ pub enum StateError {
     },
 }
 
-/// The key of a state folder: a trust id, or for foreign repositories the sha256 of the pinned root, in hex.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateKey(String);
-
-impl StateKey {
-    /// The key of the trust repository that the pinned root starts.
-    pub fn of(root: &[u8], trust_id: Option<&str>) -> Self {
-        match trust_id {
-            // Only what is safe as a folder name is taken as it is; an odd id is hashed like a foreign root.
-            Some(id) if id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => {
-                Self(id.to_owned())
-            }
-            Some(id) => Self(Digest::of(id.as_bytes()).hex()),
-            None => Self(Digest::of(root).hex()),
-        }
-    }
-
-    /// The folder below `base`.
-    pub fn folder(&self, base: &Path) -> PathBuf {
-        base.join(&self.0).join(WHOLE)
-    }
-
-    /// The folder below `base` with all views, what a reset removes.
-    pub fn all_views(&self, base: &Path) -> PathBuf {
-        base.join(&self.0)
+impl StateError {
+    /// True if the disk is full or the folder cannot be written: what was trusted before is as it was.
+    pub fn is_unwritable(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::PermissionDenied
+        ))
     }
 }
 
@@ -146,33 +137,39 @@ pub struct Entry {
 /// A state folder under its lock, which is held until this is dropped.
 #[derive(Debug)]
 pub struct State {
-    folder: PathBuf,
+    place: Place,
     memory: Option<HighWater>,
     /// When the last update was complete.
     seen: Option<DateTime<Utc>>,
-    _lock: File,
+    /// None if the folder cannot be written and has none, so that nobody can write.
+    _lock: Option<File>,
 }
 
 impl State {
-    /// Opens the folder of `key` below `base`, creating it if needed, and waits up to `patience` for its lock.
+    /// Opens the folders of `place`, creating them if needed, and waits up to `patience` for the lock.
+    ///
+    /// Folders that cannot be written are opened as they are, empty if they are not there; writing fails then.
     ///
     /// # Errors
     /// [`StateError`]; [`StateError::MemoryLost`] if documents are there without a sound record.
-    pub async fn open(base: &Path, key: &StateKey, patience: Duration) -> Result<Self, StateError> {
-        let folder = key.folder(base);
-        let roles = folder.join("roles");
-        for folder in [&roles, &folder.join("roots")] {
-            create_private_folder(folder)
-                .map_err(|source| StateError::Write { path: folder.clone(), source })?;
+    pub async fn open(place: &Place, patience: Duration) -> Result<Self, StateError> {
+        for path in place.folders() {
+            match create_private_folder(&path).map_err(|source| StateError::Write { path, source }) {
+                Err(error) if !error.is_unwritable() => return Err(error),
+                _ => {}
+            }
         }
-        let mode = std::fs::metadata(&folder)
-            .map_err(|source| StateError::Read { path: folder.clone(), source })?
-            .mode();
+        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None };
+        let own = place.own();
+        let mode = match std::fs::metadata(&own) {
+            Ok(metadata) => metadata.mode(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
+            Err(source) => return Err(StateError::Read { path: own, source }),
+        };
         if mode & 0o077 != 0 {
-            return Err(StateError::Permissions { path: folder, mode: mode & 0o7777 });
+            return Err(StateError::Permissions { path: own, mode: mode & 0o7777 });
         }
-        let lock = lock(&folder.join("lock"), patience).await?;
-        let mut state = Self { folder, memory: None, seen: None, _lock: lock };
+        state._lock = lock(&place.lock(), patience).await?;
         if let Some(record) = state.read_record()? {
             (state.memory, state.seen) = (Some(record.memory), record.seen);
         }
@@ -214,7 +211,7 @@ impl State {
     /// # Errors
     /// [`StateError::Read`]; one that is too large counts as torn.
     pub fn document(&self, role: &str) -> Result<Option<Vec<u8>>, StateError> {
-        self.read(&self.document_path(role), limit::of(role))
+        self.read(&self.place.document(role), limit::of(role))
     }
 
     /// The root of `version` that was once trusted here.
@@ -222,7 +219,47 @@ impl State {
     /// # Errors
     /// [`StateError::Read`].
     pub fn root(&self, version: u64) -> Result<Option<Vec<u8>>, StateError> {
-        self.read(&self.root_path(version), limit::ROOT)
+        self.read(&self.place.root(version), limit::ROOT)
+    }
+
+    /// The oldest root that was trusted here, and its version: the pinned one, if the folder was made with it.
+    ///
+    /// # Errors
+    /// [`StateError::Read`].
+    pub fn oldest_root(&self) -> Result<Option<(u64, Vec<u8>)>, StateError> {
+        let path = self.place.own().join("roots");
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateError::Read { path, source }),
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let versions = names.filter_map(|name| name.trim_end_matches(".json").parse().ok());
+        let Some(version) = versions.min() else { return Ok(None) };
+        Ok(self.root(version)?.map(|bytes| (version, bytes)))
+    }
+
+    /// The snapshot that the record names. Of its two copies one may be torn; it is made good if the disk lets us.
+    ///
+    /// # Errors
+    /// [`StateError::MemoryLost`] if both are: nothing is left to hold a new snapshot to. [`StateError::Read`].
+    pub fn held_snapshot(&self, seen: &SnapshotMark) -> Result<Vec<u8>, StateError> {
+        let paths = [self.place.snapshot(&seen.digest), self.place.document("snapshot")];
+        let mut sound = None;
+        let mut torn = None;
+        for path in &paths {
+            match self.read(path, limit::SNAPSHOT)? {
+                Some(bytes) if Digest::of(&bytes) == seen.digest => sound = Some(bytes),
+                _ => torn = Some(path),
+            }
+        }
+        let [path, _] = &paths;
+        let bytes = sound.ok_or_else(|| StateError::MemoryLost { path: path.clone() })?;
+        if let Some(torn) = torn {
+            // One copy is enough to go on with, so a disk that cannot be written is no fault here.
+            let _ = self.write(torn, &bytes);
+        }
+        Ok(bytes)
     }
 
     /// What the last complete update saw, if it can be read; it is only a hint.
@@ -230,7 +267,7 @@ impl State {
     /// # Errors
     /// [`StateError::Read`].
     pub fn entry(&self) -> Result<Option<Entry>, StateError> {
-        let bytes = self.read(&self.folder.join("entry.json"), MAX_ENTRY)?;
+        let bytes = self.read(&self.place.entry(), MAX_ENTRY)?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
@@ -240,8 +277,31 @@ impl State {
     /// [`StateError::Write`].
     pub fn put_root(&mut self, version: u64, bytes: &[u8], memory: &HighWater) -> Result<(), StateError> {
         self.put_memory(memory)?;
-        self.write(&self.root_path(version), bytes)?;
-        self.write(&self.document_path("root"), bytes)
+        self.write(&self.place.root(version), bytes)?;
+        self.write(&self.place.document("root"), bytes)
+    }
+
+    /// Persists a snapshot that verified, and the record that names it. If this fails after the record was written, its
+    /// copy stands in for the document.
+    ///
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn put_snapshot(&mut self, bytes: &[u8], memory: &HighWater) -> Result<(), StateError> {
+        let copy = self.place.snapshot(&Digest::of(bytes));
+        self.write(&copy, bytes)?;
+        if let Err(error) = self.put_memory(memory) {
+            // Nobody speaks of the copy, so it would only fill the disk.
+            let _ = std::fs::remove_file(&copy);
+            return Err(error);
+        }
+        self.write(&self.place.document("snapshot"), bytes)?;
+        // Older copies are of no use any more. One that stays behind is removed with the next snapshot.
+        for entry in std::fs::read_dir(self.place.own().join("snapshots")).into_iter().flatten().flatten() {
+            if entry.path() != copy {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     /// Persists a document of `role` that verified, and the record that speaks of it.
@@ -250,7 +310,7 @@ impl State {
     /// [`StateError::Write`].
     pub fn put(&mut self, role: &str, bytes: &[u8], memory: &HighWater) -> Result<(), StateError> {
         self.put_memory(memory)?;
-        self.write(&self.document_path(role), bytes)
+        self.write(&self.place.document(role), bytes)
     }
 
     /// Persists that an update is complete under this `:latest`.
@@ -262,7 +322,7 @@ impl State {
     /// Never: strings always serialise.
     pub fn put_entry(&self, entry: &Entry) -> Result<(), StateError> {
         let bytes = serde_json::to_vec(entry).expect("strings always serialise");
-        self.write(&self.folder.join("entry.json"), &bytes)
+        self.write(&self.place.entry(), &bytes)
     }
 
     /// Forgets what the last complete update saw: the next one asks for everything.
@@ -270,7 +330,7 @@ impl State {
     /// # Errors
     /// [`StateError::Write`].
     pub fn forget_entry(&self) -> Result<(), StateError> {
-        let path = self.folder.join("entry.json");
+        let path = self.place.entry();
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(StateError::Write { path, source })
@@ -290,14 +350,14 @@ impl State {
         let mut record = Record { sha256: String::new(), memory, seen };
         record.sha256 = record.sum();
         let bytes = serde_json::to_vec(&record).expect("versions and digests always serialise");
-        self.write(&self.folder.join("memory.json"), &bytes)?;
+        self.write(&self.place.memory(), &bytes)?;
         (self.memory, self.seen) = (Some(record.memory), record.seen);
         Ok(())
     }
 
     /// The record, checked against its own sum. Its absence is a first use only if no document is there.
     fn read_record(&self) -> Result<Option<Record>, StateError> {
-        let path = self.folder.join("memory.json");
+        let path = self.place.memory();
         let lost = || StateError::MemoryLost { path: path.clone() };
         let bytes = match read(&path, MAX_MEMORY) {
             Ok(bytes) => bytes,
@@ -311,22 +371,12 @@ impl State {
             }
             None => {
                 let traces =
-                    ["root", "timestamp", "snapshot", "targets"].map(|role| self.document_path(role));
-                if traces.iter().any(|path| path.exists()) { Err(lost()) } else { Ok(None) }
+                    ["root", "timestamp", "snapshot", "targets"].map(|role| self.place.document(role));
+                let copies = std::fs::read_dir(self.place.own().join("snapshots"));
+                let copied = copies.is_ok_and(|mut copies| copies.next().is_some());
+                if copied || traces.iter().any(|path| path.exists()) { Err(lost()) } else { Ok(None) }
             }
         }
-    }
-
-    fn document_path(&self, role: &str) -> PathBuf {
-        match role {
-            "root" | "timestamp" | "snapshot" | "targets" => self.folder.join(format!("{role}.json")),
-            // Hashed, so that no role name is ever a path.
-            _ => self.folder.join("roles").join(format!("{}.json", Digest::of(role.as_bytes()).hex())),
-        }
-    }
-
-    fn root_path(&self, version: u64) -> PathBuf {
-        self.folder.join("roots").join(format!("{version}.json"))
     }
 
     fn read(&self, path: &Path, cap: u64) -> Result<Option<Vec<u8>>, StateError> {
@@ -359,26 +409,41 @@ impl Record {
     }
 }
 
-async fn lock(path: &Path, patience: Duration) -> Result<File, StateError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| StateError::Write { path: path.to_owned(), source })?;
+/// The lock on `path`; none if the file is not there and cannot be made.
+async fn lock(path: &Path, patience: Duration) -> Result<Option<File>, StateError> {
+    let failed = |source| StateError::Write { path: path.to_owned(), source };
+    let mut writable = OpenOptions::new();
+    writable.create(true).truncate(false).write(true).mode(0o600);
     let deadline = tokio::time::Instant::now() + patience;
     loop {
+        let file = match writable.open(path).map_err(failed) {
+            Ok(file) => file,
+            // A lock needs no right to write.
+            Err(error) if error.is_unwritable() => match File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(failed(source)),
+            },
+            Err(error) => return Err(error),
+        };
         match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(source)) => {
-                return Err(StateError::Write { path: path.to_owned(), source });
-            }
+            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+            // Somebody put another file in its place while we waited.
+            Ok(()) => {}
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
             Err(TryLockError::WouldBlock) if tokio::time::Instant::now() >= deadline => {
                 return Err(StateError::Busy { path: path.to_owned(), waited: patience });
             }
             Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
+    }
+}
+
+/// True if `path` is the name of the open `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
     }
 }
 
@@ -390,7 +455,7 @@ mod tests {
 
     async fn open(base: &Path) -> Result<State, StateError> {
         let key = StateKey::of(b"root", Some("0123456789abcdef0123456789abcdef"));
-        State::open(base, &key, Duration::from_millis(50)).await
+        State::open(&Place::keyed(base, &key), Duration::from_millis(50)).await
     }
 
     fn memory(version: u64) -> HighWater {
@@ -422,7 +487,7 @@ mod tests {
         state.put("timestamp", b"t", &memory(3)).unwrap();
         state.check_clock(at(-10_000)).unwrap();
         state.put_time(at(0)).unwrap();
-        let path = state.folder.join("memory.json");
+        let path = state.place.memory();
         let written = std::fs::read(&path).unwrap();
         state.put_time(at(9)).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), written);
@@ -446,7 +511,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let mut state = open(base.path()).await.unwrap();
         state.put("timestamp", b"t", &memory(3)).unwrap();
-        let path = state.folder.join("memory.json");
+        let path = state.place.memory();
         drop(state);
         let good = std::fs::read(&path).unwrap();
         let lower = String::from_utf8(good.clone()).unwrap().replace("\"version\":3", "\"version\":1");
@@ -458,11 +523,45 @@ mod tests {
         assert!(matches!(open(base.path()).await, Err(StateError::MemoryLost { .. })));
     }
 
+    /// T12: the snapshot lists the versions of the roles. One sound copy is enough and makes the other good.
+    #[tokio::test]
+    async fn the_snapshot_of_the_record_survives_the_loss_of_either_copy() {
+        let base = tempfile::tempdir().unwrap();
+        let mut state = open(base.path()).await.unwrap();
+        let seen = |bytes: &[u8]| {
+            let (digest, length) = (Digest::of(bytes), bytes.len() as u64);
+            SnapshotMark { version: 1, digest, length, expires: DateTime::UNIX_EPOCH }
+        };
+        for bytes in [b"first".as_slice(), b"second"] {
+            let memory = HighWater { snapshot: Some(seen(bytes)), ..memory(3) };
+            state.put_snapshot(bytes, &memory).unwrap();
+        }
+        let copy = state.place.snapshot(&Digest::of(b"second"));
+        let cached = state.place.document("snapshot");
+        // The copy before is gone.
+        assert!(matches!(state.held_snapshot(&seen(b"first")), Err(StateError::MemoryLost { .. })));
+        for torn in [&copy, &cached] {
+            for bad in [Some(b"seco".as_slice()), None] {
+                match bad {
+                    Some(bytes) => std::fs::write(torn, bytes).unwrap(),
+                    None => std::fs::remove_file(torn).unwrap(),
+                }
+                assert_eq!(state.held_snapshot(&seen(b"second")).unwrap(), b"second");
+                assert_eq!(std::fs::read(torn).unwrap(), b"second");
+            }
+        }
+        for path in [&copy, &cached] {
+            std::fs::write(path, b"torn").unwrap();
+        }
+        let lost = state.held_snapshot(&seen(b"second"));
+        assert!(matches!(lost, Err(StateError::MemoryLost { ref path }) if *path == copy), "{lost:?}");
+    }
+
     #[tokio::test]
     async fn a_folder_open_to_others_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let base = tempfile::tempdir().unwrap();
-        let folder = open(base.path()).await.unwrap().folder.clone();
+        let folder = open(base.path()).await.unwrap().place.own();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o750)).unwrap();
         assert!(matches!(open(base.path()).await, Err(StateError::Permissions { mode: 0o750, .. })));
     }

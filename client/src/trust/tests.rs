@@ -194,7 +194,7 @@ async fn a_reset_forgets_under_the_lock_and_works_on_a_damaged_memory() {
     assert!(!desk.home.state().exists());
 
     let key = StateKey::of(&bytes, Some(ID));
-    let mut state = State::open(&desk.home.state(), &key, PATIENCE).await.unwrap();
+    let mut state = State::open(&Place::keyed(&desk.home.state(), &key), PATIENCE).await.unwrap();
     state.put_root(1, &bytes, &HighWater::default()).unwrap();
     drop(state);
     assert!(show(&desk.home, "acme").await.unwrap().remembered.is_some());
@@ -206,6 +206,6 @@ async fn a_reset_forgets_under_the_lock_and_works_on_a_damaged_memory() {
     assert_eq!(reset(&desk.home, "acme").await.unwrap(), Some(folder.clone()));
     let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"]);
-    let state = State::open(&desk.home.state(), &key, PATIENCE).await.unwrap();
+    let state = State::open(&Place::keyed(&desk.home.state(), &key), PATIENCE).await.unwrap();
     assert!(state.memory().is_none());
 }

@@ -95,7 +95,7 @@ impl Source for RegistrySource {
         self.listed("timestamp.json", self.listing.timestamp().cloned(), limit::TIMESTAMP).await
     }
 
-    async fn snapshot(&mut self, meta: &MetaFile) -> Result<Vec<u8>, SourceError> {
+    async fn snapshot(&mut self, meta: &MetaFile, _consistent: bool) -> Result<Vec<u8>, SourceError> {
         let file = format!("{}.snapshot.json", meta.version);
         match self.listing.snapshot(meta.version).cloned() {
             None => self.by_hash(&file, meta, limit::SNAPSHOT).await,
@@ -103,7 +103,12 @@ impl Source for RegistrySource {
         }
     }
 
-    async fn targets(&mut self, role: &str, meta: &MetaFile) -> Result<Vec<u8>, SourceError> {
+    async fn targets(
+        &mut self,
+        role: &str,
+        meta: &MetaFile,
+        _consistent: bool,
+    ) -> Result<Vec<u8>, SourceError> {
         let file = format!("{}.{role}.json", meta.version);
         let listed = if role == "targets" { self.listing.targets(meta.version).cloned() } else { None };
         match listed {

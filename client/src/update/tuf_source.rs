@@ -56,11 +56,16 @@ impl Source for TufSource {
         file.ok_or_else(|| SourceError::Empty { location: self.location() })
     }
 
-    async fn snapshot(&mut self, meta: &MetaFile) -> Result<Vec<u8>, SourceError> {
+    async fn snapshot(&mut self, meta: &MetaFile, _consistent: bool) -> Result<Vec<u8>, SourceError> {
         self.required(&format!("{}.snapshot.json", meta.version), limit::SNAPSHOT).await
     }
 
-    async fn targets(&mut self, role: &str, meta: &MetaFile) -> Result<Vec<u8>, SourceError> {
+    async fn targets(
+        &mut self,
+        role: &str,
+        meta: &MetaFile,
+        _consistent: bool,
+    ) -> Result<Vec<u8>, SourceError> {
         self.required(&format!("{}.{role}.json", meta.version), limit::TARGETS).await
     }
 

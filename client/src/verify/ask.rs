@@ -21,6 +21,8 @@ pub(super) struct Answer {
     pub(super) revocations: Vec<(String, Revocation)>,
     /// The signer of the timestamp said two things.
     pub(super) equivocation: bool,
+    /// Why what was verified could not be remembered, if it could not.
+    pub(super) unremembered: Option<String>,
 }
 
 /// The root's word on the name.
@@ -76,13 +78,20 @@ pub(super) async fn ask<S: Source>(
         error: None,
         unpublished: false,
     };
-    let mut answer = Answer { report, said: Said::Absent, revocations: Vec::new(), equivocation: false };
+    let mut answer = Answer {
+        report,
+        said: Said::Absent,
+        revocations: Vec::new(),
+        equivocation: false,
+        unremembered: None,
+    };
     let mut session = match Session::refresh(source, base, pinned, now).await {
         Ok(session) => session,
         Err(error) => return failed(answer, error),
     };
     let found = session.find(&wanted.to_string()).await;
     answer.equivocation = session.equivocation();
+    answer.unremembered = session.unremembered().map(|error| chain(error));
     describe(&mut answer.report, session.trusted());
     let (verdict, said) = match found {
         Err(unfinished) => {

@@ -44,7 +44,7 @@ fn answer(said: Said) -> Answer {
         error: None,
         unpublished: false,
     };
-    Answer { report, said, revocations: Vec::new(), equivocation: false }
+    Answer { report, said, revocations: Vec::new(), equivocation: false, unremembered: None }
 }
 
 fn revoking(mut answer: Answer, digest: Digest) -> Answer {

@@ -93,6 +93,14 @@ pub(super) fn warnings(answers: &[Answer], verdict: Verdict, presented: &Present
             )
         })
         .collect();
+    warnings.extend(answers.iter().filter_map(|answer| {
+        let why = answer.unremembered.as_ref()?;
+        Some(format!(
+            "what {} says was checked against what is remembered, but cannot be remembered itself ({why}): until it can, \
+             the next run would not notice a step back to something older that is still fresh",
+            answer.report.repository
+        ))
+    }));
     if let (Verdict::Absent, Presented::Failed { why, .. }) = (verdict, presented) {
         warnings.push(format!("whether the registry hands out something revoked could not be seen: {why}"));
     }

@@ -17,8 +17,8 @@ use plimsoll_core::{
     oci::TargetName,
     policy::Scope,
     tuf::{
-        self, DelegatedRole, Document, Key, KeyId, MAX_DEPTH, Root, Targets, distinct_signers, limit,
-        matches, metadata::RoleType, verify, within,
+        self, DelegatedRole, Document, Key, KeyId, MAX_DEPTH, MAX_VERIFICATIONS, Root, Targets,
+        distinct_signers, limit, matches, metadata::RoleType, verify, within,
     },
 };
 
@@ -440,7 +440,7 @@ fn is_pattern(path: &str) -> bool {
         && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
-/// A threshold that the listed keys can meet.
+/// A threshold that the listed keys can meet, with as many signatures as clients verify.
 fn check_reachable(
     role: &str,
     keys: &BTreeMap<KeyId, Key>,
@@ -449,11 +449,9 @@ fn check_reachable(
 ) -> Result<(), Refusal> {
     let distinct: BTreeSet<_> =
         keyids.iter().filter_map(|id| keys.get(id)).filter_map(|key| key.public().ok()).collect();
-    if (distinct.len() as u64) < threshold {
-        return Err(refused(format!(
-            "{role}: threshold {threshold} cannot be met by {} distinct keys",
-            distinct.len()
-        )));
+    let most = distinct.len().min(MAX_VERIFICATIONS);
+    if (most as u64) < threshold {
+        return Err(refused(format!("{role}: threshold {threshold} cannot be met by {most} distinct keys")));
     }
     Ok(())
 }

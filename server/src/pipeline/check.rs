@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
-    tuf::{self, Document, HighWater, Mark, Snapshot, Timestamp, TimestampUpdate, Trusted},
+    tuf::{self, Document, HighWater, Mark, Snapshot, SnapshotMark, Timestamp, TimestampUpdate, Trusted},
 };
 
 /// The documents a client holds after the last commit.
@@ -59,11 +59,10 @@ pub(super) fn check(
 }
 
 fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
-    let mut client = Trusted::new(&held.root, at)?.with_memory(
-        memory(held)?,
-        held.timestamp.as_deref(),
-        held.snapshot.as_deref(),
-    );
+    let mut client = Trusted::resume(&held.root, memory(held)?, held.timestamp.as_deref(), at)?;
+    if let Some(snapshot) = &held.snapshot {
+        client.hold_snapshot(snapshot)?;
+    }
     for root in &offered.roots {
         client.update_root(root)?;
     }
@@ -98,16 +97,12 @@ fn memory(held: &Held) -> Result<HighWater, tuf::Error> {
     }
     if let Some(bytes) = &held.snapshot {
         let snapshot = Document::<Snapshot>::parse("snapshot", bytes)?;
-        memory.snapshot = mark(snapshot.version(), bytes);
-        memory.roles = snapshot
-            .signed
-            .meta
-            .iter()
-            .filter_map(|(file, meta)| {
-                let mark = Mark { version: meta.version, digest: meta.digest() };
-                Some((file.strip_suffix(".json")?.to_owned(), mark))
-            })
-            .collect();
+        memory.snapshot = Some(SnapshotMark {
+            version: snapshot.version(),
+            digest: snapshot.digest(),
+            length: bytes.len() as u64,
+            expires: snapshot.signed.common.expires,
+        });
     }
     Ok(memory)
 }

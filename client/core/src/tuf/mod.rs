@@ -22,8 +22,8 @@ pub use metadata::{
 };
 pub use pattern::{matches, within};
 pub use search::{Found, MAX_DEPTH, MAX_ROLES, Outcome, Search, Step};
-pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, TimestampUpdate, Trusted};
-pub use verify::{Verified, distinct_signers, verify};
+pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, SnapshotMark, TimestampUpdate, Trusted};
+pub use verify::{MAX_VERIFICATIONS, Verified, distinct_signers, verify};
 
 /// Limits on the size of each file, in bytes. A role's META `length` in the snapshot narrows them.
 pub mod limit {

@@ -1,6 +1,6 @@
 //! The trusted-metadata state machine (TUF 1.0.34, section 5): one method per role, in spec order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verified, distinct_signers, limit,
     metadata::{RoleType, cut},
-    verify,
+    verify::{meets, verify},
 };
 use crate::oci::Digest;
 
@@ -26,8 +26,24 @@ pub struct Mark {
     pub digest: Option<Digest>,
 }
 
+/// What is remembered of the newest snapshot that verified. Its document lists the versions of all roles, so it is part
+/// of the memory: whoever persists this persists the document too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMark {
+    /// The version.
+    pub version: u64,
+    /// sha256 of the document.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it expires, UTC.
+    #[serde(with = "super::metadata::expires")]
+    pub expires: DateTime<Utc>,
+}
+
 /// The memory against rollback: the highest versions seen. It only grows, but for fast-forward recovery (5.3.11).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HighWater {
     /// The newest root.
     pub root: Option<Mark>,
@@ -35,10 +51,14 @@ pub struct HighWater {
     pub timestamp: Option<Mark>,
     /// The newest snapshot that a timestamp named.
     pub snapshot_named: Option<Mark>,
-    /// The newest snapshot verified.
-    pub snapshot: Option<Mark>,
-    /// Every role that the newest snapshot named, `targets` included.
-    pub roles: BTreeMap<String, Mark>,
+    /// The newest snapshot verified. The versions it lists, `targets` included, are the newest seen of every role.
+    pub snapshot: Option<SnapshotMark>,
+    /// The root version whose keys vouched for that timestamp and that snapshot last. Under this root, and no other, a
+    /// document with the sha256 remembered is believed without verifying it again.
+    pub under: Option<u64>,
+    /// Roles whose hash an earlier snapshot listed while the newest one lists the same version without it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unlisted: BTreeMap<String, Mark>,
 }
 
 /// What a timestamp brought.
@@ -55,23 +75,28 @@ pub enum TimestampUpdate {
 /// Verified metadata at one fixed time.
 ///
 /// A refused document leaves everything here as it was before the call. Documents must come in the order root,
-/// timestamp, snapshot, targets, delegated roles.
+/// timestamp, snapshot, targets, delegated roles. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Trusted {
     now: DateTime<Utc>,
     memory: HighWater,
     root: Verified<Root>,
     root_final: bool,
-    held_timestamp: Option<Document<Timestamp>>,
-    held_snapshot: Option<Document<Snapshot>>,
+    /// The memory is of an older root than `root`: what lapsed in between is not forgotten yet.
+    behind: bool,
+    held_timestamp: Option<Arc<Document<Timestamp>>>,
+    /// The snapshot of the memory, once it was read.
+    held_snapshot: Option<Arc<Document<Snapshot>>>,
     timestamp: Option<Verified<Timestamp>>,
     snapshot: Option<Verified<Snapshot>>,
+    /// The timestamp names the snapshot of the memory, which need not have been read.
+    snapshot_kept: bool,
     /// By role: who delegated, and the document.
     roles: BTreeMap<String, (String, Verified<Targets>)>,
 }
 
 impl Trusted {
-    /// Starts from a root that is trusted out of band or was persisted (5.2). `now` is the fixed update start time (5.1).
+    /// Starts from a root that is trusted out of band (5.2). `now` is the fixed update start time (5.1).
     ///
     /// # Errors
     /// If the bytes are not a root that its own keys vouch for.
@@ -81,43 +106,84 @@ impl Trusted {
         let root = verify_top(document, &keys, "root")?;
         check_identity("root", &root, None)?;
         let memory = HighWater { root: Some(mark(&root)), ..HighWater::default() };
-        Ok(Self {
+        Ok(Self::start(root, memory, now))
+    }
+
+    /// Goes on from what an earlier update remembered. `root` is trusted out of band, or the one that `memory` names,
+    /// which is then believed by its sha256. `timestamp` is the cached document, taken only if it is the one that
+    /// `memory` names; a lost one is fetched again and held to `memory` all the same.
+    ///
+    /// If `memory` knows a newer root than the one given, the chain must reach it before [`Trusted::finish_root`]. If
+    /// it knows only an older one (a crash between the two writes), what lapsed in between is forgotten first.
+    ///
+    /// # Errors
+    /// As [`Trusted::new`].
+    pub fn resume(
+        root: &[u8],
+        memory: HighWater,
+        timestamp: Option<&[u8]>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
+        let known = memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(root)));
+        let mut trusted = if known {
+            let root = Verified::remembered(Arc::new(parse::<Root>("root", root)?));
+            Self::start(root, HighWater::default(), now)
+        } else {
+            Self::new(root, now)?
+        };
+        let given = mark(&trusted.root);
+        trusted.memory = memory;
+        trusted.held_timestamp = held_timestamp(timestamp, trusted.memory.timestamp);
+        trusted.behind = trusted.memory.root.is_none_or(|seen| seen.version < given.version);
+        if trusted.behind {
+            trusted.memory.root = Some(given);
+        }
+        Ok(trusted)
+    }
+
+    fn start(root: Verified<Root>, memory: HighWater, now: DateTime<Utc>) -> Self {
+        Self {
             now,
             memory,
             root,
             root_final: false,
+            behind: false,
             held_timestamp: None,
             held_snapshot: None,
             timestamp: None,
             snapshot: None,
+            snapshot_kept: false,
             roles: BTreeMap::new(),
-        })
+        }
     }
 
-    /// Brings back what an earlier update remembered. `timestamp` and `snapshot` are the cached documents, taken only
-    /// if they are the ones that `memory` names; a lost one is fetched again and held to `memory` all the same.
+    /// True if the memory is of an older root than the trusted one, so that what lapsed in between is still to be
+    /// forgotten: [`Trusted::finish_root`] needs the memory's snapshot then.
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// True if the memory's snapshot must be brought back by [`Trusted::hold_snapshot`] before a new root, a new
+    /// snapshot or a search: they need the versions of the roles that it lists.
+    pub fn needs_snapshot(&self) -> bool {
+        self.memory.snapshot.is_some() && self.held_snapshot.is_none()
+    }
+
+    /// Brings back the snapshot that the memory names, believed by its sha256.
     ///
-    /// If `memory` knows a newer root than the one given, the chain must reach it before [`Trusted::finish_root`]. If
-    /// it knows only an older one (a crash between the two writes), what lapsed in between is forgotten here.
-    #[must_use]
-    pub fn with_memory(
-        mut self,
-        memory: HighWater,
-        timestamp: Option<&[u8]>,
-        snapshot: Option<&[u8]>,
-    ) -> Self {
-        self.held_timestamp = held("timestamp", timestamp, memory.timestamp);
-        self.held_snapshot = held("snapshot", snapshot, memory.snapshot);
-        let given = mark(&self.root);
-        self.memory = memory;
-        match self.memory.root {
-            Some(seen) if seen.version >= given.version => {}
-            _ => {
-                self.memory.root = Some(given);
-                self.recover_from_fast_forward();
-            }
+    /// # Errors
+    /// [`Error::Hash`] if it is another one.
+    pub fn hold_snapshot(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.memory.snapshot.is_none_or(|seen| seen.digest != Digest::of(bytes)) {
+            let (role, algorithm) = ("snapshot".to_owned(), "sha256".to_owned());
+            return Err(Error::Hash { role, referrer: "the memory", algorithm });
         }
-        self
+        let document = Arc::new(parse::<Snapshot>("snapshot", bytes)?);
+        if self.snapshot_kept {
+            self.snapshot = Some(Verified::remembered(document.clone()));
+        }
+        self.held_snapshot = Some(document);
+        Ok(())
     }
 
     /// The memory as it stands now; to be persisted with each role that verifies.
@@ -140,7 +206,7 @@ impl Trusted {
         self.timestamp.as_ref()
     }
 
-    /// The snapshot, once verified.
+    /// The snapshot, once verified and read: see [`Trusted::keep_snapshot`].
     pub fn snapshot(&self) -> Option<&Verified<Snapshot>> {
         self.snapshot.as_ref()
     }
@@ -161,10 +227,13 @@ impl Trusted {
     /// If it is not signed by both thresholds, not the next version, of another trust repository, or not the root that
     /// the memory knows of this version.
     pub fn update_root(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.settle("root")?;
         let document = parse::<Root>("root", bytes)?;
         // 5.3.4: signed by a threshold of the trusted root's keys, and by a threshold of its own.
+        let trusted = &self.root.signed;
+        let keys = &trusted.roles["root"];
+        meets(&document, "root", &trusted.keys, &keys.keyids, keys.threshold)?;
         let new = document.signed.clone();
-        verify_top(document.clone(), &self.root.signed, "root")?;
         let document = verify_top(document, &new, "root")?;
         // 5.3.5: exactly the next version.
         let expected = self.root.version() + 1;
@@ -181,32 +250,68 @@ impl Trusted {
         let new = mark(&document);
         self.root = document;
         self.root_final = false;
-        self.recover_from_fast_forward();
-        // The record never goes back: a client that lost its newest root walks up to it again.
+        // The record never goes back, and a step that was taken before forgets nothing: a client that lost its newest
+        // root walks up to it again.
         if self.memory.root.is_none_or(|seen| seen.version < new.version) {
             self.memory.root = Some(new);
+            self.recover_from_fast_forward();
         }
         // What the root before vouched for is verified again.
         self.timestamp = None;
-        self.snapshot = None;
-        self.roles.clear();
+        self.forget_verified_snapshot();
         Ok(())
     }
 
+    /// Catches up with a root that the memory did not know, if there is one.
+    fn settle(&mut self, role: &str) -> Result<(), Error> {
+        self.snapshot_was_read(role)?;
+        if std::mem::take(&mut self.behind) {
+            self.recover_from_fast_forward();
+        }
+        Ok(())
+    }
+
+    fn snapshot_was_read(&self, role: &str) -> Result<(), Error> {
+        if self.needs_snapshot() {
+            return Err(Error::Order { role: role.to_owned(), missing: "the snapshot remembered" });
+        }
+        Ok(())
+    }
+
+    fn forget_verified_snapshot(&mut self) {
+        self.snapshot = None;
+        self.snapshot_kept = false;
+        self.roles.clear();
+    }
+
     /// 5.3.11, at each step: what the new root's keys no longer vouch for is forgotten, with the versions it set. A key
-    /// added beside the old ones resets nothing. A held document that was lost cannot lapse: its versions stay.
+    /// added beside the old ones resets nothing. A held timestamp that was lost cannot lapse: its versions stay.
     fn recover_from_fast_forward(&mut self) {
-        if self.held_timestamp.as_ref().is_some_and(|held| lapsed(held, &self.root.signed, "timestamp")) {
+        let root = &self.root.signed;
+        if self.held_timestamp.as_ref().is_some_and(|held| lapsed(held, root, "timestamp")) {
             self.held_timestamp = None;
             self.memory.timestamp = None;
             self.memory.snapshot_named = None;
         }
-        if self.held_snapshot.as_ref().is_some_and(|held| lapsed(held, &self.root.signed, "snapshot")) {
+        if self.held_snapshot.as_ref().is_some_and(|held| lapsed(held, root, "snapshot")) {
             self.held_snapshot = None;
             self.memory.snapshot = None;
             self.memory.snapshot_named = None;
-            self.memory.roles.clear();
+            self.memory.unlisted.clear();
         }
+        // What is left has just been verified under the new root, unless it is lost or of another trust id.
+        let id = self.trust_id();
+        let timestamp =
+            self.held_timestamp.as_ref().map(|held| check_identity("timestamp", held, id).is_ok());
+        let snapshot = self.held_snapshot.as_ref().map(|held| check_identity("snapshot", held, id).is_ok());
+        if timestamp.unwrap_or(self.memory.timestamp.is_none()) && snapshot.unwrap_or(true) {
+            self.memory.under = Some(self.root.version());
+        }
+    }
+
+    /// True if documents with the sha256 remembered were verified under the very root that is trusted now.
+    fn believes_memory(&self) -> bool {
+        self.memory.under == Some(self.root.version())
     }
 
     /// Ends the root chain: there is no newer root (5.3.8, 5.3.10).
@@ -215,6 +320,9 @@ impl Trusted {
     /// [`Error::Rollback`] or [`Error::Equivocation`] if the memory knows a newer root or another one of this version;
     /// [`Error::Expired`] if the newest root is expired at `now`.
     pub fn finish_root(&mut self) -> Result<(), Error> {
+        if self.behind {
+            self.settle("root")?;
+        }
         if let Some(seen) = self.memory.root {
             not_older("root", seen.version, self.root.version())?;
             same_if_known("root", seen, mark(&self.root))?;
@@ -230,7 +338,7 @@ impl Trusted {
         self.held_timestamp.as_ref().map(|held| held.bytes.as_slice())
     }
 
-    /// The snapshot verified last, in this run or an earlier one, if it is at hand: the one that the memory names.
+    /// The snapshot verified last, in this run or an earlier one, if it was read: the one that the memory names.
     pub fn held_snapshot(&self) -> Option<&[u8]> {
         self.held_snapshot.as_ref().map(|held| held.bytes.as_slice())
     }
@@ -245,29 +353,12 @@ impl Trusted {
         if !self.root_final {
             return Err(Error::Order { role: ROLE.to_owned(), missing: "the newest root" });
         }
-        let document = parse::<Timestamp>(ROLE, bytes)?;
-        // 5.4.2: signatures.
-        let document = verify_top(document, &self.root.signed, ROLE)?;
-        check_identity(ROLE, &document, self.trust_id())?;
-        // 5.4.3.1: not older than the trusted timestamp; the same version only with the same bytes.
-        let mut update = TimestampUpdate::New;
-        let mut document = document;
-        if let Some(seen) = self.memory.timestamp {
-            not_older(ROLE, seen.version, document.version())?;
-            if seen.version == document.version() {
-                update = TimestampUpdate::Same;
-                if seen.digest != Some(document.digest()) {
-                    let equivocation = Error::Equivocation { role: ROLE.to_owned(), version: seen.version };
-                    let held = self.held_timestamp.clone().ok_or(equivocation)?;
-                    document = verify_top(held, &self.root.signed, ROLE)?;
-                    check_identity(ROLE, &document, self.trust_id())?;
-                    update = TimestampUpdate::Equivocated;
-                }
-            }
-        }
+        let (document, update) = self.read_timestamp(bytes)?;
         // 5.4.3.2: the snapshot it names is not older, and a known version is named with its known hash.
         let mut named = mark_of(document.signed.snapshot());
-        for seen in [self.memory.snapshot_named, self.memory.snapshot].into_iter().flatten() {
+        let verified =
+            self.memory.snapshot.map(|seen| Mark { version: seen.version, digest: Some(seen.digest) });
+        for seen in [self.memory.snapshot_named, verified].into_iter().flatten() {
             not_older("snapshot", seen.version, named.version)?;
             same_if_known("snapshot", seen, named)?;
             keep_known(seen, &mut named);
@@ -277,16 +368,81 @@ impl Trusted {
         // 5.4.5: to be persisted.
         self.memory.timestamp = Some(mark(&document));
         self.memory.snapshot_named = Some(named);
-        self.held_timestamp = Some((*document).clone());
+        self.held_timestamp = Some(document.document());
         self.timestamp = Some(document);
-        self.snapshot = None;
-        self.roles.clear();
+        self.forget_verified_snapshot();
         Ok(update)
+    }
+
+    /// 5.4.1 to 5.4.3.1: the timestamp that counts, verified.
+    fn read_timestamp(&self, bytes: &[u8]) -> Result<(Verified<Timestamp>, TimestampUpdate), Error> {
+        const ROLE: &str = "timestamp";
+        if let Some(held) = &self.held_timestamp
+            && self.believes_memory()
+            && held.bytes == bytes
+        {
+            return Ok((Verified::remembered(held.clone()), TimestampUpdate::Same));
+        }
+        let document = parse::<Timestamp>(ROLE, bytes)?;
+        // 5.4.2: signatures.
+        let document = verify_top(document, &self.root.signed, ROLE)?;
+        check_identity(ROLE, &document, self.trust_id())?;
+        // 5.4.3.1: not older than the trusted timestamp; the same version only with the same bytes.
+        let Some(seen) = self.memory.timestamp else { return Ok((document, TimestampUpdate::New)) };
+        not_older(ROLE, seen.version, document.version())?;
+        if seen.version != document.version() {
+            return Ok((document, TimestampUpdate::New));
+        }
+        if seen.digest == Some(document.digest()) {
+            return Ok((document, TimestampUpdate::Same));
+        }
+        let equivocation = Error::Equivocation { role: ROLE.to_owned(), version: seen.version };
+        let held = self.held_timestamp.as_ref().ok_or(equivocation)?;
+        let document = verify_top(Document::clone(held), &self.root.signed, ROLE)?;
+        check_identity(ROLE, &document, self.trust_id())?;
+        Ok((document, TimestampUpdate::Equivocated))
     }
 
     /// What the timestamp says of the snapshot, once there is a timestamp.
     pub fn wanted_snapshot(&self) -> Option<&MetaFile> {
         self.timestamp.as_ref().map(|timestamp| timestamp.signed.snapshot())
+    }
+
+    /// Takes the snapshot of the memory, read or not, if it is the one that the timestamp names (5.5.1): it was verified
+    /// under this root, so only its expiry is looked at. If it is not, false: [`Trusted::update_snapshot`] must follow.
+    ///
+    /// # Errors
+    /// [`Error::Order`] without a timestamp, [`Error::Expired`].
+    pub fn keep_snapshot(&mut self) -> Result<bool, Error> {
+        const ROLE: &str = "snapshot";
+        let Some(meta) = self.wanted_snapshot() else {
+            return Err(Error::Order { role: ROLE.to_owned(), missing: "the timestamp" });
+        };
+        let Some(seen) = self.memory.snapshot.filter(|_| self.believes_memory()) else { return Ok(false) };
+        let named = match &meta.hashes {
+            None => true,
+            // Another algorithm beside it would have to be compared with the document itself.
+            Some(hashes) => hashes.len() == 1 && meta.digest() == Some(seen.digest),
+        };
+        if !named || meta.version != seen.version || meta.length.is_some_and(|length| length != seen.length) {
+            return Ok(false);
+        }
+        // 5.5.6: expiry.
+        if self.now >= seen.expires {
+            let (version, expires) = (seen.version, seen.expires);
+            return Err(Error::Expired { role: ROLE.to_owned(), version, expires });
+        }
+        self.snapshot_kept = true;
+        self.snapshot = self.held_snapshot.clone().map(Verified::remembered);
+        Ok(true)
+    }
+
+    /// True if the held snapshot was read and has the version, length and hashes that the timestamp names.
+    pub fn held_snapshot_fits(&self) -> bool {
+        match (&self.held_snapshot, self.wanted_snapshot()) {
+            (Some(held), Some(meta)) => held.version() == meta.version && meta.fits(&held.bytes),
+            _ => false,
+        }
     }
 
     /// Takes the snapshot that the timestamp names (5.5). True if it is not the one already held.
@@ -299,6 +455,7 @@ impl Trusted {
         let Some(meta) = self.wanted_snapshot().cloned() else {
             return Err(Error::Order { role: ROLE.to_owned(), missing: "the timestamp" });
         };
+        self.snapshot_was_read(ROLE)?;
         // 5.5.2: hashes and length of the timestamp.
         check_meta(ROLE, "the timestamp", &meta, bytes)?;
         let document = parse::<Snapshot>(ROLE, bytes)?;
@@ -319,29 +476,48 @@ impl Trusted {
             return Err(Error::Equivocation { role: ROLE.to_owned(), version: document.version() });
         }
         // 5.5.5: every role seen before is still listed, none lower, none with another hash for a known version.
-        let mut roles: BTreeMap<String, Mark> = document
-            .signed
-            .meta
-            .iter()
-            .filter_map(|(file, meta)| Some((file.strip_suffix(".json")?.to_owned(), mark_of(meta))))
-            .collect();
-        for (role, seen) in &self.memory.roles {
-            let now = roles.get_mut(role).ok_or_else(|| Error::RoleRemoved { role: role.clone() })?;
-            not_older(role, seen.version, now.version)?;
-            same_if_known(role, *seen, *now)?;
-            keep_known(*seen, now);
-        }
+        let unlisted = match self.held_snapshot.as_ref().filter(|held| held.bytes != document.bytes) {
+            Some(held) => self.compare_roles(&held.signed, &document.signed)?,
+            None => self.memory.unlisted.clone(),
+        };
         // 5.5.6: expiry.
         document.check_expiry(ROLE, self.now)?;
         // 5.5.7: to be persisted.
-        let new = mark(&document);
+        let new = SnapshotMark {
+            version: document.version(),
+            digest: document.digest(),
+            length: document.bytes.len() as u64,
+            expires: document.signed.common.expires,
+        };
         let changed = self.memory.snapshot != Some(new);
         self.memory.snapshot = Some(new);
-        self.memory.roles = roles;
-        self.held_snapshot = Some((*document).clone());
-        self.roles.clear();
+        self.memory.under = Some(self.root.version());
+        self.memory.unlisted = unlisted;
+        self.forget_verified_snapshot();
+        self.held_snapshot = Some(document.document());
         self.snapshot = Some(document);
         Ok(changed)
+    }
+
+    /// Holds the roles that `new` lists to those of `held` and to the hashes that it left out. Gives the hashes that
+    /// `new` leaves out.
+    fn compare_roles(&self, held: &Snapshot, new: &Snapshot) -> Result<BTreeMap<String, Mark>, Error> {
+        let mut unlisted = BTreeMap::new();
+        for (file, meta) in &held.meta {
+            let Some(role) = file.strip_suffix(".json") else { continue };
+            let mut seen = mark_of(meta);
+            if let Some(known) = self.memory.unlisted.get(role) {
+                keep_known(*known, &mut seen);
+            }
+            let now = new.meta.get(file).ok_or_else(|| Error::RoleRemoved { role: role.to_owned() })?;
+            let now = mark_of(now);
+            not_older(role, seen.version, now.version)?;
+            same_if_known(role, seen, now)?;
+            if now.version == seen.version && now.digest.is_none() && seen.digest.is_some() {
+                unlisted.insert(role.to_owned(), seen);
+            }
+        }
+        Ok(unlisted)
     }
 
     /// What the snapshot says of `role`.
@@ -389,7 +565,7 @@ impl Trusted {
         let version = meta.version;
         let document = parse::<Targets>(role, bytes)?;
         // A hash that an earlier snapshot listed for this version binds, though this snapshot leaves it out.
-        if let Some(seen) = self.memory.roles.get(role) {
+        if let Some(seen) = self.memory.unlisted.get(role) {
             same_if_known(role, *seen, Mark { version, digest: Some(document.digest()) })?;
         }
         // 5.6.3: signatures, by the keys of whoever delegates.
@@ -418,13 +594,13 @@ fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, Error> {
     Document::parse(role, bytes)
 }
 
-/// A cached document that is the one remembered; anything else counts as lost.
-fn held<T: RoleType>(role: &str, bytes: Option<&[u8]>, mark: Option<Mark>) -> Option<Document<T>> {
+/// The cached timestamp, if it is the one remembered; anything else counts as lost.
+fn held_timestamp(bytes: Option<&[u8]>, mark: Option<Mark>) -> Option<Arc<Document<Timestamp>>> {
     let (bytes, mark) = (bytes?, mark?);
     if mark.digest != Some(Digest::of(bytes)) {
         return None;
     }
-    parse(role, bytes).ok()
+    parse("timestamp", bytes).ok().map(Arc::new)
 }
 
 /// True if the keys that `root` gives `role` do not vouch for `document`.
@@ -461,6 +637,13 @@ fn check_identity<T: RoleType>(
             found: found.unwrap_or("none").to_owned(),
         }),
         _ => Ok(()),
+    }
+}
+
+impl MetaFile {
+    /// True if `bytes` have the length and the hashes that this lists, as far as it lists them.
+    pub fn fits(&self, bytes: &[u8]) -> bool {
+        check_meta("", "", self, bytes).is_ok()
     }
 }
 

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
 use plimsoll_core::tuf::{Key, KeyId, PublicKey, Signature, assemble, json, metadata::RoleType};
 use ring::{
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+        Ed25519KeyPair, KeyPair, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaKeyPair,
+    },
 };
+
+/// Made with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`; guards nothing.
+const RSA: &str = include_str!("../vectors/rsa-2048.pem");
 
 /// A key pair and the id under which it signs.
 #[derive(Clone)]
@@ -20,6 +26,7 @@ pub struct Signer {
 enum Pair {
     Ed25519(Ed25519KeyPair),
     Ecdsa(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
 }
 
 impl Signer {
@@ -32,12 +39,28 @@ impl Signer {
 
     /// A fresh ECDSA P-256 key. It signs differently each time.
     pub fn ecdsa() -> Self {
+        Self::curve(&ECDSA_P256_SHA256_ASN1_SIGNING, PublicKey::EcdsaP256)
+    }
+
+    /// A fresh ECDSA P-384 key. It signs differently each time.
+    pub fn p384() -> Self {
+        Self::curve(&ECDSA_P384_SHA384_ASN1_SIGNING, PublicKey::EcdsaP384)
+    }
+
+    fn curve(algorithm: &'static EcdsaSigningAlgorithm, public: fn(Vec<u8>) -> PublicKey) -> Self {
         let random = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).unwrap();
-        let public = PublicKey::EcdsaP256(pair.public_key().as_ref().to_vec());
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
+        let public = public(pair.public_key().as_ref().to_vec());
         Self::of(&public, Pair::Ecdsa(pair))
+    }
+
+    /// The same RSA key of 2,048 bits each time. It signs differently each time, by the hash that its scheme says.
+    pub fn rsa() -> Self {
+        let text: String = RSA.lines().filter(|line| !line.starts_with("-----")).collect();
+        let pair = RsaKeyPair::from_pkcs8(&BASE64.decode(text.as_bytes()).unwrap()).unwrap();
+        let public = PublicKey::Rsa(pair.public_key().as_ref().to_vec());
+        Self::of(&public, Pair::Rsa(pair))
     }
 
     fn of(public: &PublicKey, pair: Pair) -> Self {
@@ -57,6 +80,13 @@ impl Signer {
         other
     }
 
+    /// The same pair under another id, its type and scheme said to be these.
+    pub fn typed(&self, id: &str, keytype: &str, scheme: &str) -> Self {
+        let mut other = self.called(id);
+        (other.key.keytype, other.key.scheme) = (keytype.to_owned(), scheme.to_owned());
+        other
+    }
+
     /// The public part as metadata spells it.
     pub fn public(&self) -> &str {
         self.key.keyval["public"].as_str().unwrap()
@@ -66,6 +96,16 @@ impl Signer {
         let bytes = match &*self.pair {
             Pair::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
             Pair::Ecdsa(pair) => pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec(),
+            Pair::Rsa(pair) => {
+                let padding = match self.key.scheme.as_str() {
+                    "rsassa-pss-sha384" => &RSA_PSS_SHA384,
+                    "rsassa-pss-sha512" => &RSA_PSS_SHA512,
+                    _ => &RSA_PSS_SHA256,
+                };
+                let mut bytes = vec![0; pair.public().modulus_len()];
+                pair.sign(padding, &SystemRandom::new(), message, &mut bytes).unwrap();
+                bytes
+            }
         };
         Signature { keyid: self.id.clone(), sig: HEXLOWER.encode(&bytes) }
     }

@@ -289,6 +289,7 @@ impl From<Error> for Failure {
 pub struct Client {
     pub root: Vec<u8>,
     pub timestamp: Option<Vec<u8>>,
+    /// The snapshot, which is part of the memory.
     pub snapshot: Option<Vec<u8>>,
     pub memory: HighWater,
     pub now: DateTime<Utc>,
@@ -322,17 +323,18 @@ impl Client {
     pub fn refresh(&mut self, repository: &Repository) -> Result<Trusted, Failure> {
         self.requests.clear();
         self.brought = None;
-        let mut trusted = Trusted::new(&self.root, self.now)?.with_memory(
-            self.memory.clone(),
-            self.timestamp.as_deref(),
-            self.snapshot.as_deref(),
-        );
+        let (memory, timestamp) = (self.memory.clone(), self.timestamp.as_deref());
+        let mut trusted = Trusted::resume(&self.root, memory, timestamp, self.now)?;
         for _ in 0..MAX_ROOT_STEPS {
             let file = format!("{}.root.json", trusted.root().version() + 1);
             let Ok(bytes) = self.fetch(repository, &file) else { break };
+            self.read_snapshot(&mut trusted)?;
             trusted.update_root(&bytes)?;
             self.root = bytes;
             self.keep(&trusted);
+        }
+        if trusted.is_behind() {
+            self.read_snapshot(&mut trusted)?;
         }
         trusted.finish_root()?;
 
@@ -340,14 +342,19 @@ impl Client {
         self.brought = Some(trusted.update_timestamp(&bytes)?);
         self.keep(&trusted);
 
-        let wanted = trusted.wanted_snapshot().unwrap().clone();
-        let held = trusted.held_snapshot().filter(|held| wanted.digest() == Some(Digest::of(held)));
-        let bytes = match held.map(<[u8]>::to_vec) {
-            Some(held) => held,
-            None => self.fetch(repository, &format!("{}.snapshot.json", wanted.version))?,
-        };
-        trusted.update_snapshot(&bytes)?;
-        self.keep(&trusted);
+        if !trusted.keep_snapshot()? {
+            self.read_snapshot(&mut trusted)?;
+            let bytes = match trusted.held_snapshot().filter(|_| trusted.held_snapshot_fits()) {
+                Some(held) => held.to_vec(),
+                None => {
+                    let version = trusted.wanted_snapshot().unwrap().version;
+                    self.fetch(repository, &format!("{version}.snapshot.json"))?
+                }
+            };
+            trusted.update_snapshot(&bytes)?;
+            self.keep(&trusted);
+        }
+        self.read_snapshot(&mut trusted)?;
         Ok(trusted)
     }
 
@@ -368,6 +375,19 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// The version of `role` that is remembered.
+    pub fn seen(&self, role: &str) -> u64 {
+        let snapshot = parsed::<Snapshot>("snapshot", self.snapshot.as_ref().unwrap());
+        snapshot.signed.role(role).unwrap().version
+    }
+
+    fn read_snapshot(&self, trusted: &mut Trusted) -> Result<(), Error> {
+        if trusted.needs_snapshot() {
+            trusted.hold_snapshot(self.snapshot.as_ref().unwrap())?;
+        }
+        Ok(())
     }
 
     /// The digest that `name` stands for; panics with the reason if there is none.
@@ -408,7 +428,9 @@ impl Client {
     fn keep(&mut self, trusted: &Trusted) {
         self.memory = trusted.memory().clone();
         self.timestamp = trusted.held_timestamp().map(<[u8]>::to_vec);
-        self.snapshot = trusted.held_snapshot().map(<[u8]>::to_vec);
+        if !trusted.needs_snapshot() {
+            self.snapshot = trusted.held_snapshot().map(<[u8]>::to_vec);
+        }
     }
 }
 

@@ -69,15 +69,13 @@ impl<P: Present> Set<'_, P> {
         Ok(())
     }
 
-    /// Keys we author and read: known, strong, under their own id, and not ones that everybody has.
+    /// Keys we author and everybody reads: known, strong, under their own id, and not ones that everybody has.
     pub(super) fn check_keys(&self, role: &str, keys: &BTreeMap<KeyId, Key>) -> Result<(), Refusal> {
         let mut seen = BTreeSet::new();
         for (id, key) in keys {
             let refuse = |why: &str| Err(refused(format!("{role}: key {} {why}", cut(&id.0))));
-            let public =
-                key.public().map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
-            public
-                .check_on_curve()
+            let public = key
+                .check_authored()
                 .map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
             if key.id() != *id {
                 return refuse("is not listed under its own id");

@@ -354,6 +354,14 @@ fn with_key(world: &World, id: KeyId, extra: &Key) -> Vec<u8> {
     sign(&root, &[&world.owner])
 }
 
+/// Made with openssl; nobody has its private part.
+const P384: &str = "-----BEGIN PUBLIC KEY-----
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEv3UczGXfVsEQiNjpODRf7mAeT7PeVrbz
+qH4ek+Ux5ydAXLA4nt2J8mFduXlgcBmToF4U80zb7rwbXpSsRWpILwQYznqItXQy
+HJ7KOKj7L7VJnZ2/Afm35OJ6wa6hexta
+-----END PUBLIC KEY-----
+";
+
 /// T59, T02.
 #[test]
 fn keys_are_strong_canonical_and_under_their_own_id() {
@@ -372,9 +380,21 @@ fn keys_are_strong_canonical_and_under_their_own_id() {
     off[64] = 5;
     let off = Key::new(&PublicKey::EcdsaP256(off));
     refuses(off.id(), &off, "weak ecdsa key");
-    let unknown =
-        Key { keytype: "rsa".to_owned(), scheme: "rsassa-pss-sha256".to_owned(), ..good.key().clone() };
+    let typed = |keytype: &str, scheme: &str| Key {
+        keytype: keytype.to_owned(),
+        scheme: scheme.to_owned(),
+        ..good.key().clone()
+    };
+    let unknown = typed("sphincs+", "shake");
     refuses(unknown.id(), &unknown, "not one that Plimsoll verifies");
+    let rsa = typed("rsa", "rsassa-pss-sha256");
+    refuses(rsa.id(), &rsa, "not a valid PEM key");
+    let mut off = vec![4; 97];
+    off[96] = 5;
+    let off = Key::new(&PublicKey::EcdsaP384(off));
+    refuses(off.id(), &off, "weak ecdsa key");
+    let p384 = Key::new(&PublicKey::from_pem(P384).unwrap());
+    refuses(p384.id(), &p384, "other TUF clients cannot read");
     let mut extra = good.key().clone();
     extra.extra.insert("note".to_owned(), 1.into());
     refuses(extra.id(), &extra, "members that do not belong");
@@ -410,6 +430,16 @@ fn a_threshold_that_cannot_be_met_is_refused() {
         let why = if role == "root" { "1 of 2 required" } else { "cannot be met by 1 distinct keys" };
         world.refuses(&[("root", sign(&root, &[&world.owner]))], Refused, why);
     }
+    // There are enough keys here, but clients do not verify as many signatures.
+    let crowd = world.next_root(|root| {
+        let keys = (1..=65).map(|n| Key::new(&PublicKey::Ed25519([n; 32])));
+        let keys: BTreeMap<_, _> = keys.map(|key| (key.id(), key)).collect();
+        let targets = root.roles.get_mut("targets").unwrap();
+        (targets.keyids, targets.threshold) = (keys.keys().cloned().collect(), 65);
+        root.keys.extend(keys);
+    });
+    let crowd = [("root", sign(&crowd, &[&world.owner]))];
+    world.refuses(&crowd, Refused, "threshold 65 cannot be met by 64 distinct keys");
     let zero = world.next_root(|root| root.roles.get_mut("targets").unwrap().threshold = 0);
     world.refuses(&[("root", sign(&zero, &[&world.owner]))], Malformed, "threshold 0");
 }
