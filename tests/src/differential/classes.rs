@@ -10,7 +10,7 @@ use super::{
     generate::NOW,
     json::Seg,
     mutate::Sort,
-    repository::{Paths, Repository, Signatures, TOP, root_version},
+    repository::{Files, Paths, Repository, Signatures, TOP, root_version},
 };
 
 /// A kind of difference with a reason.
@@ -53,12 +53,12 @@ const fn tough(name: &'static str, explains: fn(&Divergence<'_>) -> bool) -> Cla
 const CLASSES: &[Class] = &[
     // ------------------------------------------------------------ python-tuf refuses, or knows less
     python("unknown-key", |d| {
-        d.theirs_say("Unsupported public key") || d.theirs_say("public key string required")
+        d.theirs_say("Unsupported public key")
+            || d.theirs_say("public key string required")
+            || d.path_has("keys") && d.stage > 0 && d.only_ours_fails(Kind::Signatures)
     }),
     python("unknown-hash", |d| d.theirs_say("Unsupported algorithm")),
-    python("points", |d| {
-        d.has("points") && d.their_kind() == Some(Kind::Signatures) && d.only_theirs_fails()
-    }),
+    python("points", |d| d.has("points") && d.their_kind() == Some(Kind::Signatures)),
     python("repeated-key-ids", |d| d.theirs_say("Nonunique keyids") && d.only_theirs_fails()),
     python("spec-version", |d| d.theirs_say("spec_version") && d.path_has("spec_version")),
     python("brackets", |d| d.name.is_some_and(|name| d.any_pattern(|p| is_glob(p) && bracketed(p, name)))),
@@ -68,15 +68,23 @@ const CLASSES: &[Class] = &[
     python("recovery-by-last-root", |d| {
         d.theirs_say("New timestamp version") && d.roots_were_added() && d.only_theirs_fails()
     }),
+    python("recovery-of-snapshot", |d| {
+        d.theirs_say("New snapshot version") && d.roots_were_added() && d.only_theirs_fails()
+    }),
+    python("recovery-of-timestamp", |d| {
+        let older = d.ours_say("snapshot: ") && d.ours_say("is older than version");
+        older && d.roots_were_added() && d.only_ours_fails(Kind::Version)
+    }),
     python("empty-snapshot", |d| d.theirs_say("Role targets was delegated but is not part of snapshot")),
     // ------------------------------------------------------------ python-tuf is less strict
     python("duplicate-members", |d| d.sort() == Sort::Duplicate && d.our_kind() == Some(Kind::Malformed)),
     python("equal-versions", |d| {
         d.ours_say("was seen before with other content")
-            || d.equal_versions() && d.our_kind() == Some(Kind::Mismatch)
+            || d.stage > 0 && d.equal_versions() && d.one_is_left_behind()
     }),
     python("held-without-hash", |d| {
-        d.stage > 0 && d.theirs_hold() && d.lists_no_sha256() && d.held_would_do()
+        let theirs = matches!(d.their_kind(), None | Some(Kind::Expired));
+        d.stage > 0 && theirs && d.lists_no_sha256() && d.held_would_do()
     }),
     python("held-snapshot", |d| {
         let of_snapshot = d.ours_say("snapshot: ") && d.only_ours_fails(Kind::Mismatch);
@@ -85,6 +93,7 @@ const CLASSES: &[Class] = &[
     python("upper-case-hex", |d| d.has_upper_case_hex() && d.only_ours_fails(Kind::Signatures)),
     python("one-key-two-ids", |d| d.sort() == Sort::TwoIds && d.our_kind() == Some(Kind::Signatures)),
     python("large-integers", |d| d.ours_say("an integer out of range") || d.held_large_version()),
+    python("loose-types", |d| d.sort() == Sort::Retype && d.ours_say("not of the shape") && d.theirs_hold()),
     python("x-plimsoll", |d| d.path_has("x-plimsoll") && d.our_kind().is_some() && d.theirs_hold()),
     // ------------------------------------------------------------ tough cannot read what TUF allows
     tough("no-bins", |d| d.theirs_say("missing field `roles`") && d.has_bins()),
@@ -93,7 +102,7 @@ const CLASSES: &[Class] = &[
         let unreadable = d.theirs_say("unknown variant") || d.theirs_say("Invalid SubjectPublicKeyInfo");
         unreadable && (d.has("unknown-key") || d.has("p384"))
             || d.their_kind() == Some(Kind::Malformed) && d.path_has("keys")
-            || d.path_has("keys") && d.stage == 2 && d.only_ours_fails(Kind::Signatures)
+            || d.path_has("keys") && d.stage > 0 && d.only_ours_fails(Kind::Signatures)
     }),
     tough("key-ids", |d| {
         d.theirs_say("Invalid hex string") && (d.has("opaque-ids") || d.path_has("keyids"))
@@ -103,7 +112,9 @@ const CLASSES: &[Class] = &[
         d.theirs_say("Invalid hex string") && d.touches_signatures() && d.only_theirs_fails()
     }),
     tough("unknown-members", |d| {
-        (d.has("delegation-extra") || d.sort() == Sort::Insert) && d.their_kind() == Some(Kind::Signatures)
+        let empty = d.path_has("custom") && d.case.mutation.value == serde_json::json!({});
+        (d.has("delegation-extra") || d.sort() == Sort::Insert || empty)
+            && d.their_kind() == Some(Kind::Signatures)
     }),
     tough("normalises", |d| {
         (d.has("unnormalised") || d.case.mutation.value.to_string().contains('\u{301}'))
@@ -123,16 +134,19 @@ const CLASSES: &[Class] = &[
     tough("second-way", |d| d.name.is_some() && d.has("second-way")),
     // ------------------------------------------------------------ tough is less strict
     tough("equal-versions", |d| {
-        let ours = matches!(d.our_kind(), None | Some(Kind::Mismatch));
-        d.name.is_none() && (d.ours_say("was seen before with other content") || d.equal_versions() && ours)
+        d.ours_say("was seen before with other content")
+            || d.stage > 0 && d.equal_versions() && (d.our_kind().is_none() || d.one_is_left_behind())
     }),
     tough("downloads-again", |d| d.name.is_none() && d.only_theirs_fails() && d.file_was_held()),
     tough("one-key-two-ids", |d| d.sort() == Sort::TwoIds && d.our_kind() == Some(Kind::Signatures)),
     tough("upper-case-hex", |d| d.has_upper_case_hex() && d.only_ours_fails(Kind::Signatures)),
-    tough("large-integers", |d| d.ours_say("an integer out of range")),
+    tough("large-integers", |d| d.ours_say("an integer out of range") || d.held_large_version()),
+    tough("added-key-resets", |d| {
+        d.ours_say("seen before") && d.roots_were_added() && d.only_ours_fails(Kind::Version)
+    }),
     tough("length-is-a-limit", |d| d.ours_say("bytes where") && d.only_ours_fails(Kind::Mismatch)),
-    tough("other-hashes", |d| d.path_has("sha512") && d.our_kind().is_some() && d.theirs_hold()),
-    tough("type", |d| d.path_has("_type") && d.only_ours_fails(Kind::Malformed)),
+    tough("other-hashes", |d| d.path_has("hashes") && d.our_kind().is_some() && d.theirs_hold()),
+    tough("type", |d| (d.ours_say("_type") || d.path_has("_type")) && d.only_ours_fails(Kind::Malformed)),
     tough("missing-role", |d| d.ours_say("root: no role") && d.only_ours_fails(Kind::Malformed)),
     tough("x-plimsoll", |d| d.path_has("x-plimsoll") && d.our_kind().is_some() && d.theirs_hold()),
     // ------------------------------------------------------------ how tough is run here
@@ -205,6 +219,12 @@ impl Divergence<'_> {
         self.case.mutation.path.contains(&Seg::Member(member.to_owned()))
     }
 
+    /// One of the two cannot go on from where an equivocation left it: what it holds does not fit what it is shown.
+    fn one_is_left_behind(&self) -> bool {
+        let stuck = |kind| matches!(kind, Some(Kind::Mismatch | Kind::Missing));
+        stuck(self.our_kind()) || stuck(self.their_kind())
+    }
+
     fn touches(&self, document: &str) -> bool {
         self.case.mutation.documents.iter().any(|touched| touched == document)
     }
@@ -260,7 +280,8 @@ impl Divergence<'_> {
     /// of its delegators only.
     fn delegated_role_is_bad(&self) -> bool {
         let touched = self.case.mutation.documents.iter().any(|document| is_delegated(document));
-        self.mutated() && (touched || self.meta_of_delegated_role())
+        let delegation = self.path_has("delegations");
+        self.mutated() && (touched || delegation || self.meta_of_delegated_role())
             || self.has("expired-role") && self.their_kind() == Some(Kind::Expired)
             || self.has("other-keys") && self.their_kind() == Some(Kind::Signatures)
     }
@@ -290,7 +311,7 @@ impl Divergence<'_> {
             Some((value["signed"]["version"].as_u64()?, bytes))
         };
         let stages = &self.case.stages[..=self.stage];
-        let documents = self.repository().documents();
+        let documents = self.case.generations[1].documents();
         documents.iter().any(|document| {
             let forms: Vec<_> = stages.iter().filter_map(|stage| shown(stage, document)).collect();
             forms.iter().any(|(version, bytes)| {
@@ -302,17 +323,16 @@ impl Divergence<'_> {
     /// The file that was tampered with is one that the client had before, and META did not follow.
     fn file_was_held(&self) -> bool {
         let mutation = &self.case.mutation;
-        let honest = |stage: usize, document: &str| {
-            let files = &self.case.stages[stage].files;
-            Some(files.bytes.get(files.names.get(document)?)?)
+        let file =
+            |files: &'_ Files, document: &str| Some(files.bytes.get(files.names.get(document)?)?.clone());
+        let held = |document: &String| {
+            let held = file(&self.case.stages[0].files, document);
+            held.is_some() && held == file(&self.case.clean, document)
         };
         self.mutated()
             && self.stage == 1
-            && !mutation.cascaded
-            && (mutation.sort == Sort::Replay
-                || mutation.documents.iter().any(|document| {
-                    honest(0, document).is_some() && honest(0, document) == honest(2, document)
-                }))
+            && (!mutation.cascaded || self.lists_no_sha256())
+            && (mutation.sort == Sort::Replay || mutation.documents.iter().any(held))
     }
 }
 

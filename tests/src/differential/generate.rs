@@ -19,17 +19,19 @@ pub(super) const NOW: &str = "2090-01-01T00:00:00Z";
 pub(super) const FRESH: [&str; 3] = ["2150-06-01T12:00:00Z", "2199-12-31T23:59:59Z", "9999-01-01T00:00:00Z"];
 pub(super) const EXPIRED: [&str; 2] = ["2020-02-29T23:59:59Z", "1999-01-01T00:00:00Z"];
 
-const NEW_KEYS: bool = false;
+const SPEC_VERSIONS: [&str; 5] = ["1.0.31", "1.0.34", "1.0.0", "1.0", "1.99.7"];
 const MAX_DEPTH: usize = 4;
 const MAX_ROLES: usize = 14;
 const FOLDERS: [&str; 4] = ["a", "b", "ab", "acme"];
 const FILES: [&str; 6] = ["x", "y", "xy", "x.z", "app:v1", "é"];
 const ODD_ROLES: [&str; 6] = ["r/?", "../up", "%41", "two words", "é#", "a.b"];
 
-/// Two generations of one repository.
+/// Generations of one repository.
 pub(super) struct Generations {
     pub(super) first: Repository,
     pub(super) second: Repository,
+    /// The second one, or what its owners publish after an accident: all of it under newer versions.
+    pub(super) third: Repository,
     /// What is unusual about them.
     pub(super) features: BTreeSet<&'static str>,
     pub(super) names: Vec<String>,
@@ -41,8 +43,9 @@ pub(super) fn generate(random: &mut Random, pool: &Pool) -> Generations {
         Maker { random, pool, features: &mut features, all_names: all_names(), kinds: Vec::new(), made: 0 };
     let first = maker.first();
     let second = maker.second(&first);
+    let third = maker.third(&second);
     let names = maker.names(&first, &second);
-    Generations { first, second, features, names }
+    Generations { first, second, third, features, names }
 }
 
 /// Every name that may occur.
@@ -81,10 +84,10 @@ impl Maker<'_> {
         if self.random.percent(40) {
             self.kinds.extend(self.pool.of(Kind::P256));
         }
-        if NEW_KEYS && self.feature("p384", 30) {
+        if self.feature("p384", 30) {
             self.kinds.extend(self.pool.of(Kind::P384));
         }
-        if NEW_KEYS && self.feature("rsa", 40) {
+        if self.feature("rsa", 40) {
             self.kinds.extend(self.pool.of(Kind::Rsa));
         }
         let spelling = Spelling {
@@ -96,7 +99,7 @@ impl Maker<'_> {
         let sets = TOP.iter().map(|&role| (role.to_owned(), self.set())).collect();
         let mut repository = Repository {
             spelling,
-            spec_version: *self.random.pick(&["1.0.31", "1.0.34", "1.0.0", "1.0", "1.99.7"]),
+            spec_version: SPEC_VERSIONS[self.random.below(SPEC_VERSIONS.len())],
             wide: self.random.percent(20),
             extra: self.random.percent(15),
             delegation_extra: self.feature("delegation-extra", 30),
@@ -367,6 +370,16 @@ impl Maker<'_> {
         }
         second.timestamp.0 += self.random.between(1, 2) as u64;
         second
+    }
+
+    fn third(&mut self, second: &Repository) -> Repository {
+        let mut third = second.clone();
+        if self.random.percent(75) {
+            third.timestamp.0 += 2;
+            third.snapshot.0 += 2;
+            third.roles.values_mut().for_each(|role| role.version += 2);
+        }
+        third
     }
 
     fn any_role(&mut self, repository: &Repository) -> String {

@@ -2,7 +2,7 @@
 //!
 //! A repository comes from a seed and a number ([`Differential::check`]). It has two generations, and most have one
 //! mutation in one of them. A client meets them in turn, with the trusted state that it keeps: the first, the second,
-//! and if that was the mutated one, the second as its owners made it. Each stage is a folder of metadata files, so that
+//! and after a mutated second one what its owners publish then. Each stage is a folder of metadata files, so that
 //! every client reads the same bytes. At each stage the clients say whether they accept, and what each name stands for.
 //!
 //! Every difference has to be one of [`classes`]: docs/divergences.md says why they are. The same seed makes the same
@@ -63,12 +63,14 @@ impl Client {
 struct Case {
     seed: u64,
     index: u64,
-    generations: [Repository; 2],
+    generations: [Repository; 3],
     features: BTreeSet<&'static str>,
     names: Vec<String>,
     mutation: Mutation,
     stages: Vec<Stage>,
     pinned: Vec<u8>,
+    /// The generation that was mutated, as its owners made it.
+    clean: Files,
 }
 
 /// What is served at one time.
@@ -102,8 +104,8 @@ pub struct Tally {
     pub names: u64,
     /// Of these, those that our client found.
     pub found: u64,
-    /// How many divergences each class explained.
-    pub explained: BTreeMap<&'static str, u64>,
+    /// How many divergences each class explained, by client and name.
+    pub explained: BTreeMap<(&'static str, &'static str), u64>,
     /// The words for each divergence that none did.
     pub unexplained: Vec<String>,
 }
@@ -185,26 +187,38 @@ impl Differential {
 impl Case {
     fn make(seed: u64, index: u64, pool: &Pool) -> Self {
         let mut random = Random::new(seed, index);
-        let Generations { first, second, features, names } = generate(&mut random, pool);
+        let Generations { first, second, third, features, names } = generate(&mut random, pool);
+        let all = [&first, &second, &third];
         let both = [&first, &second];
         let mutation = Mutation::choose(&mut random, both, pool);
         let honest = |generation: usize| Stage {
             generation,
             mutated: false,
-            files: write(both[generation], &[], pool),
+            files: write(all[generation], &[], pool),
         };
         let mutated =
             || Stage { generation: mutation.generation, mutated: true, files: mutation.files(both, pool) };
         let stages = match (mutation.sort, mutation.generation) {
             (Sort::None, _) => vec![honest(0), honest(1)],
             (_, 0) => vec![mutated(), honest(1)],
-            _ => vec![honest(0), mutated(), honest(1)],
+            _ => vec![honest(0), mutated(), honest(2)],
         };
         // A later root than the first may be the one that is shipped; never one that was tampered with.
         let clean = write(&first, &[], pool);
         let version = if random.percent(80) { 1 } else { random.between(1, first.roots.len()) };
         let pinned = clean.bytes[&format!("{version}.root.json")].clone();
-        Self { seed, index, generations: [first, second], features, names, mutation, stages, pinned }
+        let clean = write(both[mutation.generation], &[], pool);
+        Self {
+            seed,
+            index,
+            generations: [first, second, third],
+            features,
+            names,
+            mutation,
+            stages,
+            pinned,
+            clean,
+        }
     }
 
     /// Writes the case as a folder.
@@ -288,7 +302,9 @@ impl std::fmt::Display for Case {
 impl Divergence<'_> {
     fn explain(&self, tally: &mut Tally) {
         match classes().find(|class| class.client() == self.client && class.explains(self)) {
-            Some(class) => *tally.explained.entry(class.name()).or_default() += 1,
+            Some(class) => {
+                *tally.explained.entry((class.client().name(), class.name())).or_default() += 1;
+            }
             None => tally.unexplained.push(self.to_string()),
         }
     }

@@ -272,8 +272,10 @@ const ODD_TIMES: [&str; 9] = [
 fn edited(sort: Sort, generation: usize, document: &str, action: Action, what: &str) -> Mutation {
     let mut mutation = Mutation::new(sort, generation, document);
     mutation.what = format!("{sort:?} {document} {what}");
-    if let Action::Set(path, value) = &action {
-        (mutation.path, mutation.value) = (path.clone(), value.clone());
+    match &action {
+        Action::Set(path, value) => (mutation.path, mutation.value) = (path.clone(), value.clone()),
+        Action::Remove(path) => mutation.path.clone_from(path),
+        _ => {}
     }
     (mutation.resigned, mutation.cascaded) = (true, true);
     mutation.edits = vec![Edit { document: document.to_owned(), action, resign: true, cascade: true }];

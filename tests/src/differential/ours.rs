@@ -107,12 +107,17 @@ impl Source for Folder {
         self.file("timestamp.json").ok_or_else(|| SourceError::Empty { location: self.location() })
     }
 
-    async fn snapshot(&mut self, meta: &MetaFile) -> Result<Vec<u8>, SourceError> {
-        self.listed("snapshot", meta, true).or_else(|_| self.listed("snapshot", meta, false))
+    async fn snapshot(&mut self, meta: &MetaFile, consistent: bool) -> Result<Vec<u8>, SourceError> {
+        self.listed("snapshot", meta, consistent)
     }
 
-    async fn targets(&mut self, role: &str, meta: &MetaFile) -> Result<Vec<u8>, SourceError> {
-        self.listed(role, meta, true).or_else(|_| self.listed(role, meta, false))
+    async fn targets(
+        &mut self,
+        role: &str,
+        meta: &MetaFile,
+        consistent: bool,
+    ) -> Result<Vec<u8>, SourceError> {
+        self.listed(role, meta, consistent)
     }
 
     fn entry(&self) -> Option<Entry> {
