@@ -56,11 +56,13 @@ needed_packages=(
     apache2-utils # htpasswd
     busybox-static
     docker-registry
+    faketime
     gcc
     libc6-dev
     openssl
     python3-venv
     skopeo
+    strace
 )
 
 install_packages() {

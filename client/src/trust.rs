@@ -11,6 +11,7 @@ mod tests;
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -214,7 +215,7 @@ pub async fn show(home: &Home, name: &str) -> Result<Details, TrustError> {
     let (pinned, document, key) = open(home, name)?;
     let folder = key.folder(&home.state());
     // Looked at before it is opened: to show something makes nothing.
-    let remembered = if folder.join("lock").exists() {
+    let remembered = if folder.exists() {
         State::open(&Place::keyed(&home.state(), &key), PATIENCE).await?.memory().map(remembered)
     } else {
         None
@@ -285,7 +286,8 @@ pub(crate) fn state_folders(home: &Home, name: &str) -> Result<[PathBuf; 2], Tru
 /// Empties one state folder under its lock; false if there is none.
 async fn forget(folder: &Path) -> Result<bool, TrustError> {
     let path = folder.join("lock");
-    let lock = match File::options().write(true).open(&path) {
+    // Made if it is gone: that is no reason to keep the rest. Without the folder there is nothing to make it in.
+    let lock = match File::options().write(true).create(true).truncate(false).mode(0o600).open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(source) => return Err(StateError::Write { path, source }.into()),
@@ -317,7 +319,9 @@ fn empty(folder: &Path) -> io::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    match fs::remove_file(folder.join("memory.json")) {
+    let memory = folder.join("memory.json");
+    let removed = if memory.is_dir() { fs::remove_dir_all(&memory) } else { fs::remove_file(&memory) };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

@@ -14,8 +14,10 @@ use plimsoll_core::{
 
 use crate::state::{Entry, Place, State, StateError, StateKey};
 
+pub mod download;
 mod registry_source;
 mod tuf_source;
+mod urls;
 
 pub use registry_source::RegistrySource;
 pub use tuf_source::TufSource;
@@ -292,7 +294,11 @@ impl<S: Source> Session<S> {
     /// Goes on where nothing could be written, and remembers why; any other fault of the disk stops everything.
     fn remembered(&mut self, put: Result<(), StateError>) -> Result<(), UpdateError> {
         match put {
-            Err(error) if error.is_unwritable() => self.unremembered = Some(error),
+            Err(error) if error.is_unwritable() => {
+                // A record must never speak of a snapshot that was not written, nor the entry of what is not held.
+                self.state.stop_writing();
+                self.unremembered.get_or_insert(error);
+            }
             other => other?,
         }
         Ok(())
@@ -482,7 +488,8 @@ fn start(
         (Some(bytes), Some(seen)) if seen.version > pinned.version() => {
             match state.root(pinned.version())? {
                 Some(known) if known == pinned.bytes => bytes,
-                Some(known) if Document::<Root>::parse("root", &known).is_ok() => {
+                // A copy with a flipped bit would not verify.
+                Some(known) if Trusted::new(&known, now).is_ok() => {
                     return Err(UpdateError::PinnedRoot { version: pinned.version() });
                 }
                 // Pinned below where the stored chain starts, or the copy is torn: walk from the pinned root, and reach

@@ -357,7 +357,7 @@ fn keys_are_made_and_shown() {
         ("key generate x --passphrase-file empty", "the passphrase is empty"),
         ("key generate none/x --passphrase-file pass", "none/x.pub"),
         ("key show none.pub", "there is no file `none.pub`"),
-        ("key show pass", "is not an Ed25519 or ECDSA P-256 public key"),
+        ("key show pass", "is not an Ed25519, ECDSA P-256 or RSA public key"),
         ("key show team.key --passphrase-file wrong", "the passphrase does not open `team.key`"),
     ] {
         desk.refused(line, 2, says);
@@ -625,15 +625,56 @@ fn other_peoples_words_reach_the_terminal_as_plain_text() {
 #[test]
 fn a_result_that_nobody_reads_is_a_failure() {
     let desk = pinned();
-    for line in ["verify HOST/acme/app:v1", "resolve HOST/acme/app:v1", "trust list", "--help", "--version"] {
+    for line in [
+        "verify HOST/acme/app:v1",
+        "verify HOST/acme/app:v1 -o json",
+        "verify HOST/acme/app:v9",
+        "resolve HOST/acme/app:v1",
+        "resolve HOST/acme/app:v1 -o json",
+        "status",
+        "trust list",
+        "trust list -o json",
+        "--help",
+        "help verify",
+        "--version",
+    ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = desk.command(line).stdout(writer).output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
-        assert!(!stderr.contains("panicked"), "{line}: {stderr}");
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        for (what, stdout) in [("pipe", Stdio::from(writer)), ("full disk", full.into())] {
+            let output = desk.command(line).stdout(stdout).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{what}: {line}: {stderr}");
+            assert!(!stderr.contains("panicked") && !stderr.contains("bug"), "{what}: {line}: {stderr}");
+        }
     }
-    let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = desk.command("resolve HOST/acme/app:v1").stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+}
+
+/// T93: a standard output that was closed, not redirected, is `/dev/null`, and never one of our own files.
+#[test]
+fn a_closed_output_is_nowhere_and_not_in_the_trusted_state() {
+    let desk = pinned();
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
+    let before = desk.files();
+    for (line, code) in [
+        ("verify HOST/acme/app:v1", 0),
+        ("verify HOST/acme/app:v9", 10),
+        ("verify HOST/acme/App", 2),
+        ("resolve HOST/acme/app:v1 -o json", 0),
+    ] {
+        for closed in [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
+            let line = line.replace("HOST", &desk.registry.address);
+            let script = format!("exec {} {line} {closed}", env!("CARGO_BIN_EXE_plimsoll"));
+            let own = desk.command("");
+            let output = Command::new("sh")
+                .args(["-c", &script])
+                .current_dir(desk.dir.path())
+                .env_clear()
+                .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))))
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(code), "{line} {closed}");
+            assert_eq!(desk.files(), before, "{line} {closed}");
+        }
+    }
 }

@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
 
+mod victim;
+
 use std::{
-    collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,106 +22,13 @@ use plimsoll_core::oci::Digest;
 use plimsoll_tests::{
     docker_registry::Registry,
     middle::{Answer, Effect, Middle, Rule},
-    process::{Cli, Run},
+    process::Cli,
     world::{IMAGES, ROLE, Site, TRUST, World, files, state_folder},
 };
 use serde_json::{Value, json};
+use victim::{LATEST, MANIFEST, Stage, Victim, html, latest};
 
-const LATEST: &str = "/v2/acme/trust/manifests/latest";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A registry and a world on it with `v1` signed, shared by the tests that run at the time. Those that sign use tags of
-/// their own.
-struct Stage {
-    world: World,
-    registry: Registry,
-}
-
-impl Stage {
-    fn shared() -> Arc<Self> {
-        static STAGE: Mutex<Weak<Stage>> = Mutex::new(Weak::new());
-        // A test that failed leaves nothing half-done here.
-        let mut stage = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
-        stage.upgrade().unwrap_or_else(|| {
-            let new = Arc::new(Self::new(|site| site));
-            *stage = Arc::downgrade(&new);
-            new
-        })
-    }
-
-    fn new(change: impl Fn(Site) -> Site) -> Self {
-        let registry = Registry::open();
-        let world = World::ready(change(Site::at(&registry.address())));
-        world.push("v1", "under attack\n");
-        world.sign("v1").ok();
-        Self { world, registry }
-    }
-
-    /// A client that has verified `v1` through a registry in the middle.
-    fn victim(&self, name: &str) -> Victim {
-        let middle = Middle::start(&self.registry.address());
-        let client = self.world.client_at(name, &middle.address());
-        let reference = self.world.reference_at(&middle.address(), "v1");
-        let victim = Victim { middle, client, reference };
-        victim.verify().ok();
-        victim
-    }
-}
-
-struct Victim {
-    middle: Middle,
-    client: Cli,
-    reference: String,
-}
-
-impl Victim {
-    fn verify(&self) -> Run {
-        self.client.run(&["verify", &self.reference])
-    }
-
-    fn state(&self) -> BTreeMap<PathBuf, (usize, Digest)> {
-        files(&state_folder(&self.client))
-    }
-
-    /// Forgets what saves requests, so that the next look is a whole one. It is no memory against rollback.
-    fn look_anew(&self) {
-        // A refused look leaves none behind.
-        let _ = fs::remove_file(state_folder(&self.client).join("entry.json"));
-    }
-
-    fn attack(&self, rule: &str, effect: Effect) {
-        self.middle.set(Rule::new("GET HEAD", rule), effect);
-    }
-
-    /// Verifies with `code` and `words`, changes no file, and verifies again once the attack is over.
-    #[track_caller]
-    fn is_stopped(&self, what: &str, code: i32, words: &[&str]) {
-        let before = self.state();
-        let run = self.verify();
-        assert_eq!(run.code, code, "{what}: {}{}", run.stdout, run.stderr);
-        for word in words {
-            assert!(run.stdout.contains(word), "{what}: `{word}` is not in {}", run.stdout);
-        }
-        let resolved = self.client.run(&["resolve", &self.reference]);
-        assert_eq!((resolved.code, resolved.stdout.as_str()), (code, ""), "{what}: resolve");
-        assert_eq!(self.state(), before, "{what}: trusted state");
-        self.middle.clear();
-    }
-}
-
-fn latest(victim: &Victim) -> Answer {
-    let mut answer = victim.middle.recorded(LATEST).pop().unwrap();
-    answer.headers.remove("etag");
-    answer.headers.remove("content-length");
-    answer
-}
-
-fn html() -> Effect {
-    let page = Answer::status(200).header("content-type", "text/html").body("<html>Please log in</html>");
-    Effect::Answer(page)
-}
-
-/// P1, T20, T49.
+/// T20: P1.
 #[test]
 fn an_old_entry_point_played_back_is_rollback() {
     let stage = Stage::shared();
@@ -194,7 +102,7 @@ fn a_broken_entry_point_is_untrusted_or_unreachable_and_changes_nothing() {
     victim.verify().ok();
 }
 
-/// P5, P8: nothing that happens on a first contact is proof of absence, either.
+/// T45, T49: P5, P8. Nothing that happens on a first contact is proof of absence, either.
 #[test]
 fn a_first_look_at_a_broken_registry_is_never_absent() {
     let stage = Stage::shared();
@@ -242,7 +150,7 @@ fn a_forged_timestamp_is_untrusted() {
     victim.verify().ok();
 }
 
-/// T71: a role's blob.
+/// T40, T43, T47, T49, T71: a role's blob.
 #[test]
 fn a_broken_blob_is_untrusted_or_unreachable_and_changes_nothing() {
     let stage = Stage::shared();
@@ -279,7 +187,7 @@ fn a_blob_that_is_missing_once_is_fetched_again() {
     assert_eq!(statuses, [(false, 200), (true, 404), (false, 200), (true, 200)], "{log:#?}");
 }
 
-/// What the registry says of the tag itself.
+/// T47, T49, T78: what the registry says of the tag itself.
 #[test]
 fn a_registry_that_lies_about_the_tag_convinces_nobody() {
     let stage = Stage::shared();

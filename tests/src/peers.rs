@@ -60,6 +60,24 @@ pub fn open_key(key: &Path, passphrase: &Path) -> Run {
     run("open_key.py", &[&text(key), &text(passphrase)], b"")
 }
 
+/// For each pattern and its names: whether python-tuf lets a delegation with that one pattern speak about each name.
+///
+/// # Panics
+/// As [`run`], or if the script does not answer for every name.
+pub fn delegated_paths(questions: &[(String, Vec<String>)]) -> Vec<Vec<bool>> {
+    let lines: Vec<String> =
+        questions.iter().map(|question| serde_json::to_string(question).expect("text is JSON")).collect();
+    let answer = run("patterns.py", &[], lines.join("\n").as_bytes()).ok();
+    let verdicts: Vec<Vec<bool>> = answer
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("the script answers in JSON"))
+        .collect();
+    let asked = questions.iter().map(|(_, names)| names.len());
+    assert!(verdicts.iter().map(Vec::len).eq(asked), "one answer for each name");
+    verdicts
+}
+
 /// Whether securesystemslib verifies each case of a file as `signatures.py make` prints it.
 ///
 /// # Panics

@@ -118,13 +118,14 @@ pub struct Cli {
     home: PathBuf,
     variables: Vec<(String, String)>,
     arguments: Vec<String>,
+    under: Vec<String>,
 }
 
 impl Cli {
     /// The command line with `home` as its home directory (`HOME` and `PLIMSOLL_HOME`), and none of this process's
     /// `PLIMSOLL_*`, `DOCKER_CONFIG` and `XDG_*` variables.
     pub fn new(home: &Path) -> Self {
-        Self { home: home.to_owned(), variables: Vec::new(), arguments: Vec::new() }
+        Self { home: home.to_owned(), variables: Vec::new(), arguments: Vec::new(), under: Vec::new() }
     }
 
     /// Its home directory.
@@ -146,12 +147,28 @@ impl Cli {
         self
     }
 
+    /// Itself, with each [`Cli::run`] under another program, which gets the command line as its last arguments: `strace`,
+    /// `faketime`. The first one named is the innermost.
+    #[must_use]
+    pub fn under<A: AsRef<str>>(mut self, words: &[A]) -> Self {
+        self.under.splice(..0, words.iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
     /// Runs `plimsoll` with `arguments`, in the home directory.
     ///
     /// # Panics
     /// As [`run`].
     pub fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Run {
-        let mut command = Command::new(binary("plimsoll"));
+        let program = binary("plimsoll");
+        let mut command = match self.under.split_first() {
+            Some((outer, words)) => {
+                let mut command = Command::new(outer);
+                command.args(words).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         own_environment(&mut command, &self.home);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         run(command.args(&self.arguments).args(arguments), b"")

@@ -106,6 +106,6 @@ pub(super) fn painted(word: &str, tone: Tone, stream: &impl IsTerminal) -> Strin
 }
 
 /// Parsers of TOML and JSON draw pictures over several lines; a failure is one line.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

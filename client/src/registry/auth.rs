@@ -21,7 +21,7 @@ use super::{
     challenge::Challenge,
     credentials::Login,
     site,
-    transport::{Request, Transport, unexpected},
+    transport::{Request, Response, Transport, unexpected},
 };
 
 const MAX_TOKEN_BODY: u64 = 64 << 10;
@@ -71,7 +71,7 @@ impl Auth {
         cached.until.is_none_or(|until| Instant::now() < until).then(|| cached.header.clone())
     }
 
-    /// Answers the challenge in `headers`, the header of a 401 for `url`, and remembers the result for `scope`.
+    /// Answers the challenge of `response`, a 401, and remembers the result for `scope`.
     ///
     /// # Errors
     /// [`RegistryError::Unauthorized`] if there are no credentials and none can be done without;
@@ -80,11 +80,11 @@ impl Auth {
         &self,
         transport: &Transport,
         scope: &Scope,
-        url: &Url,
-        headers: &HeaderMap,
+        response: &Response,
     ) -> Result<HeaderValue, RegistryError> {
         self.cache().remove(scope);
-        let challenge = Challenge::from_headers(headers)
+        let url = &response.url;
+        let challenge = Challenge::from_headers(&response.headers)
             .ok_or_else(|| RegistryError::UnknownChallenge { url: site::shown(url) })?;
         let login = self.credentials.lookup(&scope.host, &scope.repository).await?;
         let cached = match (challenge, login) {
@@ -94,7 +94,7 @@ impl Auth {
             (Challenge::Basic, _) => return Err(refused(scope, url, false)),
             (Challenge::Bearer { realm, service }, login) => {
                 let realm = check_realm(transport, url, &realm, login.is_some())?;
-                token(transport, scope, realm, service, login.as_ref()).await?
+                token(transport, scope, response, realm, service, login.as_ref()).await?
             }
         };
         let header = cached.header.clone();
@@ -174,6 +174,7 @@ fn check_realm(
 async fn token(
     transport: &Transport,
     scope: &Scope,
+    registry: &Response,
     mut realm: Url,
     service: Option<String>,
     login: Option<&Login>,
@@ -182,7 +183,8 @@ async fn token(
     let wanted = format!("repository:{}:{actions}", scope.repository);
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    let mut request = Request { method: Method::GET, url: realm.clone(), headers, body: Default::default() };
+    let (url, named_by) = (realm.clone(), registry.names());
+    let mut request = Request { method: Method::GET, url, named_by, headers, body: Default::default() };
     let fields = service.map(|service| ("service", service)).into_iter().chain([("scope", wanted)]);
     if let Some(Login::IdentityToken(token)) = login {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -201,7 +203,13 @@ async fn token(
     }
     // Sent once, never along a redirect: the realm was checked, and nothing else was.
     let asked = Instant::now();
-    let response = transport.send_once(&request, &request.url, None).await?;
+    let response = transport.send_once(&request, &request.url, request.named_by.as_ref(), None).await;
+    let response = response.map_err(|error| match error {
+        RegistryError::RedirectRefused { to, source, .. } => {
+            RegistryError::RealmRefused { registry: site::authority(&registry.url), realm: to, source }
+        }
+        other => other,
+    })?;
     match response.status {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => return Err(refused(scope, &response.url, login.is_some())),

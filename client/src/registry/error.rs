@@ -77,6 +77,14 @@ pub enum RegistryError {
         /// The window.
         window: Duration,
     },
+    /// Status line and headers came slower than they may, from their first byte on.
+    #[error("the headers of {url} did not come to their end within {window:?}")]
+    SlowHead {
+        /// What was asked for.
+        url: String,
+        /// The time they have.
+        window: Duration,
+    },
     /// The connection ended, or stopped being HTTP, before the answer was whole.
     #[error("the answer of {url} is cut off or not HTTP")]
     Interrupted {
@@ -253,7 +261,8 @@ pub enum Refusal {
     /// From https, or from a registry elsewhere, to plain http.
     #[error("it leaves TLS for plain http")]
     PlainHttp,
-    /// A loopback, private or link-local address, named by a registry that is not at one itself.
+    /// A loopback, private or link-local address, or a name that leads to nothing else, named by a registry that is not
+    /// at one itself.
     #[error("it is an address inside this machine or its network")]
     Internal,
     /// The fifth redirect was not the last.

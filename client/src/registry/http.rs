@@ -5,10 +5,11 @@ use ::http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 use url::Url;
 
-use super::{Registry, RegistryError, request, site, transport::unexpected};
+use super::{Registry, RegistryError, missing, request, site, transport::unexpected};
 
 impl Registry {
-    /// The file at `url`, at most `cap` bytes of it; none for a 404. Sends no credentials.
+    /// The file at `url`, at most `cap` bytes of it; none for a 404 by the server itself, not by whom it redirects to.
+    /// Sends no credentials.
     ///
     /// # Errors
     /// [`RegistryError`]; any status but 200 and 404 is one.
@@ -51,7 +52,7 @@ impl Registry {
             let response = transport.send(&request, None).await?;
             let status = response.status;
             let expected = if method == Method::GET {
-                matches!(status, StatusCode::OK | StatusCode::NOT_FOUND)
+                status == StatusCode::OK || missing(&request, &response)
             } else {
                 status.is_success()
                     || status == StatusCode::SERVICE_UNAVAILABLE
@@ -59,6 +60,10 @@ impl Registry {
             };
             if !expected {
                 return Err(unexpected(&response));
+            }
+            if status == StatusCode::NOT_FOUND && method == Method::GET {
+                // Its page means nothing, whatever its size and form.
+                return Ok((status, Bytes::new()));
             }
             Ok((status, transport.read(response, cap).await?))
         };

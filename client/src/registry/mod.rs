@@ -5,6 +5,7 @@
 
 mod auth;
 mod challenge;
+mod connect;
 mod credentials;
 mod error;
 mod http;
@@ -28,6 +29,7 @@ pub use credentials::{Credentials, Secret};
 pub use error::{ConfigFault, HelperFault, ManifestFault, Refusal, RegistryError};
 
 use auth::{Auth, Scope};
+use connect::Network;
 use transport::{Request, Response, Transport};
 
 /// How to speak to registries.
@@ -39,6 +41,8 @@ pub struct RegistryOptions {
     pub plain_http: bool,
     /// For one call as a whole: connections, token server, redirects and bodies. Default: 30 s.
     pub deadline: Duration,
+    /// For one connection: look-up of the name, TCP and TLS. Default: 10 s.
+    pub connect_time: Duration,
     /// Default: [`Credentials::docker`].
     pub credentials: Credentials,
     /// Default: `plimsoll/` and the version.
@@ -47,7 +51,7 @@ pub struct RegistryOptions {
     pub certs_dir: PathBuf,
     /// A body that brings fewer bytes than this within [`rate_window`](Self::rate_window) is given up. Default: 1024.
     pub rate_bytes: u64,
-    /// Default: 10 s.
+    /// Besides, the headers of an answer must be whole within this time from their first byte on. Default: 10 s.
     pub rate_window: Duration,
 }
 
@@ -57,6 +61,7 @@ impl Default for RegistryOptions {
             ca_file: None,
             plain_http: false,
             deadline: Duration::from_secs(30),
+            connect_time: Duration::from_secs(10),
             credentials: Credentials::docker(),
             user_agent: concat!("plimsoll/", env!("CARGO_PKG_VERSION")).to_owned(),
             certs_dir: "/etc/docker/certs.d".into(),
@@ -121,8 +126,12 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::CaFile`], [`RegistryError::Argument`] for the user agent.
     pub fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
+        Self::on(Network::default(), options)
+    }
+
+    fn on(network: Network, options: RegistryOptions) -> Result<Self, RegistryError> {
         let (auth, deadline) = (Auth::new(options.credentials.clone()), options.deadline);
-        let transport = Transport::new(options)?;
+        let transport = Transport::new(options, network)?;
         Ok(Self { inner: Arc::new(Inner { transport, auth, deadline }) })
     }
 
@@ -151,7 +160,7 @@ impl Registry {
         if !challenged(request, &response) {
             return Ok(response);
         }
-        let header = auth.login(transport, scope, &response.url, &response.headers).await?;
+        let header = auth.login(transport, scope, &response).await?;
         let response = transport.send(request, Some(&header)).await?;
         if challenged(request, &response) {
             return Err(auth.rejected(scope, &response.url).await);
@@ -181,7 +190,7 @@ fn scope(repo: &RepositoryAddress, push: bool) -> Scope {
 }
 
 fn request(method: Method, url: Url) -> Request {
-    Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+    Request { method, url, named_by: None, headers: HeaderMap::new(), body: Bytes::new() }
 }
 
 impl Inner {

@@ -64,6 +64,7 @@ impl Registry {
         let mut put = request(Method::PUT, url);
         put.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         put.body = bytes;
+        put.named_by = response.names().filter(|_| !ours);
         let response =
             if ours { self.send(&scope, &put).await? } else { inner.transport.send(&put, None).await? };
         match response.status {

@@ -1,6 +1,6 @@
 //! Which addresses may be spoken to, and which of them belong together.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
@@ -30,29 +30,47 @@ pub(super) fn is_internal(url: &Url) -> bool {
     }
 }
 
+/// True for an address that means this machine, a private network, or nothing that a public server has.
+pub(super) fn is_internal_address(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => internal_v4(ip),
+        IpAddr::V6(ip) => internal_v6(ip),
+    }
+}
+
 fn internal_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
+    let [a, b, c, _] = ip.octets();
     a == 0
+        || a >= 224 // multicast, reserved, broadcast
         || ip.is_loopback()
         || ip.is_private()
         || ip.is_link_local()
-        || ip.is_broadcast()
-        || ip.is_multicast()
         || (a == 100 && (64..128).contains(&b)) // RFC 6598, carriers' shared space
+        || [a, b, c] == [192, 0, 0] // RFC 6890; some clouds' metadata
+        || (a == 198 && (b & 0xfe) == 18) // RFC 2544, benchmarks
 }
 
 fn internal_v6(ip: Ipv6Addr) -> bool {
-    let [first, ..] = ip.segments();
-    let nat64 = ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-    let embedded = ip.to_ipv4().or_else(|| {
-        let [.., a, b, c, d] = ip.octets();
-        nat64.then_some(Ipv4Addr::new(a, b, c, d))
-    });
+    let segments = ip.segments();
+    let first = segments[0];
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    // Addresses that carry an IPv4 address, which gateways send on to.
+    let embedded = match segments {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] // compatible, mapped
+        | [0, 0, 0, 0, 0xffff, 0, high, low] // RFC 2765, translated
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] // RFC 6052, NAT64
+        | [0x2002, high, low, ..] => Some(v4(high, low)), // RFC 3056, 6to4
+        _ => None,
+    };
     ip.is_loopback()
         || ip.is_unspecified()
         || ip.is_multicast()
-        || (first & 0xfe00) == 0xfc00
-        || (first & 0xffc0) == 0xfe80
+        || (first & 0xfe00) == 0xfc00 // unique-local
+        || (first & 0xff80) == 0xfe80 // link-local, and what was site-local
+        || segments[..3] == [0x64, 0xff9b, 1] // RFC 8215, a network's own NAT64
         || embedded.is_some_and(internal_v4)
 }
 
@@ -146,7 +164,17 @@ mod tests {
             "[::ffff:7f00:1]",
             "[::127.0.0.1]",
             "[64:ff9b::a9fe:a9fe]",
+            "[64:ff9b:1::1]",
+            "[2002:7f00:1::]",
+            "[::ffff:0:127.0.0.1]",
             "[fe80::1]",
+            "[fec0::1]",
+            "[ff02::1]",
+            "192.0.0.192",
+            "198.18.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "127.0.0.1.",
             "[fd00::1]",
             "localhost",
             "LOCALHOST.",
@@ -154,8 +182,18 @@ mod tests {
         ] {
             assert!(is_internal(&url(&format!("https://{inside}/"))), "{inside}");
         }
-        for outside in ["example.com", "1.1.1.1", "172.32.0.1", "[2606:4700::1111]", "localhost.example.com"]
-        {
+        for outside in [
+            "example.com",
+            "1.1.1.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.20.0.1",
+            "[2606:4700::1111]",
+            "[64:ff9b::101:101]",
+            "[2002:101:101::]",
+            "[::ffff:1.1.1.1]",
+            "localhost.example.com",
+        ] {
             assert!(!is_internal(&url(&format!("https://{outside}/"))), "{outside}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +21,8 @@ pub(super) struct Seen {
     /// Names in lower case.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// The connection it came over: 0 for the server's first.
+    pub(super) connection: usize,
 }
 
 impl Seen {
@@ -34,8 +36,10 @@ impl Seen {
     }
 }
 
-/// What to answer; the connection is closed after it.
+/// What to answer; the connection is closed after it, unless it is to be kept.
 pub(super) enum Reply {
+    /// These bytes, and then the next request is awaited on the same connection.
+    Keep(Vec<u8>),
     /// These bytes.
     Raw(Vec<u8>),
     /// These bytes, and then one more every 20 ms.
@@ -102,7 +106,7 @@ impl Identity {
 
 /// Runs until it is dropped.
 pub(super) struct Server {
-    pub(super) port: u16,
+    address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     stop: Arc<AtomicBool>,
     accepting: Option<thread::JoinHandle<()>>,
@@ -110,20 +114,29 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Self::run(None, handler)
+        Self::run("127.0.0.1", None, handler)
+    }
+
+    /// At another address of this machine, `127.x.x.x`.
+    pub(super) fn start_at(ip: &str, handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::run(ip, None, handler)
     }
 
     pub(super) fn start_tls(id: &Identity, handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Self::run(Some(id.config.clone()), handler)
+        Self::run("127.0.0.1", Some(id.config.clone()), handler)
     }
 
-    fn run(tls: Option<Arc<ServerConfig>>, handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+    fn run(
+        ip: &str,
+        tls: Option<Arc<ServerConfig>>,
+        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
         let (seen, stop) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::new(AtomicBool::new(false)));
         let (log, stopped, handler) = (seen.clone(), stop.clone(), Arc::new(handler));
         let accepting = thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (number, stream) in listener.incoming().enumerate() {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
@@ -135,18 +148,23 @@ impl Server {
                 thread::spawn(move || match tls {
                     Some(config) => {
                         let connection = ServerConnection::new(config).unwrap();
-                        serve(&mut StreamOwned::new(connection, stream), &log, &stopped, &*handler);
+                        let mut stream = StreamOwned::new(connection, stream);
+                        while serve(&mut stream, number, &log, &stopped, &*handler) {}
                     }
-                    None => serve(&mut { stream }, &log, &stopped, &*handler),
+                    None => while serve(&mut { &stream }, number, &log, &stopped, &*handler) {},
                 });
             }
         });
-        Self { port, seen, stop, accepting: Some(accepting) }
+        Self { address, seen, stop, accepting: Some(accepting) }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or at its other address.
     pub(super) fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {
@@ -162,24 +180,28 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.accepting.take() {
             let _ = thread.join();
         }
     }
 }
 
+/// Answers one request; true if another one may follow.
 fn serve<S: Read + Write>(
     stream: &mut S,
+    connection: usize,
     log: &Mutex<Vec<Seen>>,
     stopped: &AtomicBool,
     handler: &dyn Fn(&Seen) -> Reply,
-) {
-    let Some(seen) = read_request(stream) else { return };
+) -> bool {
+    let Some(mut seen) = read_request(stream) else { return false };
+    seen.connection = connection;
     // Logged before it is answered: whoever has the answer finds the request in the log.
     log.lock().unwrap().push(seen.clone());
     // The client may go at any time; that is its right.
     let _ = match handler(&seen) {
+        Reply::Keep(bytes) => return stream.write_all(&bytes).and_then(|()| stream.flush()).is_ok(),
         Reply::Raw(bytes) => stream.write_all(&bytes).and_then(|()| stream.flush()),
         Reply::Drip(head) => stream.write_all(&head).and_then(|()| {
             (0..500).take_while(|_| !stopped.load(Ordering::SeqCst)).try_for_each(|_| {
@@ -193,6 +215,7 @@ fn serve<S: Read + Write>(
         Reply::Hang => stream.read(&mut [0]).map(drop),
         Reply::BreakOff => Ok(()),
     };
+    false
 }
 
 fn read_request<S: Read>(stream: &mut S) -> Option<Seen> {
@@ -220,6 +243,7 @@ fn read_request<S: Read>(stream: &mut S) -> Option<Seen> {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect(),
         body: Vec::new(),
+        connection: 0,
     };
     let length = seen.header("content-length").map_or(0, |l| l.parse().unwrap());
     while bytes.len() < end + 4 + length {

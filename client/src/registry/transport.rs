@@ -1,4 +1,4 @@
-//! One HTTP exchange: connections, TLS roots, redirects, and bodies that are capped in bytes and time.
+//! One HTTP exchange: TLS roots, redirects, and bodies that are capped in bytes and time.
 
 use std::{
     collections::HashMap,
@@ -16,15 +16,14 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER, USER_AGENT},
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, RETRY_AFTER,
+        TRANSFER_ENCODING, USER_AGENT,
+    },
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{self, Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::{self, connect::HttpInfo};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -32,15 +31,14 @@ use rustls::{
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::{Refusal, RegistryError, RegistryOptions, site};
+use super::{
+    Refusal, RegistryError, RegistryOptions,
+    connect::{self, Both, HeadFault, HeadWatch, Inside, Network, Plain, Reach, Tls},
+    site,
+};
 
 const MAX_REDIRECTS: usize = 5;
-/// Status line and headers of an answer, in bytes.
-const MAX_HEAD: usize = 64 << 10;
 const MAX_CA_FILE: u64 = 1 << 20;
-/// For one of a host's addresses; the call's deadline holds besides.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
-const IDLE_TIME: Duration = Duration::from_secs(30);
 /// Before a request that was answered with 500 is sent once more.
 const FAULT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_RETRY_AFTER: u64 = 24 * 60 * 60;
@@ -48,6 +46,8 @@ const MAX_RETRY_AFTER: u64 = 24 * 60 * 60;
 pub(super) struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
+    /// The server that named `url`; none if the user did. A server outside sends nobody inside.
+    pub(super) named_by: Option<Url>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -57,25 +57,32 @@ pub(super) struct Response {
     pub(super) headers: HeaderMap,
     /// Where the answer came from, after redirects.
     pub(super) url: Url,
+    /// True if the server at the call's first URL is inside this machine or its network.
+    pub(super) inside: bool,
     body: Incoming,
 }
 
-type Plain = Client<HttpConnector, Full<Bytes>>;
-type Tls = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+impl Response {
+    /// Who is to be named as [`Request::named_by`] for what this answer leads to.
+    pub(super) fn names(&self) -> Option<Url> {
+        (!self.inside).then(|| self.url.clone())
+    }
+}
 
 /// The connections of one [`Registry`](super::Registry).
 pub(super) struct Transport {
     options: RegistryOptions,
     user_agent: HeaderValue,
     ca_file: Vec<CertificateDer<'static>>,
-    plain: Plain,
-    /// One client for each host with a CA of its own, and one, under the empty name, for all others.
-    tls: tokio::sync::Mutex<HashMap<String, Tls>>,
+    network: Network,
+    plain: Both<Plain>,
+    /// Clients for each host with a CA of its own, and, under the empty name, for all others.
+    tls: tokio::sync::Mutex<HashMap<String, Both<Tls>>>,
     requests: AtomicU64,
 }
 
 impl Transport {
-    pub(super) fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
+    pub(super) fn new(options: RegistryOptions, network: Network) -> Result<Self, RegistryError> {
         let user_agent = HeaderValue::from_str(&options.user_agent).map_err(|_| RegistryError::Argument {
             text: options.user_agent.chars().take(200).collect(),
             what: "a user agent (visible ASCII)",
@@ -84,8 +91,9 @@ impl Transport {
             Some(path) => read_certificates(path)?,
             None => Vec::new(),
         };
-        let plain = builder().build(connector());
-        Ok(Self { options, user_agent, ca_file, plain, tls: Default::default(), requests: AtomicU64::new(0) })
+        let plain = connect::plain(&network, options.connect_time);
+        let (tls, requests) = Default::default();
+        Ok(Self { options, user_agent, ca_file, network, plain, tls, requests })
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -107,14 +115,15 @@ impl Transport {
         request: &Request,
         mut authorization: Option<&HeaderValue>,
     ) -> Result<Response, RegistryError> {
-        let mut url = request.url.clone();
+        let (mut url, mut named_by, mut inside) = (request.url.clone(), request.named_by.clone(), None);
         let refuse = |from: &Url, to: &Url, source| RegistryError::RedirectRefused {
             from: site::shown(from),
             to: site::shown(to),
             source,
         };
         for followed in 0.. {
-            let response = self.send_once(request, &url, authorization).await?;
+            let mut response = self.send_once(request, &url, named_by.as_ref(), authorization).await?;
+            response.inside = *inside.get_or_insert(response.inside);
             if !matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -129,6 +138,7 @@ impl Transport {
                 .map_err(|source| refuse(&url, &next, source))?;
             if !site::same_origin(&url, &next) {
                 authorization = None;
+                named_by = response.names();
             }
             url = next;
         }
@@ -141,8 +151,10 @@ impl Transport {
         &self,
         request: &Request,
         url: &Url,
+        named_by: Option<&Url>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, RegistryError> {
+        let reach = if named_by.is_some() { Reach::Outside } else { Reach::Anywhere };
         let uri: http::Uri = url
             .as_str()
             .parse()
@@ -154,16 +166,22 @@ impl Transport {
             *message.uri_mut() = uri.clone();
             *message.headers_mut() = request.headers.clone();
             message.headers_mut().insert(USER_AGENT, self.user_agent.clone());
+            message.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if let Some(authorization) = authorization {
                 message.headers_mut().insert(AUTHORIZATION, authorization.clone());
             }
+            let head = HeadWatch::new(&mut message);
             let sending = if url.scheme() == "https" {
-                self.tls(url).await?.request(message)
+                self.tls(url).await?.to(reach).request(message)
             } else {
-                self.plain.request(message)
+                self.plain.to(reach).request(message)
             };
             self.requests.fetch_add(1, Ordering::Relaxed);
-            match sending.await {
+            let answer = tokio::select! {
+                answer = sending => answer,
+                fault = head.fault(self.options.rate_window) => return Err(self.head_fault(url, fault)),
+            };
+            match answer {
                 // distribution 2.8 replaces a tag's file in place, and answers 500 to who reads it at that moment.
                 Ok(response) if retry && response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
                     retry = false;
@@ -171,15 +189,27 @@ impl Transport {
                 }
                 Ok(response) => {
                     let (head, body) = response.into_parts();
+                    let peer = head.extensions.get::<HttpInfo>().map(HttpInfo::remote_addr);
                     return Ok(Response {
                         status: head.status,
                         headers: head.headers,
                         url: url.clone(),
+                        inside: peer.is_some_and(|peer| (self.network.inside)(peer.ip())),
                         body,
                     });
                 }
                 Err(e) if retry && broke_off(&e) => retry = false,
-                Err(e) => return Err(classify(url, e)),
+                Err(e) => return Err(classify(named_by, url, e)),
+            }
+        }
+    }
+
+    fn head_fault(&self, url: &Url, fault: HeadFault) -> RegistryError {
+        let (url, window) = (site::shown(url), self.options.rate_window);
+        match fault {
+            HeadFault::Slow => RegistryError::SlowHead { url, window },
+            HeadFault::Interim => {
+                RegistryError::Malformed { url, what: "one interim answer (1xx) after the other" }
             }
         }
     }
@@ -188,7 +218,9 @@ impl Transport {
     /// minimum rate.
     pub(super) async fn read(&self, response: Response, cap: u64) -> Result<Bytes, RegistryError> {
         let url = || site::shown(&response.url);
-        if let Some(encoding) = response.headers.get(CONTENT_ENCODING).filter(|e| *e != "identity") {
+        let encoded = |name, plain| response.headers.get_all(name).iter().find(|e| *e != plain);
+        let encoding = encoded(CONTENT_ENCODING, "identity");
+        if let Some(encoding) = encoding.or_else(|| encoded(TRANSFER_ENCODING, "chunked")) {
             let got = String::from_utf8_lossy(encoding.as_bytes()).chars().take(200).collect();
             return Err(RegistryError::ContentEncoding { url: url(), got });
         }
@@ -220,8 +252,8 @@ impl Transport {
         }
     }
 
-    /// The client whose roots are right for the host of `url`. The roots are read when they are first needed.
-    async fn tls(&self, url: &Url) -> Result<Tls, RegistryError> {
+    /// The clients whose roots are right for the host of `url`. The roots are read when they are first needed.
+    async fn tls(&self, url: &Url) -> Result<Both<Tls>, RegistryError> {
         let own = self.host_ca(url);
         let key = if own.is_some() { site::authority(url) } else { String::new() };
         let mut clients = self.tls.lock().await;
@@ -242,12 +274,7 @@ impl Transport {
             .expect("ring has the suites of TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(connector());
-        let client = builder().build(https);
+        let client = connect::tls(&self.network, self.options.connect_time, &config);
         clients.insert(key, client.clone());
         Ok(client)
     }
@@ -289,20 +316,6 @@ pub(super) fn location(response: &Response) -> Result<Url, RegistryError> {
 /// The announced length in bytes, if it is one number.
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn builder() -> legacy::Builder {
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIME).http1_max_buf_size(MAX_HEAD);
-    builder
-}
-
-fn connector() -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECT_TIME));
-    connector
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
@@ -355,8 +368,12 @@ fn broke_off(error: &legacy::Error) -> bool {
     })
 }
 
-fn classify(url: &Url, error: legacy::Error) -> RegistryError {
+fn classify(named_by: Option<&Url>, url: &Url, error: legacy::Error) -> RegistryError {
     let host = site::authority(url);
+    if let Some(from) = named_by.filter(|_| causes(&error).any(<dyn Error + 'static>::is::<Inside>)) {
+        let (from, to) = (site::shown(from), site::shown(url));
+        return RegistryError::RedirectRefused { from, to, source: Refusal::Internal };
+    }
     if let Some(tls) = causes(&error).find_map(|e| e.downcast_ref::<rustls::Error>()) {
         return RegistryError::Tls { host, source: tls.clone() };
     }

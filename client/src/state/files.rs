@@ -36,7 +36,14 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        match fs::rename(&temporary, path) {
+            // Somebody put an empty folder in its place.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                fs::remove_dir(path)?;
+                fs::rename(&temporary, path)
+            }
+            other => other,
+        }
     })();
     if let Err(error) = written {
         // The first error is the one to report; a temporary file that stays is overwritten next time.
@@ -44,6 +51,27 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return Err(error);
     }
     File::open(folder)?.sync_all()
+}
+
+/// True if `error`, of [`read`], says that what is there is no file that we could have written: too large, a folder, a link
+/// that leads nowhere, or closed to us.
+pub(super) fn is_spoilt(error: &io::Error) -> bool {
+    // The kind for a loop of links is not stable yet.
+    const ELOOP: i32 = 40;
+    matches!(
+        error.kind(),
+        io::ErrorKind::FileTooLarge | io::ErrorKind::IsADirectory | io::ErrorKind::PermissionDenied
+    ) || error.raw_os_error() == Some(ELOOP)
+}
+
+/// Removes the temporary files that a process which was killed left in `folder`. Only for who holds its lock.
+pub(super) fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "tmp") {
+            // One that stays costs its room and nothing else.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The content of `path`, at most `cap` bytes; none if there is no such file.

@@ -21,16 +21,14 @@
 //! Where the disk is full or read-only, what is there still counts, and writing fails with an error that says so
 //! ([`StateError::is_unwritable`]).
 
+mod error;
 mod files;
+mod lock;
 mod place;
+#[cfg(test)]
+mod tests;
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs::File, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
@@ -39,7 +37,10 @@ use plimsoll_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use error::StateError;
+use files::{clear, is_spoilt};
 pub use files::{create_private_folder, read, replace};
+use lock::lock;
 pub use place::{Place, StateKey};
 
 /// Room for the hashes of 100,000 roles that a repository stopped listing.
@@ -49,78 +50,6 @@ const MAX_ENTRY: u64 = 64 * 1024;
 const TIME_STEP: TimeDelta = TimeDelta::minutes(10);
 /// A clock may be set back by so much before it counts as wrong.
 const MAX_STEP_BACK: TimeDelta = TimeDelta::hours(1);
-
-/// Why trusted state cannot be used. Never a reason to trust anything.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// The record is gone or torn while documents are there.
-    #[error(
-        "rollback memory lost: {} is missing or damaged; run `plimsoll trust reset NAME` to start over with the pinned \
-         root, after you made sure that nobody tampered with the folder",
-        path.display()
-    )]
-    MemoryLost {
-        /// The record.
-        path: PathBuf,
-    },
-    /// Reading failed.
-    #[error("cannot read trusted state at {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Writing failed; what was trusted before stays.
-    #[error("cannot write trusted state at {}: what was trusted before stays", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The folder is open to others.
-    #[error("{} is open to others (mode {mode:o}): run `chmod 700 {}`", path.display(), path.display())]
-    Permissions {
-        /// The folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// An update was complete here at a later time than it is now: by this clock, what expired could be fresh again.
-    #[error(
-        "this machine's clock shows {}, but trust metadata was fresh here at {}: set the clock",
-        now.format("%Y-%m-%d %H:%M UTC"), seen.format("%Y-%m-%d %H:%M UTC")
-    )]
-    ClockBehind {
-        /// The time now.
-        now: DateTime<Utc>,
-        /// When the last update was complete, to within 10 minutes.
-        seen: DateTime<Utc>,
-    },
-    /// Another process held the lock for too long.
-    #[error("{} is held by another plimsoll process for more than {} s", path.display(), waited.as_secs())]
-    Busy {
-        /// The lock file.
-        path: PathBuf,
-        /// How long we waited.
-        waited: Duration,
-    },
-}
-
-impl StateError {
-    /// True if the disk is full or the folder cannot be written: what was trusted before is as it was.
-    pub fn is_unwritable(&self) -> bool {
-        matches!(self, Self::Write { source, .. } if matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::ReadOnlyFilesystem
-                | io::ErrorKind::PermissionDenied
-        ))
-    }
-}
 
 /// Which `:latest` the last complete update saw. A hint that saves requests; nothing is trusted for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +72,8 @@ pub struct State {
     seen: Option<DateTime<Utc>>,
     /// None if the folder cannot be written and has none, so that nobody can write.
     _lock: Option<File>,
+    /// Why nothing is to be written.
+    stopped: Option<io::Error>,
 }
 
 impl State {
@@ -153,13 +84,14 @@ impl State {
     /// # Errors
     /// [`StateError`]; [`StateError::MemoryLost`] if documents are there without a sound record.
     pub async fn open(place: &Place, patience: Duration) -> Result<Self, StateError> {
+        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None, stopped: None };
         for path in place.folders() {
             match create_private_folder(&path).map_err(|source| StateError::Write { path, source }) {
                 Err(error) if !error.is_unwritable() => return Err(error),
+                Err(StateError::Write { source, .. }) => state.stopped = Some(source),
                 _ => {}
             }
         }
-        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None };
         let own = place.own();
         let mode = match std::fs::metadata(&own) {
             Ok(metadata) => metadata.mode(),
@@ -169,7 +101,20 @@ impl State {
         if mode & 0o077 != 0 {
             return Err(StateError::Permissions { path: own, mode: mode & 0o7777 });
         }
+        for path in place.above() {
+            let mode = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata.mode(),
+                Err(source) => return Err(StateError::Read { path, source }),
+            };
+            // Who can put another folder in the place of ours can make us forget; with the sticky bit nobody can.
+            if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+                return Err(StateError::Permissions { path, mode: mode & 0o7777 });
+            }
+        }
         state._lock = lock(&place.lock(), patience).await?;
+        if state._lock.is_some() {
+            place.folders().iter().chain([&own]).for_each(|folder| clear(folder));
+        }
         if let Some(record) = state.read_record()? {
             (state.memory, state.seen) = (Some(record.memory), record.seen);
         }
@@ -179,6 +124,12 @@ impl State {
     /// The record as it was found or last written; none on first use.
     pub fn memory(&self) -> Option<&HighWater> {
         self.memory.as_ref()
+    }
+
+    /// Refuses every write from now on, as a disk that takes none. To be called once one has failed: what comes after it
+    /// may rest on what was not written.
+    pub fn stop_writing(&mut self) {
+        self.stopped.get_or_insert(io::ErrorKind::ReadOnlyFilesystem.into());
     }
 
     /// Refuses a clock that stands more than an hour before the last complete update. An update is only complete while
@@ -290,8 +241,11 @@ impl State {
         let copy = self.place.snapshot(&Digest::of(bytes));
         self.write(&copy, bytes)?;
         if let Err(error) = self.put_memory(memory) {
-            // Nobody speaks of the copy, so it would only fill the disk.
-            let _ = std::fs::remove_file(&copy);
+            // If nobody speaks of the copy, it only fills the disk. A write may have failed after it was done, though.
+            let named = self.read_record()?.and_then(|record| record.memory.snapshot);
+            if named.is_none_or(|named| named.digest != Digest::of(bytes)) {
+                let _ = std::fs::remove_file(&copy);
+            }
             return Err(error);
         }
         self.write(&self.place.document("snapshot"), bytes)?;
@@ -331,6 +285,9 @@ impl State {
     /// [`StateError::Write`].
     pub fn forget_entry(&self) -> Result<(), StateError> {
         let path = self.place.entry();
+        if let Some(source) = self.refusal() {
+            return Err(StateError::Write { path, source });
+        }
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(StateError::Write { path, source })
@@ -361,7 +318,10 @@ impl State {
         let lost = || StateError::MemoryLost { path: path.clone() };
         let bytes = match read(&path, MAX_MEMORY) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(lost()),
+            // One that is only closed to us is not lost.
+            Err(error) if is_spoilt(&error) && error.kind() != io::ErrorKind::PermissionDenied => {
+                return Err(lost());
+            }
             Err(source) => return Err(StateError::Read { path, source }),
         };
         match bytes {
@@ -382,13 +342,21 @@ impl State {
     fn read(&self, path: &Path, cap: u64) -> Result<Option<Vec<u8>>, StateError> {
         match read(path, cap) {
             Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+            Err(error) if is_spoilt(&error) => Ok(None),
             Err(source) => Err(StateError::Read { path: path.to_owned(), source }),
         }
     }
 
+    fn refusal(&self) -> Option<io::Error> {
+        self.stopped.as_ref().map(|why| io::Error::new(why.kind(), why.to_string()))
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-        replace(path, bytes, 0o600).map_err(|source| StateError::Write { path: path.to_owned(), source })
+        let written = match self.refusal() {
+            Some(error) => Err(error),
+            None => replace(path, bytes, 0o600),
+        };
+        written.map_err(|source| StateError::Write { path: path.to_owned(), source })
     }
 }
 
@@ -406,172 +374,5 @@ impl Record {
     fn sum(&self) -> String {
         let bytes = serde_json::to_vec(&(&self.memory, &self.seen));
         Digest::of(&bytes.expect("versions, digests and times always serialise")).hex()
-    }
-}
-
-/// The lock on `path`; none if the file is not there and cannot be made.
-async fn lock(path: &Path, patience: Duration) -> Result<Option<File>, StateError> {
-    let failed = |source| StateError::Write { path: path.to_owned(), source };
-    let mut writable = OpenOptions::new();
-    writable.create(true).truncate(false).write(true).mode(0o600);
-    let deadline = tokio::time::Instant::now() + patience;
-    loop {
-        let file = match writable.open(path).map_err(failed) {
-            Ok(file) => file,
-            // A lock needs no right to write.
-            Err(error) if error.is_unwritable() => match File::open(path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(source) => return Err(failed(source)),
-            },
-            Err(error) => return Err(error),
-        };
-        match file.try_lock() {
-            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
-            // Somebody put another file in its place while we waited.
-            Ok(()) => {}
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() >= deadline => {
-                return Err(StateError::Busy { path: path.to_owned(), waited: patience });
-            }
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    }
-}
-
-/// True if `path` is the name of the open `file`.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use plimsoll_core::tuf::Mark;
-
-    use super::*;
-
-    async fn open(base: &Path) -> Result<State, StateError> {
-        let key = StateKey::of(b"root", Some("0123456789abcdef0123456789abcdef"));
-        State::open(&Place::keyed(base, &key), Duration::from_millis(50)).await
-    }
-
-    fn memory(version: u64) -> HighWater {
-        let mark = Mark { version, digest: Some(Digest::of(b"t")) };
-        HighWater { timestamp: Some(mark), ..HighWater::default() }
-    }
-
-    #[tokio::test]
-    async fn what_was_put_is_there_again() {
-        let base = tempfile::tempdir().unwrap();
-        let mut state = open(base.path()).await.unwrap();
-        assert!(state.memory().is_none());
-        state.put("timestamp", b"t", &memory(3)).unwrap();
-        state.put("../x", b"r", &memory(3)).unwrap();
-        drop(state);
-        let state = open(base.path()).await.unwrap();
-        assert_eq!(state.memory(), Some(&memory(3)));
-        assert_eq!(state.document("timestamp").unwrap().unwrap(), b"t");
-        assert_eq!(state.document("../x").unwrap().unwrap(), b"r");
-        assert_eq!(state.document("snapshot").unwrap(), None);
-    }
-
-    /// T15.
-    #[tokio::test]
-    async fn a_clock_that_was_set_back_is_noticed_after_a_restart() {
-        let base = tempfile::tempdir().unwrap();
-        let at = |minutes: i64| DateTime::<Utc>::from_timestamp(1_800_000_000 + minutes * 60, 0).unwrap();
-        let mut state = open(base.path()).await.unwrap();
-        state.put("timestamp", b"t", &memory(3)).unwrap();
-        state.check_clock(at(-10_000)).unwrap();
-        state.put_time(at(0)).unwrap();
-        let path = state.place.memory();
-        let written = std::fs::read(&path).unwrap();
-        state.put_time(at(9)).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), written);
-        state.put_time(at(10)).unwrap();
-        // Never back.
-        state.put_time(at(5)).unwrap();
-        state.put("timestamp", b"t", &memory(4)).unwrap();
-        drop(state);
-        let state = open(base.path()).await.unwrap();
-        state.check_clock(at(-50)).unwrap();
-        let refused = state.check_clock(at(-51));
-        assert!(
-            matches!(refused, Err(StateError::ClockBehind { seen, .. }) if seen == at(10)),
-            "{refused:?}"
-        );
-    }
-
-    /// T12.
-    #[tokio::test]
-    async fn a_lost_or_torn_record_fails_closed() {
-        let base = tempfile::tempdir().unwrap();
-        let mut state = open(base.path()).await.unwrap();
-        state.put("timestamp", b"t", &memory(3)).unwrap();
-        let path = state.place.memory();
-        drop(state);
-        let good = std::fs::read(&path).unwrap();
-        let lower = String::from_utf8(good.clone()).unwrap().replace("\"version\":3", "\"version\":1");
-        for bad in [&good[..good.len() / 2], b"", b"{}", lower.as_bytes()] {
-            std::fs::write(&path, bad).unwrap();
-            assert!(matches!(open(base.path()).await, Err(StateError::MemoryLost { .. })));
-        }
-        std::fs::remove_file(&path).unwrap();
-        assert!(matches!(open(base.path()).await, Err(StateError::MemoryLost { .. })));
-    }
-
-    /// T12: the snapshot lists the versions of the roles. One sound copy is enough and makes the other good.
-    #[tokio::test]
-    async fn the_snapshot_of_the_record_survives_the_loss_of_either_copy() {
-        let base = tempfile::tempdir().unwrap();
-        let mut state = open(base.path()).await.unwrap();
-        let seen = |bytes: &[u8]| {
-            let (digest, length) = (Digest::of(bytes), bytes.len() as u64);
-            SnapshotMark { version: 1, digest, length, expires: DateTime::UNIX_EPOCH }
-        };
-        for bytes in [b"first".as_slice(), b"second"] {
-            let memory = HighWater { snapshot: Some(seen(bytes)), ..memory(3) };
-            state.put_snapshot(bytes, &memory).unwrap();
-        }
-        let copy = state.place.snapshot(&Digest::of(b"second"));
-        let cached = state.place.document("snapshot");
-        // The copy before is gone.
-        assert!(matches!(state.held_snapshot(&seen(b"first")), Err(StateError::MemoryLost { .. })));
-        for torn in [&copy, &cached] {
-            for bad in [Some(b"seco".as_slice()), None] {
-                match bad {
-                    Some(bytes) => std::fs::write(torn, bytes).unwrap(),
-                    None => std::fs::remove_file(torn).unwrap(),
-                }
-                assert_eq!(state.held_snapshot(&seen(b"second")).unwrap(), b"second");
-                assert_eq!(std::fs::read(torn).unwrap(), b"second");
-            }
-        }
-        for path in [&copy, &cached] {
-            std::fs::write(path, b"torn").unwrap();
-        }
-        let lost = state.held_snapshot(&seen(b"second"));
-        assert!(matches!(lost, Err(StateError::MemoryLost { ref path }) if *path == copy), "{lost:?}");
-    }
-
-    #[tokio::test]
-    async fn a_folder_open_to_others_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let base = tempfile::tempdir().unwrap();
-        let folder = open(base.path()).await.unwrap().place.own();
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o750)).unwrap();
-        assert!(matches!(open(base.path()).await, Err(StateError::Permissions { mode: 0o750, .. })));
-    }
-
-    #[tokio::test]
-    async fn one_process_at_a_time() {
-        let base = tempfile::tempdir().unwrap();
-        let held = open(base.path()).await.unwrap();
-        assert!(matches!(open(base.path()).await, Err(StateError::Busy { .. })));
-        drop(held);
-        open(base.path()).await.unwrap();
     }
 }

@@ -76,6 +76,14 @@ impl Place {
         }
     }
 
+    /// The folders between ours and those that are the user's own business, which nobody else may write.
+    pub(super) fn above(&self) -> Vec<PathBuf> {
+        match self.shape {
+            Shape::Keyed => self.folder.ancestors().skip(1).take(2).map(Path::to_owned).collect(),
+            Shape::Documents => Vec::new(),
+        }
+    }
+
     /// Every folder that must exist.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.own().join("roots"), self.own().join("snapshots")];

@@ -3,11 +3,17 @@
 use plimsoll_core::tuf::{MetaFile, limit};
 use url::Url;
 
-use super::{Begin, Source, SourceError};
+use super::{
+    Begin, Source, SourceError,
+    urls::{below, segment},
+};
 use crate::{registry::Registry, state::Entry};
 
-/// Reads a repository with consistent snapshots (TUF 1.0.34, section 6.2): `N.root.json`, `timestamp.json`,
-/// `N.snapshot.json`, `N.ROLE.json` below one URL.
+/// Reads a TUF repository below one URL: `N.root.json`, `timestamp.json`, and the other roles as `N.ROLE.json` with
+/// consistent snapshots (TUF 1.0.34, 6.2), as `ROLE.json` without.
+///
+/// One GET for each file and nothing else. Role names are percent-encoded, so that each is one segment of the path;
+/// the base URL is left as it is, its query included.
 #[derive(Clone)]
 pub struct TufSource {
     http: Registry,
@@ -28,17 +34,15 @@ impl TufSource {
 
     /// The file, or none for a plain 404.
     async fn file(&self, name: &str, cap: u64) -> Result<Option<Vec<u8>>, SourceError> {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            // One segment, percent-encoded, whatever the role is called.
-            segments.pop_if_empty().push(name);
-        }
-        Ok(self.http.file(&url, cap).await?.map(Into::into))
+        Ok(self.http.file(&below(&self.base, &segment(name)), cap).await?.map(Into::into))
     }
 
-    async fn required(&self, name: &str, cap: u64) -> Result<Vec<u8>, SourceError> {
-        let gone = || SourceError::Gone { location: self.location(), file: name.to_owned() };
-        self.file(name, cap).await?.ok_or_else(gone)
+    /// The file of `role` that `meta` describes, at most as long as it says (5.5.1, 5.6.1).
+    async fn described(&self, role: &str, meta: &MetaFile, consistent: bool) -> Result<Vec<u8>, SourceError> {
+        let name = if consistent { format!("{}.{role}.json", meta.version) } else { format!("{role}.json") };
+        let cap = meta.length.map_or(limit::of(role), |length| length.min(limit::of(role)));
+        let gone = || SourceError::Gone { location: self.location(), file: name.clone() };
+        self.file(&name, cap).await?.ok_or_else(gone)
     }
 }
 
@@ -56,17 +60,17 @@ impl Source for TufSource {
         file.ok_or_else(|| SourceError::Empty { location: self.location() })
     }
 
-    async fn snapshot(&mut self, meta: &MetaFile, _consistent: bool) -> Result<Vec<u8>, SourceError> {
-        self.required(&format!("{}.snapshot.json", meta.version), limit::SNAPSHOT).await
+    async fn snapshot(&mut self, meta: &MetaFile, consistent: bool) -> Result<Vec<u8>, SourceError> {
+        self.described("snapshot", meta, consistent).await
     }
 
     async fn targets(
         &mut self,
         role: &str,
         meta: &MetaFile,
-        _consistent: bool,
+        consistent: bool,
     ) -> Result<Vec<u8>, SourceError> {
-        self.required(&format!("{}.{role}.json", meta.version), limit::TARGETS).await
+        self.described(role, meta, consistent).await
     }
 
     fn entry(&self) -> Option<Entry> {

@@ -21,7 +21,7 @@ pub use metadata::{
     Snapshot, SuccinctRoles, Target, Targets, Timestamp, TrustId, expires,
 };
 pub use pattern::{matches, within};
-pub use search::{Found, MAX_DEPTH, MAX_ROLES, Outcome, Search, Step};
+pub use search::{Found, MAX_DEPTH, MAX_ROLE_NAME, MAX_ROLES, Outcome, Search, Step};
 pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, SnapshotMark, TimestampUpdate, Trusted};
 pub use verify::{MAX_VERIFICATIONS, Verified, distinct_signers, verify};
 

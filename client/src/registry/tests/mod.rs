@@ -1,5 +1,7 @@
 //! The client against servers that behave, and against servers that do not.
 
+mod inside;
+mod limits;
 mod push;
 mod trust;
 
@@ -82,7 +84,7 @@ async fn a_manifest_is_pulled_in_one_request() {
     assert_eq!(server.lines(), ["GET /v2/acme/app/manifests/v1"]);
     let seen = &server.seen()[0];
     assert_eq!(seen.header("accept"), Some(media_type::ACCEPT));
-    assert_eq!((seen.header("accept-encoding"), seen.header("authorization")), (None, None));
+    assert_eq!((seen.header("accept-encoding"), seen.header("authorization")), (Some("identity"), None));
     assert!(seen.header("user-agent").unwrap().starts_with("plimsoll/"));
     assert_eq!(client.requests(), 1);
 }
@@ -110,6 +112,7 @@ async fn a_known_manifest_is_not_fetched_again() {
     assert!(matches!(found, ManifestAnswer::Found(_)));
 }
 
+/// T47.
 #[tokio::test]
 async fn a_304_that_was_not_asked_for_is_no_answer() {
     let error = manifest(|| answer(304, &[], b"")).await.unwrap_err();
@@ -159,6 +162,7 @@ async fn content_is_hashed_here() {
     assert_eq!(blob(|| answer(200, &[], b"content")).await.unwrap().unwrap(), "content");
 }
 
+/// T40, T43.
 #[tokio::test]
 async fn a_size_is_kept_to_whatever_is_announced() {
     let short = blob(|| answer(200, &[], b"conten")).await.unwrap_err();
@@ -171,6 +175,7 @@ async fn a_size_is_kept_to_whatever_is_announced() {
     assert!(blob(|| answer(200, &[("content-length", "7")], b"content and more")).await.is_ok());
 }
 
+/// T40.
 #[tokio::test]
 async fn an_endless_body_ends_at_the_cap() {
     let chunked = || {
@@ -185,12 +190,14 @@ async fn an_endless_body_ends_at_the_cap() {
     }
 }
 
+/// T40.
 #[tokio::test]
 async fn an_endless_head_ends_too() {
     let error = manifest(|| Reply::Endless(b"HTTP/1.1 200 x\r\n".to_vec(), b"a: b\r\n".repeat(100))).await;
     assert!(matches!(error, Err(RegistryError::Interrupted { .. })), "{error:?}");
 }
 
+/// T48.
 #[tokio::test]
 async fn a_slow_drip_is_given_up() {
     let server = Server::start(|_| Reply::Drip(head(200, &[TYPE, ("content-length", "5000")])));
@@ -200,7 +207,7 @@ async fn a_slow_drip_is_given_up() {
     assert!(error.is_unavailable());
 }
 
-/// The deadline holds for the body and for the token server alike.
+/// T48: the deadline holds for the body and for the token server alike.
 #[tokio::test]
 async fn the_deadline_is_for_the_whole_call() {
     let hang = Server::start(|_| Reply::Hang);
@@ -214,6 +221,7 @@ async fn the_deadline_is_for_the_whole_call() {
     }
 }
 
+/// T40.
 #[tokio::test]
 async fn an_encoding_nobody_asked_for_is_refused() {
     let error = blob(|| answer(200, &[("content-encoding", "gzip")], b"content")).await.unwrap_err();
@@ -221,7 +229,7 @@ async fn an_encoding_nobody_asked_for_is_refused() {
     assert!(blob(|| answer(200, &[("content-encoding", "identity")], b"content")).await.is_ok());
 }
 
-/// T77.
+/// T49, T77.
 #[tokio::test]
 async fn what_is_not_one_manifest_is_refused() {
     let html = manifest(|| answer(200, &[("content-type", "text/html")], b"<html>log in")).await.unwrap_err();
@@ -256,6 +264,7 @@ async fn what_is_not_one_manifest_is_refused() {
 
 // --- statuses and connections
 
+/// T45, T47.
 #[tokio::test]
 async fn only_a_404_means_not_there() {
     assert_eq!(manifest(|| answer(404, &[], b"{}")).await.unwrap(), ManifestAnswer::NotFound);
@@ -310,7 +319,7 @@ async fn a_connection_that_breaks_is_tried_once_more_for_reading_only() {
 
 #[tokio::test]
 async fn nobody_there_is_said_plainly() {
-    let port = Server::start(|_| Reply::BreakOff).port;
+    let port = Server::start(|_| Reply::BreakOff).port();
     let error =
         client().blob(&repo(format!("127.0.0.1:{port}")), &Digest::of(b""), 0, true).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot reach 127.0.0.1:{port}"));
@@ -318,6 +327,7 @@ async fn nobody_there_is_said_plainly() {
     assert!(error.is_unavailable());
 }
 
+/// T60, T63.
 #[tokio::test]
 async fn arguments_are_checked_before_anything_is_sent() {
     let server = Server::start(|_| answer(200, &[TYPE], MANIFEST));

@@ -76,6 +76,7 @@ async fn tags_are_listed_page_by_page() {
     assert!(matches!(error, RegistryError::NotFound { .. }), "{error}");
 }
 
+/// T42.
 #[tokio::test]
 async fn pages_that_lead_nowhere_are_refused() {
     for (link, why) in [

@@ -25,7 +25,7 @@ async fn authorization_stays_with_the_registry() {
     assert_eq!(server.seen().iter().filter(|s| s.header("authorization").is_some()).count(), 2);
 }
 
-/// A 401 or 404 by someone else says nothing about the registry, and nobody else gets credentials.
+/// T72: a 401 or 404 by someone else says nothing about the registry, and nobody else gets credentials.
 #[tokio::test]
 async fn whoever_is_redirected_to_does_not_speak_for_the_registry() {
     for status in [401, 404] {
@@ -52,6 +52,7 @@ async fn redirects_end() {
     assert_eq!(server.seen().len(), 6);
 }
 
+/// T75.
 #[tokio::test]
 async fn redirects_that_lead_astray_are_refused() {
     for (to, why) in [
@@ -129,6 +130,27 @@ async fn a_token_is_fetched_once_for_one_repository_and_purpose() {
     assert_eq!(server.lines()[5], format!("{token}%2Cpush"));
 }
 
+/// T72: a token is shown to no other repository and no other host.
+#[tokio::test]
+async fn a_token_is_for_one_repository_at_one_host() {
+    let start = || token_registry(|_| answer(200, &[], br#"{"token":"good","expires_in":300}"#));
+    let (first, second) = (start(), start());
+    let client = client();
+    let other = RepositoryAddress { name: "acme/other".into(), ..at(&first) };
+    for place in [&at(&first), &other, &at(&second), &at(&first)] {
+        client.manifest(place, "v1", CAP, None).await.unwrap();
+    }
+    for (server, fresh) in [(&first, 2), (&second, 1)] {
+        let shown =
+            |seen: &&Seen| seen.target.contains("/manifests/") && seen.header("authorization").is_none();
+        assert_eq!(server.seen().iter().filter(shown).count(), fresh, "each scope begins without a token");
+    }
+    let asked: Vec<_> = first.lines().into_iter().filter(|line| line.contains("/token")).collect();
+    let scopes = ["app", "other"]
+        .map(|name| format!("GET /token?service=s+v&scope=repository%3Aacme%2F{name}%3Apull"));
+    assert_eq!(asked, scopes);
+}
+
 #[tokio::test]
 async fn a_token_that_ran_out_or_was_revoked_is_renewed_once() {
     for life in ["0", "3600"] {
@@ -195,6 +217,7 @@ async fn missing_and_wrong_credentials_are_told_apart() {
     assert!(matches!(error, RegistryError::UnknownChallenge { .. }) && error.is_auth());
 }
 
+/// T40, T47.
 #[tokio::test]
 async fn a_token_server_can_break_nothing() {
     type Check = fn(&RegistryError) -> bool;
@@ -225,7 +248,7 @@ async fn a_token_server_can_break_nothing() {
 #[tokio::test]
 async fn credentials_do_not_go_to_a_foreign_realm() {
     let foreign = Server::start(|_| answer(200, &[], br#"{"token":"good"}"#));
-    let realm = format!("Bearer realm=\"http://localhost:{}/token\"", foreign.port);
+    let realm = format!("Bearer realm=\"http://localhost:{}/token\"", foreign.port());
     let server = Server::start(move |seen| match seen.header("authorization") {
         Some("Bearer good") => answer(200, &[TYPE], MANIFEST),
         _ => answer(401, &[("www-authenticate", &realm)], b""),
@@ -238,6 +261,7 @@ async fn credentials_do_not_go_to_a_foreign_realm() {
     assert_eq!(foreign.seen()[0].header("authorization"), None);
 }
 
+/// T73.
 #[tokio::test]
 async fn a_realm_that_is_no_place_to_go_is_refused() {
     for (realm, why) in [
@@ -263,7 +287,7 @@ fn what_is_printed_of_a_client_holds_no_secret() {
 
 // --- TLS
 
-fn with_ca(dir: &tempfile::TempDir, id: &Identity) -> RegistryOptions {
+pub(super) fn with_ca(dir: &tempfile::TempDir, id: &Identity) -> RegistryOptions {
     let path = dir.path().join("ca.pem");
     std::fs::write(&path, &id.ca_pem).unwrap();
     RegistryOptions { ca_file: Some(path), ..options() }
@@ -275,7 +299,7 @@ async fn a_ca_of_ones_own_is_trusted_where_it_is_configured() {
     let server = Server::start_tls(&id, |_| answer(200, &[TYPE], MANIFEST));
     let by_file = Registry::new(with_ca(&dir, &id)).unwrap();
     by_file.manifest(&at(&server), "v1", CAP, None).await.unwrap();
-    by_file.manifest(&repo(format!("localhost:{}", server.port)), "v1", CAP, None).await.unwrap();
+    by_file.manifest(&repo(format!("localhost:{}", server.port())), "v1", CAP, None).await.unwrap();
 
     let host_dir = dir.path().join("certs.d").join(server.host());
     std::fs::create_dir_all(&host_dir).unwrap();
@@ -285,6 +309,7 @@ async fn a_ca_of_ones_own_is_trusted_where_it_is_configured() {
     by_host.manifest(&at(&server), "v1", CAP, None).await.unwrap();
 }
 
+/// T76.
 #[tokio::test]
 async fn a_ca_that_is_not_configured_is_not_trusted() {
     let (id, dir) = (Identity::new(), tempfile::tempdir().unwrap());
