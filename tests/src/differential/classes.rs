@@ -62,8 +62,8 @@ const CLASSES: &[Class] = &[
     python("repeated-key-ids", |d| d.theirs_say("Nonunique keyids") && d.only_theirs_fails()),
     python("spec-version", |d| d.theirs_say("spec_version") && d.path_has("spec_version")),
     python("brackets", |d| d.name.is_some_and(|name| d.any_pattern(|p| is_glob(p) && bracketed(p, name)))),
-    python("bins-terminate", |d| {
-        d.name.is_some() && d.has_bins() && d.theirs == Some(Answer::Absent) && d.ours != Some(Answer::Absent)
+    python("delegations-without-roles", |d| {
+        d.theirs_say("One of roles and succinct_roles must be set") && d.only_theirs_fails()
     }),
     python("recovery-by-last-root", |d| {
         d.theirs_say("New timestamp version") && d.roots_were_added() && d.only_theirs_fails()
@@ -77,7 +77,10 @@ const CLASSES: &[Class] = &[
     }),
     python("empty-snapshot", |d| d.theirs_say("Role targets was delegated but is not part of snapshot")),
     // ------------------------------------------------------------ python-tuf is less strict
-    python("duplicate-members", |d| d.sort() == Sort::Duplicate && d.our_kind() == Some(Kind::Malformed)),
+    python("duplicate-members", |d| d.sort() == Sort::Duplicate && d.duplicate_counts()),
+    python("empty-prefix", |d| d.name.is_some() && d.has_empty_prefix()),
+    python("loose-pem", |d| d.path_has("public") && d.only_ours_fails(Kind::Signatures)),
+    python("held-by-hash", |d| d.ours_say("is listed") && d.their_kind() == Some(Kind::Missing)),
     python("equal-versions", |d| {
         d.ours_say("was seen before with other content")
             || d.stage > 0 && d.equal_versions() && d.one_is_left_behind()
@@ -111,6 +114,7 @@ const CLASSES: &[Class] = &[
     tough("malformed-signature", |d| {
         d.theirs_say("Invalid hex string") && d.touches_signatures() && d.only_theirs_fails()
     }),
+    tough("malformed-hash", |d| d.theirs_say("Invalid hex string") && d.path_has("hashes")),
     tough("unknown-members", |d| {
         let empty = d.path_has("custom") && d.case.mutation.value == serde_json::json!({});
         (d.has("delegation-extra") || d.sort() == Sort::Insert || empty)
@@ -140,6 +144,10 @@ const CLASSES: &[Class] = &[
     tough("downloads-again", |d| d.name.is_none() && d.only_theirs_fails() && d.file_was_held()),
     tough("one-key-two-ids", |d| d.sort() == Sort::TwoIds && d.our_kind() == Some(Kind::Signatures)),
     tough("upper-case-hex", |d| d.has_upper_case_hex() && d.only_ours_fails(Kind::Signatures)),
+    tough("duplicate-members", |d| d.sort() == Sort::Duplicate && d.duplicate_counts()),
+    tough("empty-prefix", |d| d.name.is_some() && d.has_empty_prefix()),
+    tough("spec-version", |d| d.ours_say("spec_version") && d.only_ours_fails(Kind::Malformed)),
+    tough("held-by-hash", |d| d.ours_say("is listed") && d.their_kind() == Some(Kind::Missing)),
     tough("large-integers", |d| d.ours_say("an integer out of range") || d.held_large_version()),
     tough("added-key-resets", |d| {
         d.ours_say("seen before") && d.roots_were_added() && d.only_ours_fails(Kind::Version)
@@ -223,6 +231,21 @@ impl Divergence<'_> {
     fn one_is_left_behind(&self) -> bool {
         let stuck = |kind| matches!(kind, Some(Kind::Mismatch | Kind::Missing));
         stuck(self.our_kind()) || stuck(self.their_kind())
+    }
+
+    /// A member stands twice, and we refused that, now or before.
+    fn duplicate_counts(&self) -> bool {
+        let stuck = self.stage > 0 && self.their_kind() == Some(Kind::Version) && self.only_theirs_fails();
+        self.our_kind() == Some(Kind::Malformed) || stuck
+    }
+
+    /// A delegation lists a hash prefix of no digits.
+    fn has_empty_prefix(&self) -> bool {
+        let children = self.repository().roles.values().flat_map(|role| &role.children);
+        children.into_iter().any(|child| match &child.paths {
+            Paths::Patterns(_) => false,
+            Paths::HashPrefixes(prefixes) => prefixes.iter().any(String::is_empty),
+        })
     }
 
     fn touches(&self, document: &str) -> bool {
