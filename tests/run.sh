@@ -9,6 +9,8 @@
 #
 # The long run of T55 (canonical JSON against securesystemslib), with other documents for each seed:
 #   PLIMSOLL_DIFFERENTIAL=1000000 PLIMSOLL_DIFFERENTIAL_SEED=2 bash tests/run.sh canonical_json
+# The long run of generated repositories, judged by other clients too (docs/divergences.md):
+#   PLIMSOLL_DIFFERENTIAL_REPOSITORIES=20000 PLIMSOLL_DIFFERENTIAL_SEED=2 bash tests/run.sh know_why
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

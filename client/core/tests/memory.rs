@@ -53,7 +53,7 @@ fn meta(role: &str) -> String {
 }
 
 /// Smaller limits first: a peak is never forgotten.
-const CASES: [Case; 17] = [
+const CASES: [Case; 15] = [
     ("a timestamp of many files", || {
         let unit = |i| format!(r#""{i:05}":{{"hashes":{{"":""}},"version":1}}"#);
         filled::<Timestamp>(&meta("timestamp"), unit, "}}}")
@@ -63,12 +63,10 @@ const CASES: [Case; 17] = [
         let unit = |i| format!(r#""{i:05}":{{"keytype":"","keyval":{{"":0}},"scheme":"","x":0}}"#);
         filled::<Root>(&head, unit, "}}}")
     }),
-    ("white space", || parse::<Targets>(&vec![b' '; 8 << 20])),
     ("one name", || targets(r#""targets":{},""#, |_| "n".repeat(1 << 16), r#"":0"#)),
     ("escapes in a text", || unknown(r#""\u0041\u0041\u0041\u0041\u0041\u0041\u0041\u0041\u0041\u0041""#)),
     ("unknown numbers", || unknown("1")),
     ("unknown objects", || unknown(r#"{"":0}"#)),
-    ("unknown objects out of order", || unknown(r#"{"b":0,"a":0}"#)),
     ("unknown members out of order", || {
         targets(r#""targets":{},"x":["#, |_| r#"{"b":[{}],"a":{"":[]}}"#.to_owned(), "]")
     }),
