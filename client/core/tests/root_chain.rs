@@ -320,6 +320,29 @@ fn a_root_newer_than_the_record_still_forgets_what_lapsed() {
     assert_eq!(client.memory.timestamp.unwrap().version, 11);
 }
 
+/// The same, if the run is started again from the memory before it got that far: what lapsed is still to be forgotten.
+#[test]
+fn a_run_that_is_started_again_still_forgets_what_lapsed() {
+    let mut repository = Repository::with_team();
+    let mut client = Client::new(&repository);
+    repository.timestamp.common.version = 1_000;
+    repository.publish_timestamp(|_| ());
+    client.finds(&repository, NAME);
+    repository.rotate("timestamp", &Signer::ed25519(12));
+    repository.timestamp.common.version = 10;
+    repository.publish();
+    client.root = repository.bytes("root").to_vec();
+    let resume = |client: &Client| {
+        Trusted::resume(&client.root, client.memory.clone(), client.timestamp.as_deref(), now()).unwrap()
+    };
+    let first = resume(&client);
+    assert!(first.is_behind());
+    client.memory = first.memory().clone();
+    assert!(resume(&client).is_behind());
+    client.finds(&repository, NAME);
+    assert_eq!(client.memory.timestamp.unwrap().version, 11);
+}
+
 /// Documents of an older root do not outlive a newer one in the same run.
 #[test]
 fn a_root_that_comes_late_starts_the_run_again() {

@@ -134,10 +134,8 @@ impl Trusted {
         let given = mark(&trusted.root);
         trusted.memory = memory;
         trusted.held_timestamp = held_timestamp(timestamp, trusted.memory.timestamp);
-        trusted.behind = trusted.memory.root.is_none_or(|seen| seen.version < given.version);
-        if trusted.behind {
-            trusted.memory.root = Some(given);
-        }
+        // The memory says `given` only once what lapsed is forgotten: whoever starts again from it is behind as well.
+        trusted.behind = trusted.memory.root.get_or_insert(given).version < given.version;
         Ok(trusted)
     }
 
@@ -266,6 +264,7 @@ impl Trusted {
     fn settle(&mut self, role: &str) -> Result<(), Error> {
         self.snapshot_was_read(role)?;
         if std::mem::take(&mut self.behind) {
+            self.memory.root = Some(mark(&self.root));
             self.recover_from_fast_forward();
         }
         Ok(())
