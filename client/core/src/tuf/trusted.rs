@@ -1,6 +1,9 @@
 //! The trusted-metadata state machine (TUF 1.0.34, section 5): one method per role, in spec order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
@@ -246,13 +249,13 @@ impl Trusted {
         }
         // 5.3.6: not checked for expiry here; only the last root's expiry matters (5.3.10).
         let new = mark(&document);
-        self.root = document;
+        let before = std::mem::replace(&mut self.root, document);
         self.root_final = false;
         // The record never goes back, and a step that was taken before forgets nothing: a client that lost its newest
         // root walks up to it again.
         if self.memory.root.is_none_or(|seen| seen.version < new.version) {
             self.memory.root = Some(new);
-            self.recover_from_fast_forward();
+            self.recover_from_fast_forward(Some(&before.signed));
         }
         // What the root before vouched for is verified again.
         self.timestamp = None;
@@ -265,7 +268,7 @@ impl Trusted {
         self.snapshot_was_read(role)?;
         if std::mem::take(&mut self.behind) {
             self.memory.root = Some(mark(&self.root));
-            self.recover_from_fast_forward();
+            self.recover_from_fast_forward(None);
         }
         Ok(())
     }
@@ -284,10 +287,15 @@ impl Trusted {
     }
 
     /// 5.3.11, at each step: what the new root's keys no longer vouch for is forgotten, with the versions it set. A key
-    /// added beside the old ones resets nothing. A held timestamp that was lost cannot lapse: its versions stay.
-    fn recover_from_fast_forward(&mut self) {
+    /// added beside the old ones resets nothing. Of a held timestamp that was lost only the keys of `before`, the root
+    /// before this one, are known: it has lapsed if too few of them are left to vouch for anything. Else its versions stay.
+    fn recover_from_fast_forward(&mut self, before: Option<&Root>) {
         let root = &self.root.signed;
-        if self.held_timestamp.as_ref().is_some_and(|held| lapsed(held, root, "timestamp")) {
+        let timestamp_lapsed = match &self.held_timestamp {
+            Some(held) => lapsed(held, root, "timestamp"),
+            None => before.is_some_and(|before| replaced(before, root, "timestamp")),
+        };
+        if timestamp_lapsed {
             self.held_timestamp = None;
             self.memory.timestamp = None;
             self.memory.snapshot_named = None;
@@ -606,6 +614,15 @@ fn held_timestamp(bytes: Option<&[u8]>, mark: Option<Mark>) -> Option<Arc<Docume
 fn lapsed<T>(document: &Document<T>, root: &Root, role: &str) -> bool {
     let keys = &root.roles[role];
     (distinct_signers(document, &root.keys, &keys.keyids).len() as u64) < keys.threshold
+}
+
+/// True if what only the keys of `before` signed for `role` cannot meet the threshold of `after`.
+fn replaced(before: &Root, after: &Root, role: &str) -> bool {
+    let keys = |root: &Root| -> BTreeSet<_> {
+        let ids = root.roles[role].keyids.iter();
+        ids.filter_map(|id| root.keys.get(id)?.public().ok()).collect()
+    };
+    (keys(before).intersection(&keys(after)).count() as u64) < after.roles[role].threshold
 }
 
 fn verify_top<T>(document: Document<T>, root: &Root, role: &str) -> Result<Verified<T>, Error> {
