@@ -370,6 +370,9 @@ impl Trusted {
             same_if_known("snapshot", seen, named)?;
             keep_known(seen, &mut named);
         }
+        if let Some(held) = &self.held_timestamp {
+            same_hashes("snapshot", held.signed.snapshot(), document.signed.snapshot())?;
+        }
         // 5.4.4: expiry.
         document.check_expiry(ROLE, self.now)?;
         // 5.4.5: to be persisted.
@@ -516,9 +519,10 @@ impl Trusted {
             if let Some(known) = self.memory.unlisted.get(role) {
                 keep_known(*known, &mut seen);
             }
-            let now = new.meta.get(file).ok_or_else(|| Error::RoleRemoved { role: role.to_owned() })?;
-            let now = mark_of(now);
+            let listed = new.meta.get(file).ok_or_else(|| Error::RoleRemoved { role: role.to_owned() })?;
+            let now = mark_of(listed);
             not_older(role, seen.version, now.version)?;
+            same_hashes(role, meta, listed)?;
             same_if_known(role, seen, now)?;
             if now.version == seen.version && now.digest.is_none() && seen.digest.is_some() {
                 unlisted.insert(role.to_owned(), seen);
@@ -698,6 +702,16 @@ fn same_version(role: &str, expected: u64, found: u64) -> Result<(), Error> {
 
 fn same_if_known(role: &str, seen: Mark, now: Mark) -> Result<(), Error> {
     let differs = matches!((seen.digest, now.digest), (Some(a), Some(b)) if a != b);
+    if seen.version == now.version && differs {
+        return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
+    }
+    Ok(())
+}
+
+/// The marks remember sha256 alone; this compares what two documents list by any algorithm.
+fn same_hashes(role: &str, seen: &MetaFile, now: &MetaFile) -> Result<(), Error> {
+    let (Some(known), Some(hashes)) = (&seen.hashes, &now.hashes) else { return Ok(()) };
+    let differs = known.iter().any(|(algorithm, hash)| hashes.get(algorithm).is_some_and(|now| now != hash));
     if seen.version == now.version && differs {
         return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
     }
