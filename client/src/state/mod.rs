@@ -43,8 +43,9 @@ pub use files::{create_private_folder, read, replace};
 use lock::lock;
 pub use place::{Place, StateKey};
 
-/// Room for the hashes of 100,000 roles that a repository stopped listing.
-const MAX_MEMORY: u64 = 32 * 1024 * 1024;
+/// Room for the hashes of all roles that a snapshot has room for, should it have stopped listing them: of one role
+/// the record keeps 78 bytes more than the 22 that a snapshot takes at least, so less than five times its length.
+const MAX_MEMORY: u64 = 5 * limit::SNAPSHOT;
 const MAX_ENTRY: u64 = 64 * 1024;
 /// The time of the last complete update is written again when it is older than this, so that not each one writes.
 const TIME_STEP: TimeDelta = TimeDelta::minutes(10);
