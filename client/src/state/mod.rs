@@ -71,7 +71,7 @@ pub struct State {
     memory: Option<HighWater>,
     /// When the last update was complete.
     seen: Option<DateTime<Utc>>,
-    /// None if the folder cannot be written and has none, so that nobody can write.
+    /// None if the folder cannot be written and has none: then nothing is written.
     _lock: Option<File>,
     /// Why nothing is to be written.
     stopped: Option<io::Error>,
@@ -96,7 +96,10 @@ impl State {
         let own = place.own();
         let mode = match std::fs::metadata(&own) {
             Ok(metadata) => metadata.mode(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                state.stop_writing();
+                return Ok(state);
+            }
             Err(source) => return Err(StateError::Read { path: own, source }),
         };
         if mode & 0o077 != 0 {
@@ -113,8 +116,10 @@ impl State {
             }
         }
         state._lock = lock(&place.lock(), patience).await?;
-        if state._lock.is_some() {
-            place.folders().iter().chain([&own]).for_each(|folder| clear(folder));
+        match state._lock {
+            Some(_) => place.folders().iter().chain([&own]).for_each(|folder| clear(folder)),
+            // Should there be room on the disk later, others could write at the same time.
+            None => state.stop_writing(),
         }
         if let Some(record) = state.read_record()? {
             (state.memory, state.seen) = (Some(record.memory), record.seen);
