@@ -293,14 +293,13 @@ impl<S: Source> Session<S> {
 
     /// Goes on where nothing could be written, and remembers why; any other fault of the disk stops everything.
     fn remembered(&mut self, put: Result<(), StateError>) -> Result<(), UpdateError> {
-        match put {
-            Err(error) if error.is_unwritable() => {
-                // A record must never speak of a snapshot that was not written, nor the entry of what is not held.
-                self.state.stop_writing();
-                self.unremembered.get_or_insert(error);
-            }
-            other => other?,
+        let Err(error) = put else { return Ok(()) };
+        // A record must never speak of a snapshot that was not written, nor the entry of what is not held.
+        self.state.stop_writing();
+        if !error.is_unwritable() {
+            return Err(error.into());
         }
+        self.unremembered.get_or_insert(error);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 mod simulator;
 
 use chrono::Duration;
-use plimsoll_core::tuf::{Error, MetaFile, TimestampUpdate, Trusted};
+use plimsoll_core::tuf::{Error, MetaFile, Snapshot, TimestampUpdate, Trusted};
 use simulator::*;
 
 /// A repository on its third publication, a client that saw it, and the files of each publication before.
@@ -251,6 +251,30 @@ fn a_known_hash_is_not_forgotten_when_a_snapshot_leaves_it_out() {
     repository.publish();
     let error = client.refusal(&repository, NAME);
     assert!(matches!(error, Error::Equivocation { ref role, version: 4 } if role == "team"), "{error}");
+}
+
+/// T27: also where the only hash is a sha512.
+#[test]
+fn a_known_role_version_with_another_sha512_is_refused() {
+    let sha512 = |repository: &Repository| {
+        let digest = ring::digest::digest(&ring::digest::SHA512, repository.bytes("team"));
+        let hashes = [("sha512".to_owned(), data_encoding::HEXLOWER.encode(digest.as_ref()))].into();
+        move |snapshot: &mut Snapshot| snapshot.meta.get_mut("team.json").unwrap().hashes = Some(hashes)
+    };
+    let (mut repository, mut client, _) = seen();
+    repository.edit("team", |_| ());
+    let edit = sha512(&repository);
+    repository.publish_snapshot(edit);
+    client.finds(&repository, NAME);
+    let before = client.memory.clone();
+    let team = repository.roles.get_mut("team").unwrap();
+    team.targets.insert(NAME.to_owned(), target("another image"));
+    repository.put("team");
+    let edit = sha512(&repository);
+    repository.publish_snapshot(edit);
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 5 } if role == "team"), "{error}");
+    assert_eq!(client.memory.snapshot, before.snapshot);
 }
 
 /// T27: a newer timestamp that names a known snapshot version with another hash, at once or in two steps.

@@ -272,23 +272,28 @@ fn a_client_that_lost_its_newest_root_forgets_nothing_on_the_way_up() {
 #[test]
 fn a_document_remembered_under_another_root_is_verified_again() {
     let mut repository = Repository::with_team();
+    let (first, second, third) = (Signer::ed25519(2), Signer::ed25519(12), Signer::ed25519(22));
+    repository.next_root(|root, _| grant(root, "timestamp", &[first, second.clone()], 1));
     let mut client = Client::new(&repository);
     client.finds(&repository, NAME);
-    assert_eq!(client.memory.under, Some(1));
-    repository.rotate("timestamp", &Signer::ed25519(12));
+    assert_eq!(client.memory.under, Some(2));
+    // One of the keys stays, but it is not the one that signed.
+    repository.next_root(|root, signers| {
+        grant(root, "timestamp", &[second, third.clone()], 1);
+        signers.insert("timestamp".to_owned(), vec![third]);
+    });
     // The step was taken while the cached timestamp could not be read, and then it is back.
     let held = client.timestamp.take();
     let error = client.refusal(&repository, NAME);
     assert!(matches!(error, Error::Threshold { ref role, .. } if role == "timestamp"), "{error}");
-    assert_eq!(client.memory.under, Some(1));
+    assert_eq!(client.memory.under, Some(2));
     client.timestamp = held;
     let error = client.refusal(&repository, NAME);
     assert!(matches!(error, Error::Threshold { ref role, .. } if role == "timestamp"), "{error}");
-    // While it can be read, its keys' end is seen.
-    client.root = repository.files["1.root.json"].clone();
+    // What the new keys sign is held to the memory, and then believed.
     repository.publish();
     client.finds(&repository, NAME);
-    assert_eq!(client.memory.under, Some(2));
+    assert_eq!(client.memory.under, Some(3));
 }
 
 /// T25: rotating one online key does not forget what the other signed.
@@ -318,6 +323,72 @@ fn a_root_newer_than_the_record_still_forgets_what_lapsed() {
     client.root = repository.bytes("root").to_vec();
     client.finds(&repository, NAME);
     assert_eq!(client.memory.timestamp.unwrap().version, 11);
+}
+
+/// The same, if the run is started again from the memory before it got that far: what lapsed is still to be forgotten.
+#[test]
+fn a_run_that_is_started_again_still_forgets_what_lapsed() {
+    let mut repository = Repository::with_team();
+    let mut client = Client::new(&repository);
+    repository.timestamp.common.version = 1_000;
+    repository.publish_timestamp(|_| ());
+    client.finds(&repository, NAME);
+    repository.rotate("timestamp", &Signer::ed25519(12));
+    repository.timestamp.common.version = 10;
+    repository.publish();
+    client.root = repository.bytes("root").to_vec();
+    let resume = |client: &Client| {
+        Trusted::resume(&client.root, client.memory.clone(), client.timestamp.as_deref(), now()).unwrap()
+    };
+    let first = resume(&client);
+    assert!(first.is_behind());
+    client.memory = first.memory().clone();
+    assert!(resume(&client).is_behind());
+    client.finds(&repository, NAME);
+    assert_eq!(client.memory.timestamp.unwrap().version, 11);
+}
+
+/// T25, 5.3.11: a fast-forward is recovered from even if the timestamp that brought it was lost since. Only if no
+/// keys are left that could vouch for it under the new root.
+#[test]
+fn a_lost_timestamp_is_forgotten_when_all_its_keys_are_replaced() {
+    let (old, new) = (Signer::ed25519(2), Signer::ed25519(12));
+    for (keys, threshold, forgotten) in [
+        (vec![new.clone()], 1, true),
+        (vec![old.called("again")], 1, false),
+        (vec![old.clone(), new.clone()], 1, false),
+        (vec![old.clone(), new.clone()], 2, true),
+    ] {
+        let mut repository = Repository::with_team();
+        let mut client = Client::new(&repository);
+        client.finds(&repository, NAME);
+        let honest = repository.timestamp.common.version;
+        repository.timestamp.common.version = 1_000;
+        repository.publish();
+        client.finds(&repository, NAME);
+        client.timestamp = None;
+        repository.next_root(|root, signers| {
+            grant(root, "timestamp", &keys, threshold);
+            signers.insert("timestamp".to_owned(), keys.clone());
+        });
+        repository.timestamp.common.version = honest;
+        repository.publish();
+        if forgotten {
+            client.finds(&repository, NAME);
+            assert_eq!(client.memory.timestamp.unwrap().version, honest + 1);
+        } else {
+            let error = client.refusal(&repository, NAME);
+            assert!(
+                matches!(error, Error::Rollback { ref role, held: 1_001, .. } if role == "timestamp"),
+                "{error}"
+            );
+        }
+        // The snapshot's keys are what they were.
+        assert_eq!(
+            client.memory.snapshot.unwrap().version,
+            repository.snapshot.common.version - u64::from(!forgotten)
+        );
+    }
 }
 
 /// Documents of an older root do not outlive a newer one in the same run.

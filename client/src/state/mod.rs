@@ -43,8 +43,9 @@ pub use files::{create_private_folder, read, replace};
 use lock::lock;
 pub use place::{Place, StateKey};
 
-/// Room for the hashes of 100,000 roles that a repository stopped listing.
-const MAX_MEMORY: u64 = 32 * 1024 * 1024;
+/// Room for the hashes of all roles that a snapshot has room for, should it have stopped listing them: of one role
+/// the record keeps 78 bytes more than the 22 that a snapshot takes at least, so less than five times its length.
+const MAX_MEMORY: u64 = 5 * limit::SNAPSHOT;
 const MAX_ENTRY: u64 = 64 * 1024;
 /// The time of the last complete update is written again when it is older than this, so that not each one writes.
 const TIME_STEP: TimeDelta = TimeDelta::minutes(10);
@@ -70,7 +71,7 @@ pub struct State {
     memory: Option<HighWater>,
     /// When the last update was complete.
     seen: Option<DateTime<Utc>>,
-    /// None if the folder cannot be written and has none, so that nobody can write.
+    /// None if the folder cannot be written and has none: then nothing is written.
     _lock: Option<File>,
     /// Why nothing is to be written.
     stopped: Option<io::Error>,
@@ -95,7 +96,10 @@ impl State {
         let own = place.own();
         let mode = match std::fs::metadata(&own) {
             Ok(metadata) => metadata.mode(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                state.stop_writing();
+                return Ok(state);
+            }
             Err(source) => return Err(StateError::Read { path: own, source }),
         };
         if mode & 0o077 != 0 {
@@ -112,8 +116,10 @@ impl State {
             }
         }
         state._lock = lock(&place.lock(), patience).await?;
-        if state._lock.is_some() {
-            place.folders().iter().chain([&own]).for_each(|folder| clear(folder));
+        match state._lock {
+            Some(_) => place.folders().iter().chain([&own]).for_each(|folder| clear(folder)),
+            // Should there be room on the disk later, others could write at the same time.
+            None => state.stop_writing(),
         }
         if let Some(record) = state.read_record()? {
             (state.memory, state.seen) = (Some(record.memory), record.seen);

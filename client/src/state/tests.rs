@@ -71,6 +71,21 @@ async fn a_lost_or_torn_record_fails_closed() {
     assert!(matches!(open(base.path()).await, Err(StateError::MemoryLost { .. })));
 }
 
+/// T25, T41: who signs snapshots decides how large the record gets: as many roles as a snapshot has room for, the hash of
+/// each listed once and then left out. What was written must be read again, or the memory is lost for good.
+#[test]
+fn the_largest_record_that_snapshots_bring_about_can_be_read() {
+    let none = HighWater::default();
+    let mark = Mark { version: 1, digest: Some(Digest::of(b"t")) };
+    let unlisted = |names: &[&str]| names.iter().map(|&name| (name.to_owned(), mark)).collect();
+    let length =
+        |names| serde_json::to_vec(&HighWater { unlisted: unlisted(names), ..none.clone() }).unwrap().len();
+    // The shortest name there is, for which the record grows the most.
+    let remembered = (length(&["", "x"]) - length(&["x"])) as u64;
+    let listed = r#"".json":{"version":1},"#.len() as u64;
+    assert!(limit::SNAPSHOT / listed * remembered + 1024 * 1024 < MAX_MEMORY, "{remembered} for {listed}");
+}
+
 /// T12: the snapshot lists the versions of the roles. One sound copy is enough and makes the other good.
 #[tokio::test]
 async fn the_snapshot_of_the_record_survives_the_loss_of_either_copy() {

@@ -1,6 +1,9 @@
 //! The trusted-metadata state machine (TUF 1.0.34, section 5): one method per role, in spec order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -133,10 +136,8 @@ impl Trusted {
         let given = mark(&trusted.root);
         trusted.memory = memory;
         trusted.held_timestamp = held_timestamp(timestamp, trusted.memory.timestamp);
-        trusted.behind = trusted.memory.root.is_none_or(|seen| seen.version < given.version);
-        if trusted.behind {
-            trusted.memory.root = Some(given);
-        }
+        // The memory says `given` only once what lapsed is forgotten: whoever starts again from it is behind as well.
+        trusted.behind = trusted.memory.root.get_or_insert(given).version < given.version;
         Ok(trusted)
     }
 
@@ -247,13 +248,13 @@ impl Trusted {
         }
         // 5.3.6: not checked for expiry here; only the last root's expiry matters (5.3.10).
         let new = mark(&document);
-        self.root = document;
+        let before = std::mem::replace(&mut self.root, document);
         self.root_final = false;
         // The record never goes back, and a step that was taken before forgets nothing: a client that lost its newest
         // root walks up to it again.
         if self.memory.root.is_none_or(|seen| seen.version < new.version) {
             self.memory.root = Some(new);
-            self.recover_from_fast_forward();
+            self.recover_from_fast_forward(Some(&before.signed));
         }
         // What the root before vouched for is verified again.
         self.timestamp = None;
@@ -265,7 +266,8 @@ impl Trusted {
     fn settle(&mut self, role: &str) -> Result<(), Error> {
         self.snapshot_was_read(role)?;
         if std::mem::take(&mut self.behind) {
-            self.recover_from_fast_forward();
+            self.memory.root = Some(mark(&self.root));
+            self.recover_from_fast_forward(None);
         }
         Ok(())
     }
@@ -284,10 +286,15 @@ impl Trusted {
     }
 
     /// 5.3.11, at each step: what the new root's keys no longer vouch for is forgotten, with the versions it set. A key
-    /// added beside the old ones resets nothing. A held timestamp that was lost cannot lapse: its versions stay.
-    fn recover_from_fast_forward(&mut self) {
+    /// added beside the old ones resets nothing. Of a held timestamp that was lost only the keys of `before`, the root
+    /// before this one, are known: it has lapsed if too few of them are left to vouch for anything. Else its versions stay.
+    fn recover_from_fast_forward(&mut self, before: Option<&Root>) {
         let root = &self.root.signed;
-        if self.held_timestamp.as_ref().is_some_and(|held| lapsed(held, root, "timestamp")) {
+        let timestamp_lapsed = match &self.held_timestamp {
+            Some(held) => lapsed(held, root, "timestamp"),
+            None => before.is_some_and(|before| replaced(before, root, "timestamp")),
+        };
+        if timestamp_lapsed {
             self.held_timestamp = None;
             self.memory.timestamp = None;
             self.memory.snapshot_named = None;
@@ -361,6 +368,9 @@ impl Trusted {
             not_older("snapshot", seen.version, named.version)?;
             same_if_known("snapshot", seen, named)?;
             keep_known(seen, &mut named);
+        }
+        if let Some(held) = &self.held_timestamp {
+            same_hashes("snapshot", held.signed.snapshot(), document.signed.snapshot())?;
         }
         // 5.4.4: expiry.
         document.check_expiry(ROLE, self.now)?;
@@ -508,9 +518,10 @@ impl Trusted {
             if let Some(known) = self.memory.unlisted.get(role) {
                 keep_known(*known, &mut seen);
             }
-            let now = new.meta.get(file).ok_or_else(|| Error::RoleRemoved { role: role.to_owned() })?;
-            let now = mark_of(now);
+            let listed = new.meta.get(file).ok_or_else(|| Error::RoleRemoved { role: role.to_owned() })?;
+            let now = mark_of(listed);
             not_older(role, seen.version, now.version)?;
+            same_hashes(role, meta, listed)?;
             same_if_known(role, seen, now)?;
             if now.version == seen.version && now.digest.is_none() && seen.digest.is_some() {
                 unlisted.insert(role.to_owned(), seen);
@@ -608,6 +619,15 @@ fn lapsed<T>(document: &Document<T>, root: &Root, role: &str) -> bool {
     (distinct_signers(document, &root.keys, &keys.keyids).len() as u64) < keys.threshold
 }
 
+/// True if what only the keys of `before` signed for `role` cannot meet the threshold of `after`.
+fn replaced(before: &Root, after: &Root, role: &str) -> bool {
+    let keys = |root: &Root| -> BTreeSet<_> {
+        let ids = root.roles[role].keyids.iter();
+        ids.filter_map(|id| root.keys.get(id)?.public().ok()).collect()
+    };
+    (keys(before).intersection(&keys(after)).count() as u64) < after.roles[role].threshold
+}
+
 fn verify_top<T>(document: Document<T>, root: &Root, role: &str) -> Result<Verified<T>, Error> {
     let keys = root.roles.get(role).expect("Root::check requires the four top-level roles");
     verify(document, role, &root.keys, &keys.keyids, keys.threshold)
@@ -661,6 +681,16 @@ fn same_version(role: &str, expected: u64, found: u64) -> Result<(), Error> {
 
 fn same_if_known(role: &str, seen: Mark, now: Mark) -> Result<(), Error> {
     let differs = matches!((seen.digest, now.digest), (Some(a), Some(b)) if a != b);
+    if seen.version == now.version && differs {
+        return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
+    }
+    Ok(())
+}
+
+/// The marks remember sha256 alone; this compares what two documents list by any algorithm.
+fn same_hashes(role: &str, seen: &MetaFile, now: &MetaFile) -> Result<(), Error> {
+    let (Some(known), Some(hashes)) = (&seen.hashes, &now.hashes) else { return Ok(()) };
+    let differs = known.iter().any(|(algorithm, hash)| hashes.get(algorithm).is_some_and(|now| now != hash));
     if seen.version == now.version && differs {
         return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
     }
