@@ -9,6 +9,8 @@
 #
 # The long run of T55 (canonical JSON against securesystemslib), with other documents for each seed:
 #   PLIMSOLL_DIFFERENTIAL=1000000 PLIMSOLL_DIFFERENTIAL_SEED=2 bash tests/run.sh canonical_json
+# The long run of generated repositories, judged by other clients too (docs/divergences.md):
+#   PLIMSOLL_DIFFERENTIAL_REPOSITORIES=20000 PLIMSOLL_DIFFERENTIAL_SEED=2 bash tests/run.sh know_why
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -127,6 +129,13 @@ docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 }
 
+# The fuzz targets are a workspace of their own. Their functions are compiled and run with the tests; what is left is
+# their format, and a lock file that fits.
+fuzz_targets() {
+    cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+    cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
+}
+
 # Runs cargo test with the given arguments, then adds up its result lines.
 run_tests() {
     local log=$target/tests.log
@@ -155,6 +164,7 @@ case ${1:-} in
 *)
     stage 'install' install
     stage 'format' cargo fmt --all --check
+    stage 'fuzz targets' fuzz_targets
     stage 'clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
     stage 'docs' docs
     stage 'licences, bans, sources' cargo deny --locked check --hide-inclusion-graph bans licenses sources

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -232,11 +233,15 @@ fn canonical_json_is_the_same_as_securesystemslibs_on_generated_documents() {
     let count = number("PLIMSOLL_DIFFERENTIAL", 20_000);
     let mut generator = Generator(number("PLIMSOLL_DIFFERENTIAL_SEED", 1));
     let mut refused = 0;
+    let mut kinds = BTreeMap::new();
     for start in (0..count).step_by(5_000) {
         let documents: Vec<String> =
             (start..count.min(start + 5_000)).map(|_| generator.document()).collect();
         let lines: Vec<&str> = documents.iter().map(String::as_str).collect();
         for (document, theirs) in documents.iter().zip(peers::canonical(&lines)) {
+            for kind in unusual(document) {
+                *kinds.entry(kind).or_insert(0_u64) += 1;
+            }
             let ours = json::parse(document.as_bytes()).and_then(|value| value.canonical());
             match (&ours, &theirs) {
                 (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "{document}"),
@@ -247,6 +252,43 @@ fn canonical_json_is_the_same_as_securesystemslibs_on_generated_documents() {
     }
     // Documents with a float somewhere, which neither has a canonical form for.
     assert!(refused > 0 && refused < count / 3, "{refused} of {count} refused");
+    // And documents of each kind that encoders trip over.
+    assert!(kinds.len() == 4 && kinds.values().all(|&documents| documents > count / 1000), "{kinds:?}");
+}
+
+/// What is unusual about a document, of what encoders trip over.
+fn unusual(document: &str) -> BTreeSet<&'static str> {
+    fn walk(value: &Value, kinds: &mut BTreeSet<&'static str>) {
+        let mut text = |text: &str| {
+            kinds.extend(text.contains(|c: char| c > '\u{ffff}').then_some("astral"));
+            kinds.extend(text.contains(char::is_control).then_some("control"));
+            // A letter and an accent that have a form in one character: e with acute, for instance.
+            let mut pairs = text.chars().zip(text.chars().skip(1));
+            kinds.extend(
+                pairs.any(|(c, next)| "aeiouy".contains(c) && next == '\u{301}').then_some("not normalised"),
+            );
+        };
+        match value {
+            Value::String(string) => text(string),
+            Value::Array(items) => items.iter().for_each(|item| walk(item, kinds)),
+            Value::Object(members) => {
+                members.keys().for_each(|name| text(name));
+                let mut names: Vec<&String> = members.keys().collect();
+                names.sort_by(|a, b| a.chars().cmp(b.chars()));
+                if !names.is_sorted_by(|a, b| a.encode_utf16().le(b.encode_utf16())) {
+                    kinds.insert("sorted otherwise in UTF-16");
+                }
+                members.values().for_each(|value| walk(value, kinds));
+            }
+            _ => {}
+        }
+    }
+    let mut kinds = BTreeSet::new();
+    // Not the few that have integers or nesting beyond what this reader takes.
+    if let Ok(value) = serde_json::from_str(document) {
+        walk(&value, &mut kinds);
+    }
+    kinds
 }
 
 /// Makes JSON documents, the same ones for the same seed.

@@ -1,11 +1,12 @@
 """Updates with python-tuf's stock client and says what it found.
 
-Usage: ngclient.py METADATA_URL TARGETS_URL TRUSTED_ROOT TARGET_NAME
+Usage: ngclient.py METADATA_URL TARGETS_URL TRUSTED_ROOT TARGET_NAME [DIRECTORY]
 
 Prints one JSON object: the versions of root, timestamp, snapshot and targets, and the target (null if it is not
-listed). Nothing is kept: each run is a cold client. Exit code 1 with one line on stderr if the client refuses.
+listed). Nothing is kept, so that each run is a cold client, unless a DIRECTORY is given to keep it in. Exit code 1 with one line on stderr if the client refuses.
 """
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -15,8 +16,10 @@ from tuf.api.metadata import Metadata
 from tuf.ngclient import Updater
 
 
-def main(metadata_url: str, targets_url: str, trusted_root: str, target_name: str) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+def main(
+    metadata_url: str, targets_url: str, trusted_root: str, target_name: str, kept: str | None = None
+) -> None:
+    with contextlib.nullcontext(kept) if kept else tempfile.TemporaryDirectory() as directory:
         updater = Updater(
             metadata_dir=directory,
             metadata_base_url=metadata_url,

@@ -5,7 +5,9 @@
 //! threads of their own, so tests may be plain functions or `#[tokio::test]`. What a value started ends with it.
 
 mod background;
+pub mod differential;
 pub mod docker_registry;
+pub mod fuzzing;
 pub mod http;
 pub mod image;
 pub mod middle;

@@ -193,7 +193,7 @@ fn keys_that_cannot_count_say_why() {
     }
     for public in [Value::Null, 1.into(), vec![1].into(), serde_json::json!({"x": 1})] {
         let mut key = Signer::ed25519(2).key;
-        key.keyval.insert("public".to_owned(), public);
+        key.keyval.insert("public".to_owned(), public.into());
         assert_eq!(key.public(), Err(malformed("ed25519")));
         key.keyval.clear();
         assert_eq!(key.public(), Err(malformed("ed25519")));

@@ -75,7 +75,9 @@ mod tests {
         let digest = Digest::of(b"");
         for good in ["acme/net-monitor:v1".to_owned(), format!("acme/net-monitor@{digest}"), "a:b".to_owned()]
         {
-            assert_eq!(good.parse::<TargetName>().unwrap().to_string(), good);
+            let name = good.parse::<TargetName>().unwrap();
+            assert_eq!(name.to_string(), good);
+            assert_eq!(name.repository(), good.split([':', '@']).next().unwrap());
         }
         // T61.
         for bad in [

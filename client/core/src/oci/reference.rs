@@ -247,6 +247,7 @@ mod tests {
         for (text, shown) in [
             ("registry.example.com/acme/net-monitor:v1", "registry.example.com/acme/net-monitor:v1"),
             ("localhost/a", "localhost/a"),
+            ("my-registry.io/a", "my-registry.io/a"),
             ("127.0.0.1:5000/a/b:v1", "127.0.0.1:5000/a/b:v1"),
             ("[::1]:5000/a", "[::1]:5000/a"),
             ("Registry.Example.com/a", "registry.example.com/a"),
@@ -285,6 +286,8 @@ mod tests {
             "r.io:99999/a",
             "-r.io/a",
             "r..io/a",
+            "r_x.io/a",
+            "r x.io/a",
             "[::g]/a",
             "r.io/a\0b",
             "r.io/é",
@@ -295,5 +298,16 @@ mod tests {
         assert!(format!("r.io/{}", "a".repeat(256)).parse::<Reference>().is_err());
         assert!(format!("r.io/a:{}", "a".repeat(129)).parse::<Reference>().is_err());
         assert!(matches!("r.io/a:v1".parse::<RepositoryAddress>(), Err(ReferenceError::NotBare { .. })));
+    }
+
+    #[test]
+    fn an_error_names_the_part_that_is_wrong_and_shows_no_endless_text() {
+        let refusal = |text: &str| text.parse::<Reference>().unwrap_err();
+        let name =
+            |text: &str, name: &str| ReferenceError::Name { text: text.to_owned(), name: name.to_owned() };
+        // What stands after a colon is no tag if a path goes on there.
+        assert_eq!(refusal("r.io/a:v1/b"), name("r.io/a:v1/b", "a:v1/b"));
+        let (long, cut) = ("X".repeat(301), "X".repeat(300));
+        assert_eq!(refusal(&long), name(&cut, &cut));
     }
 }

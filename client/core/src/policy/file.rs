@@ -303,6 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn a_root_is_named_so_that_it_can_be_a_file() {
+        let named = |name: &str| Policy::parse(&ROOT.replace("root.acme", &format!("root.\"{name}\"")));
+        for good in ["a", "0-9_z", "_", &"a".repeat(64)] {
+            assert!(named(good).unwrap().root.contains_key(good), "{good}");
+        }
+        for bad in ["", "-a", "A", "a b", "a/b", "..", "é", "a:b", &"a".repeat(65)] {
+            assert!(matches!(named(bad), Err(PolicyError::Name { root }) if root == bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_policy_round_trips() {
         let policy = policy(&["r.io/acme/**"]).unwrap();
         assert_eq!(Policy::parse(&policy.to_toml()).unwrap(), policy);

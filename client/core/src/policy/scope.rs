@@ -306,6 +306,48 @@ mod tests {
     }
 
     #[test]
+    fn the_more_specific_scope_is_the_greater_one() {
+        let rising = [
+            "**", "*", "a/**", "a/*", "a", "a:*", "a:v*", "a:v1*", "a/b/**", "a/b/*", "a/b", "a/b:*",
+            "a/b/c/**",
+        ];
+        assert!(rising.map(|text| scope(text).specificity()).is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn tags_of_two_repositories_never_overlap() {
+        for (one, other, overlap) in [
+            ("a/x:v*", "a/y:v*", false),
+            ("a/x:v*", "a/x:*1", true),
+            ("a/x:v*", "a/x:w*", false),
+            ("a/x:*1", "a/x:*2", false),
+            ("a/x:v1", "a/x:v*", true),
+            ("a/x:v*", "a/x:w1", false),
+            ("a/x:v1", "a/x:v1", true),
+            ("a/x:v1", "a/y:v1", false),
+        ] {
+            assert_eq!(scope(one).overlaps(&scope(other)), overlap, "{one} and {other}");
+            assert_eq!(scope(other).overlaps(&scope(one)), overlap, "{other} and {one}");
+        }
+    }
+
+    #[test]
+    fn people_are_told_what_lies_inside() {
+        for (text, words) in [
+            ("a/b", "every tag and digest of a/b; nothing below a/b/"),
+            ("a/b:v*", "the tags v* of a/b; no digests"),
+            ("*", "every repository whose name has no `/`; nothing below them"),
+            ("a/*", "every repository one level below a/; not a itself, nothing deeper"),
+            ("**", "every repository"),
+            ("a/**", "every repository below a/, at any depth; not a itself"),
+        ] {
+            assert_eq!(scope(text).in_words(), words);
+            assert_eq!(scope(text).holds_digests(), !text.contains(':'), "{text}");
+            assert_eq!(String::from(scope(text)), text);
+        }
+    }
+
+    #[test]
     fn what_is_not_a_scope_is_refused() {
         for bad in [
             "",

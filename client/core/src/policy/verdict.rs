@@ -94,3 +94,45 @@ impl From<&tuf::Error> for Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The exit codes are an interface: docs/cli.md lists them.
+    #[test]
+    fn every_verdict_has_its_name_and_exit_code() {
+        for (verdict, name, code) in [
+            (Verdict::Verified, "VERIFIED", 0),
+            (Verdict::Absent, "ABSENT", 10),
+            (Verdict::NoSuchTag, "NO_SUCH_TAG", 11),
+            (Verdict::Mismatch, "MISMATCH", 12),
+            (Verdict::Revoked, "REVOKED", 14),
+            (Verdict::Conflict, "CONFLICT", 15),
+            (Verdict::PolicyDeny, "POLICY_DENY", 16),
+            (Verdict::NoPolicy, "NO_POLICY", 17),
+            (Verdict::Expired, "EXPIRED", 20),
+            (Verdict::Rollback, "ROLLBACK", 21),
+            (Verdict::Untrusted, "UNTRUSTED", 22),
+            (Verdict::Unreachable, "UNREACHABLE", 30),
+            (Verdict::Auth, "AUTH", 31),
+        ] {
+            assert_eq!((verdict.to_string().as_str(), verdict.exit_code()), (name, code));
+            assert_eq!(serde_json::to_value(verdict).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_expired_or_older_is_told_from_what_is_not_trusted() {
+        let role = || "targets".to_owned();
+        let expires = chrono::DateTime::UNIX_EPOCH;
+        for (error, verdict) in [
+            (tuf::Error::Expired { role: role(), version: 1, expires }, Verdict::Expired),
+            (tuf::Error::Rollback { role: role(), held: 2, offered: 1 }, Verdict::Rollback),
+            (tuf::Error::RoleRemoved { role: role() }, Verdict::Rollback),
+            (tuf::Error::Order { role: role(), missing: "root" }, Verdict::Untrusted),
+        ] {
+            assert_eq!(Verdict::from(&error), verdict, "{error}");
+        }
+    }
+}

@@ -1,12 +1,17 @@
 //! Reading and writing a signed document (TUF 1.0.34, section 4.2): strictly, and without believing it yet.
 
+use std::ops::Range;
+
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 
 use super::{
     Error, KeyId, json,
-    metadata::{RoleType, is_trust_id},
+    metadata::{RoleType, is_spec_version, is_trust_id},
+    object::object,
 };
 use crate::oci::Digest;
 
@@ -22,17 +27,37 @@ pub struct Document<T> {
     pub signatures: Vec<Signature>,
     /// The bytes as they came.
     pub bytes: Vec<u8>,
-    /// The canonical form of `signed`: what the signatures are over.
-    pub canonical: Vec<u8>,
+    pub(super) canonical: Canonical,
+}
+
+/// Where the canonical form of `signed` is.
+#[derive(Debug, Clone)]
+pub(super) enum Canonical {
+    /// In the bytes as they came.
+    Within(Range<usize>),
+    /// They spell it otherwise.
+    Apart(Vec<u8>),
 }
 
 /// One signature (4.1).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Signature {
     /// Whose.
     pub keyid: KeyId,
     /// The signature in hex.
     pub sig: String,
+}
+
+object!(Signature { keyid: "keyid" needed, sig: "sig" needed } _unknown => Signature { keyid, sig });
+
+impl<T> Document<T> {
+    /// The canonical form of `signed`: what the signatures are over.
+    pub fn canonical(&self) -> &[u8] {
+        match &self.canonical {
+            Canonical::Within(range) => &self.bytes[range.clone()],
+            Canonical::Apart(bytes) => bytes,
+        }
+    }
 }
 
 impl<T: RoleType> Document<T> {
@@ -41,35 +66,29 @@ impl<T: RoleType> Document<T> {
     /// # Errors
     /// [`Error::Json`], [`Error::Shape`], [`Error::Invalid`], [`Error::DuplicateSignature`].
     pub fn parse(role: &str, bytes: &[u8]) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Envelope<'a> {
-            #[serde(borrow)]
-            signed: &'a RawValue,
-            signatures: Vec<Signature>,
-        }
         let json_error = |source| Error::Json { role: role.to_owned(), source };
         let shape = |source| Error::Shape { role: role.to_owned(), source };
         let invalid = |what: String| Error::Invalid { role: role.to_owned(), what };
 
-        let value = json::parse(bytes).map_err(json_error)?;
-        let signed = value.member("signed").ok_or_else(|| invalid("no member `signed`".to_owned()))?;
-        let canonical = signed.canonical().map_err(json_error)?;
-        // A derived reader would take an array of two strings for a signature as well.
-        if let Some(json::Value::Array(signatures)) = value.member("signatures")
-            && !signatures.iter().all(|signature| matches!(signature, json::Value::Object(_)))
-        {
-            return Err(invalid("a signature is not an object".to_owned()));
-        }
-        drop(value);
-
-        let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(shape)?;
-        let signed: T = serde_json::from_str(envelope.signed.get()).map_err(shape)?;
+        let outline = json::Outline::of(bytes).map_err(json_error)?;
+        let text = std::str::from_utf8(bytes).expect("strict JSON is UTF-8");
+        let within = outline.signed.ok_or_else(|| invalid("no member `signed`".to_owned()))?;
+        let signed_text = &text[within.clone()];
+        let canonical = if outline.canonical {
+            Canonical::Within(within)
+        } else {
+            let value = json::parse(signed_text.as_bytes()).map_err(json_error)?;
+            Canonical::Apart(value.canonical().map_err(json_error)?)
+        };
+        let signatures = outline.signatures.ok_or_else(|| invalid("no member `signatures`".to_owned()))?;
+        let Signatures(signatures) = serde_json::from_str(&text[signatures]).map_err(shape)?;
+        let signed: T = serde_json::from_str(signed_text).map_err(shape)?;
         let common = signed.common();
         if common.role_type != T::TYPE {
             return Err(invalid(format!("_type is not `{}`", T::TYPE)));
         }
-        if !common.spec_version.starts_with("1.") {
-            return Err(invalid("spec_version is not 1.x".to_owned()));
+        if !is_spec_version(&common.spec_version) {
+            return Err(invalid("spec_version is not 1.x or 1.x.y".to_owned()));
         }
         if common.version == 0 {
             return Err(invalid("version 0".to_owned()));
@@ -79,7 +98,6 @@ impl<T: RoleType> Document<T> {
         }
         signed.check().map_err(invalid)?;
 
-        let signatures = envelope.signatures;
         if signatures.len() > MAX_SIGNATURES {
             return Err(invalid(format!("more than {MAX_SIGNATURES} signatures")));
         }
@@ -114,7 +132,37 @@ impl<T: RoleType> Document<T> {
     }
 }
 
-/// The bytes of a document that we author. Equal arguments give equal bytes; every stock client reads them.
+/// The list, cut off where it is refused anyway.
+struct Signatures(Vec<Signature>);
+
+impl<'de> Deserialize<'de> for Signatures {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Signatures;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of signatures")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Signatures, A::Error> {
+                let mut signatures = Vec::new();
+                while signatures.len() <= MAX_SIGNATURES
+                    && let Some(signature) = list.next_element()?
+                {
+                    signatures.push(signature);
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Signatures(signatures))
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+/// The bytes of a document that we author: JSON with members sorted and no white space, so that `signed` stands in it in
+/// its canonical form (unless a text holds control characters, which JSON cannot spell like that). Equal arguments give
+/// equal bytes; every stock client reads them.
 ///
 /// # Panics
 /// Never: role types serialise to JSON without floats.
@@ -124,5 +172,8 @@ pub fn assemble<T: RoleType>(signed: &T, signatures: &[Signature]) -> Vec<u8> {
         signatures: &'a [Signature],
         signed: &'a T,
     }
-    serde_json::to_vec(&Envelope { signatures, signed }).expect("role types always serialise")
+    let bytes = serde_json::to_vec(&Envelope { signatures, signed }).expect("role types always serialise");
+    // What breaks a rule here has no canonical form to sign either, and is refused wherever it is read.
+    let sorted = json::parse(&bytes).and_then(|value| value.compact());
+    sorted.unwrap_or(bytes)
 }

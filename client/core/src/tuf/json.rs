@@ -1,11 +1,18 @@
 //! Strict JSON and its canonical form.
 //!
 //! One reading only: duplicate members at any depth, numbers out of range, lone surrogates, a byte order mark, nesting
-//! over [`MAX_DEPTH`], member names that the typed parser reserves and anything but white space after the document are refused before any typed parse looks at the
-//! bytes (RFC 8259 leaves each of them to the reader, and readers differ). [`Value::canonical`] is the form that is
-//! signed: OLPC Canonical JSON, as TUF 1.0.34 section 4.1 asks.
+//! over [`MAX_DEPTH`], member names that the typed parser reserves and anything but white space after the document are
+//! refused before any typed parse looks at the bytes (RFC 8259 leaves each of them to the reader, and readers differ).
+//! [`Value::canonical`] is the form that is signed: OLPC Canonical JSON, as TUF 1.0.34 section 4.1 asks.
+//!
+//! [`Outline::of`] checks all of that in one pass that allocates next to nothing if members stand in order, and tells
+//! whether `signed` is canonical as it stands: then nobody has to encode it. [`parse`] reads any order into a tree.
+
+mod outline;
 
 use std::borrow::Cow;
+
+pub use outline::Outline;
 
 /// How deep arrays and objects may nest.
 pub const MAX_DEPTH: usize = 64;
@@ -40,7 +47,7 @@ pub enum JsonError {
         at: usize,
     },
     /// A member name stands twice in one object.
-    #[error("a member name stands twice in the object that ends at byte {at}")]
+    #[error("a member name stands twice in one object, noticed at byte {at}")]
     Duplicate {
         /// Offset in bytes.
         at: usize,
@@ -80,12 +87,12 @@ pub enum JsonError {
     Float,
 }
 
-/// Checks that `bytes` are one strict JSON document.
+/// Checks that `bytes` are one strict JSON document: takes what [`parse`] takes.
 ///
 /// # Errors
-/// [`JsonError`], at the first byte that breaks a rule.
+/// [`JsonError`], at the first byte that breaks a rule, duplicates aside.
 pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
-    parse(bytes).map(drop)
+    Outline::of(bytes).map(drop)
 }
 
 /// Parses one strict JSON document. Time is linear (sorting members aside), memory at most a small multiple of the
@@ -94,8 +101,7 @@ pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
 /// # Errors
 /// [`JsonError`], at the first byte that breaks a rule.
 pub fn parse(bytes: &[u8]) -> Result<Value<'_>, JsonError> {
-    let text = std::str::from_utf8(bytes).map_err(|e| JsonError::Unicode { at: e.valid_up_to() })?;
-    Parser { text, bytes, at: 0 }.document()
+    Parser::new(bytes)?.document()
 }
 
 impl<'a> Value<'a> {
@@ -115,26 +121,39 @@ impl<'a> Value<'a> {
     /// [`JsonError::Float`] for a number with fraction or exponent.
     pub fn canonical(&self) -> Result<Vec<u8>, JsonError> {
         let mut out = Vec::new();
-        self.write(&mut out)?;
+        self.write(&mut out, write_string)?;
+        Ok(out)
+    }
+
+    /// The shortest JSON with members sorted: the canonical bytes, but for control characters, which canonical JSON has
+    /// as they are and JSON as escapes.
+    ///
+    /// # Errors
+    /// [`JsonError::Float`] for a number with fraction or exponent.
+    pub fn compact(&self) -> Result<Vec<u8>, JsonError> {
+        let mut out = Vec::new();
+        self.write(&mut out, |text, out| {
+            serde_json::to_writer(out, text).expect("a text is JSON and memory takes it");
+        })?;
         Ok(out)
     }
 
     /// Recursion is bounded by [`MAX_DEPTH`], which `parse` enforced.
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    fn write(&self, out: &mut Vec<u8>, string: fn(&str, &mut Vec<u8>)) -> Result<(), JsonError> {
         match self {
             Self::Null => out.extend_from_slice(b"null"),
             Self::Bool(true) => out.extend_from_slice(b"true"),
             Self::Bool(false) => out.extend_from_slice(b"false"),
             Self::Int(n) => out.extend_from_slice(n.to_string().as_bytes()),
             Self::Float => return Err(JsonError::Float),
-            Self::String(s) => write_string(s, out),
+            Self::String(s) => string(s, out),
             Self::Array(items) => {
                 out.push(b'[');
                 for (i, item) in items.iter().enumerate() {
                     if i > 0 {
                         out.push(b',');
                     }
-                    item.write(out)?;
+                    item.write(out, string)?;
                 }
                 out.push(b']');
             }
@@ -144,9 +163,9 @@ impl<'a> Value<'a> {
                     if i > 0 {
                         out.push(b',');
                     }
-                    write_string(name, out);
+                    string(name, out);
                     out.push(b':');
-                    value.write(out)?;
+                    value.write(out, string)?;
                 }
                 out.push(b'}');
             }
@@ -185,9 +204,16 @@ struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// No byte was read since this was set that canonical JSON would spell otherwise.
+    plain: bool,
 }
 
 impl<'a> Parser<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self, JsonError> {
+        let text = std::str::from_utf8(bytes).map_err(|e| JsonError::Unicode { at: e.valid_up_to() })?;
+        Ok(Self { text, bytes, at: 0, plain: true })
+    }
+
     /// Reads the whole document with a stack of its own, so that depth costs no call frames.
     fn document(mut self) -> Result<Value<'a>, JsonError> {
         let mut open: Vec<Open<'a>> = Vec::new();
@@ -240,6 +266,8 @@ impl<'a> Parser<'a> {
                             break;
                         }
                         self.expect(b'}')?;
+                        // Most objects are small and their memory is what a hostile document multiplies.
+                        members.shrink_to_fit();
                         members.sort_by(|a, b| a.0.cmp(&b.0));
                         if members.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                             return Err(JsonError::Duplicate { at: self.at });
@@ -262,11 +290,7 @@ impl<'a> Parser<'a> {
     fn name(&mut self) -> Result<Cow<'a, str>, JsonError> {
         let at = self.at;
         let name = self.string()?;
-        // serde_json reads an object with such a member as the document inside the member's string, which nobody
-        // checked here. No format of ours has one.
-        if name.starts_with("$serde_json::private::") {
-            return Err(JsonError::Reserved { at });
-        }
+        reserved(&name, at)?;
         self.space();
         self.expect(b':')?;
         Ok(name)
@@ -315,6 +339,7 @@ impl<'a> Parser<'a> {
             }
         }
         if float {
+            self.plain = false;
             return Ok(Value::Float);
         }
         // `-0` has two readings (0, or a float's negative zero), so it has none here.
@@ -336,34 +361,67 @@ impl<'a> Parser<'a> {
     }
 
     fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
+        let start = self.at + 1;
+        let (raw, escaped) = self.raw_string()?;
+        if !escaped {
+            return Ok(Cow::Borrowed(raw));
+        }
+        let mut decoded = String::with_capacity(raw.len());
+        let mut inside = Parser { at: start, ..*self };
+        let mut copied = start;
+        while inside.at < start + raw.len() {
+            if !inside.eat(b'\\') {
+                inside.at += 1;
+                continue;
+            }
+            decoded.push_str(&self.text[copied..inside.at - 1]);
+            decoded.push(inside.escape()?);
+            copied = inside.at;
+        }
+        decoded.push_str(&self.text[copied..start + raw.len()]);
+        Ok(Cow::Owned(decoded))
+    }
+
+    /// A string as it is written, without its quotes, and whether it holds an escape.
+    fn raw_string(&mut self) -> Result<(&'a str, bool), JsonError> {
         self.expect(b'"')?;
         let start = self.at;
-        let mut owned: Option<String> = None;
-        let mut copied = start;
+        let mut escaped = false;
         loop {
+            self.ordinary();
             match self.peek() {
                 None | Some(0..=0x1f) => return Err(JsonError::Syntax { at: self.at }),
                 Some(b'"') => {
-                    let tail = &self.text[copied..self.at];
                     self.at += 1;
-                    return Ok(match owned {
-                        None => Cow::Borrowed(tail),
-                        Some(mut head) => {
-                            head.push_str(tail);
-                            Cow::Owned(head)
-                        }
-                    });
+                    return Ok((&self.text[start..self.at - 1], escaped));
                 }
                 Some(b'\\') => {
-                    let head = owned.get_or_insert_default();
-                    head.push_str(&self.text[copied..self.at]);
+                    escaped = true;
                     self.at += 1;
-                    let c = self.escape()?;
-                    owned.get_or_insert_default().push(c);
-                    copied = self.at;
+                    // The two that canonical JSON spells like this.
+                    self.plain &= matches!(self.peek(), Some(b'"' | b'\\'));
+                    self.escape()?;
                 }
                 Some(_) => self.at += 1,
             }
+        }
+    }
+
+    /// Skips bytes of a string that mean themselves, eight at a time.
+    fn ordinary(&mut self) {
+        const ONES: u64 = u64::from_ne_bytes([1; 8]);
+        const HIGH: u64 = ONES << 7;
+        while let Some(chunk) = self.bytes[self.at..].first_chunk() {
+            let word = u64::from_le_bytes(*chunk);
+            // The high bit of each byte that is zero, and of some after the first one.
+            let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+            let control = word.wrapping_sub(ONES * 0x20) & !word;
+            let found = (zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | control) & HIGH;
+            if found != 0 {
+                self.at += found.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
         }
     }
 
@@ -416,6 +474,7 @@ impl<'a> Parser<'a> {
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
+            self.plain = false;
         }
     }
 
@@ -432,6 +491,12 @@ impl<'a> Parser<'a> {
     fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
         if self.eat(byte) { Ok(()) } else { Err(JsonError::Syntax { at: self.at }) }
     }
+}
+
+/// serde_json reads an object with such a member as the document inside the member's string, which nobody checked here.
+/// No format of ours has one.
+fn reserved(name: &str, at: usize) -> Result<(), JsonError> {
+    if name.starts_with("$serde_json::private::") { Err(JsonError::Reserved { at }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -508,7 +573,7 @@ mod tests {
         assert_eq!(check(b" {} \r\n\t"), Ok(()));
     }
 
-    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    pub(super) fn any_json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
@@ -545,6 +610,7 @@ mod tests {
         /// Strict means a subset: what we take, serde_json takes too.
         #[test]
         fn what_is_strict_is_json(text in "[\\[\\]{}\",:0-9eE.+\\- \\\\utrfalsn]{0,40}") {
+            crate::tuf::json::outline::tests::outline(&text);
             if check(text.as_bytes()).is_ok() && !text.contains(['e', 'E']) {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
             }

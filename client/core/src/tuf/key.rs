@@ -9,7 +9,10 @@ use data_encoding::HEXLOWER;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use serde::{Deserialize, Serialize};
 
-use super::json;
+use super::{
+    json,
+    object::{Extra, Json, object},
+};
 
 pub use public::PublicKey;
 
@@ -47,18 +50,22 @@ impl Borrow<str> for KeyId {
 /// | `rsa` | `rsassa-pss-sha256`, `-sha384`, `-sha512` | PEM; 2,048 to 8,192 bits |
 ///
 /// PEM holds a SubjectPublicKeyInfo; hex is in lower case. The salt of an RSASSA-PSS signature is as long as the hash.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Key {
     /// See the table, or something this version does not know.
     pub keytype: String,
     /// See the table, or something this version does not know.
     pub scheme: String,
     /// The public part, `{"public": "…"}` for the types we know.
-    pub keyval: BTreeMap<String, serde_json::Value>,
+    pub keyval: BTreeMap<String, Json>,
     /// Members this version does not know.
     #[serde(flatten)]
-    pub extra: BTreeMap<String, serde_json::Value>,
+    pub extra: Extra,
 }
+
+object!(Key { keytype: "keytype" needed, scheme: "scheme" needed, keyval: "keyval" needed } extra => {
+    Key { keytype, scheme, keyval, extra }
+});
 
 /// Why a key cannot verify anything, or must not be authored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -143,7 +150,7 @@ impl Key {
 
     /// The public part as the document spells it; empty if it is not a string.
     fn text(&self) -> &str {
-        self.keyval.get("public").and_then(serde_json::Value::as_str).unwrap_or_default()
+        self.keyval.get("public").and_then(Json::as_str).unwrap_or_default()
     }
 
     /// The key's material, by its own type and scheme: a signature never chooses the algorithm.

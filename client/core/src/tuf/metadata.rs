@@ -3,16 +3,17 @@
 use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
-use serde_json::Value;
 
-use super::{Key, KeyId};
+use super::{
+    Error, Key, KeyId,
+    object::{Extra, Json, object},
+};
 use crate::oci::Digest;
 
 /// What we author as `spec_version`. Read: any `1.x`.
 pub const SPEC_VERSION: &str = "1.0.34";
-
-type Extra = BTreeMap<String, Value>;
 
 /// What the four role types have in common.
 pub trait RoleType: Serialize + DeserializeOwned + Clone + fmt::Debug {
@@ -29,8 +30,22 @@ pub trait RoleType: Serialize + DeserializeOwned + Clone + fmt::Debug {
     fn check(&self) -> Result<(), String>;
 }
 
+/// `object!` for a role type: its own members, and those that all roles have.
+macro_rules! role {
+    ($type:ident { $($field:ident: $name:literal $need:ident),* }) => {
+        object!($type {
+            role_type: "_type" needed, spec_version: "spec_version" needed, version: "version" needed,
+            expires: "expires" needed, identity: "x-plimsoll" optional, $($field: $name $need),*
+        } extra => {
+            let Time(expires) = expires;
+            let common = Common { role_type, spec_version, version, expires, identity };
+            $type { common, $($field,)* extra }
+        });
+    };
+}
+
 /// The members that every role has (4.3 to 4.6).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Common {
     /// The role's type.
     #[serde(rename = "_type")]
@@ -40,10 +55,10 @@ pub struct Common {
     /// From 1.
     pub version: u64,
     /// UTC, whole seconds.
-    #[serde(with = "expires")]
+    #[serde(serialize_with = "expires::serialize")]
     pub expires: DateTime<Utc>,
     /// Which trust repository this belongs to, and what else we add.
-    #[serde(rename = "x-plimsoll", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "x-plimsoll", skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
 }
 
@@ -64,26 +79,34 @@ impl Common {
 pub type TrustId = String;
 
 /// What we add to every document: `signed.x-plimsoll`. Stock clients skip it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Identity {
     /// The trust repository.
     pub trust: TrustId,
     /// When it was signed, UTC.
-    #[serde(with = "expires")]
+    #[serde(serialize_with = "expires::serialize")]
     pub at: DateTime<Utc>,
     /// Root only: the scopes that the trust repository may speak about.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scope: Vec<String>,
     /// The view, if the document is not of the whole repository. Our client asks for none yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub view: Option<String>,
     /// Targets roles only: what must not be run any more.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revocations: Vec<Revocation>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
+
+object!(Identity {
+    trust: "trust" needed, at: "at" needed, scope: "scope" optional, view: "view" optional,
+    revocations: "revocations" optional,
+} extra => {
+    let Time(at) = at;
+    Identity { trust, at, scope, view, revocations, extra }
+});
 
 impl Identity {
     /// What every document carries that we author: nothing but whose it is and when it was signed.
@@ -100,26 +123,33 @@ impl Identity {
 }
 
 /// A digest, or a whole scope, that was taken back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Revocation {
     /// The digest taken back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     /// The path patterns of a delegation that was removed as a revocation.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Why, in the publisher's words.
     pub reason: String,
     /// When, UTC.
-    #[serde(with = "expires")]
+    #[serde(serialize_with = "expires::serialize")]
     pub at: DateTime<Utc>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
+object!(Revocation {
+    digest: "digest" optional, paths: "paths" optional, reason: "reason" needed, at: "at" needed,
+} extra => {
+    let Time(at) = at;
+    Revocation { digest, paths, reason, at, extra }
+});
+
 /// Which keys, and how many of them, sign a role.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RoleKeys {
     /// The ids of the keys.
     pub keyids: Vec<KeyId>,
@@ -130,14 +160,17 @@ pub struct RoleKeys {
     pub extra: Extra,
 }
 
+object!(RoleKeys { keyids: "keyids" needed, threshold: "threshold" needed } extra => {
+    RoleKeys { keyids, threshold, extra }
+});
+
 /// `root` (4.3).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Root {
     /// Members common to all roles.
     #[serde(flatten)]
     pub common: Common,
     /// True if versioned files never change.
-    #[serde(default)]
     pub consistent_snapshot: bool,
     /// All keys the top-level roles use.
     pub keys: BTreeMap<KeyId, Key>,
@@ -148,8 +181,10 @@ pub struct Root {
     pub extra: Extra,
 }
 
+role!(Root { consistent_snapshot: "consistent_snapshot" optional, keys: "keys" needed, roles: "roles" needed });
+
 /// `timestamp` (4.6).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Timestamp {
     /// Members common to all roles.
     #[serde(flatten)]
@@ -161,8 +196,10 @@ pub struct Timestamp {
     pub extra: Extra,
 }
 
+role!(Timestamp { meta: "meta" needed });
+
 /// `snapshot` (4.4).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
     /// Members common to all roles.
     #[serde(flatten)]
@@ -174,24 +211,30 @@ pub struct Snapshot {
     pub extra: Extra,
 }
 
+role!(Snapshot { meta: "meta" needed });
+
 /// What a timestamp or snapshot says of a file (METAFILES and META, 4.4).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MetaFile {
     /// The file's version, from 1.
     pub version: u64,
     /// Its length in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
     /// Its hashes in hex, by algorithm.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hashes: Option<BTreeMap<String, String>>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
+object!(MetaFile { version: "version" needed, length: "length" optional, hashes: "hashes" optional } extra => {
+    MetaFile { version, length, hashes, extra }
+});
+
 /// `targets`, top level or delegated (4.5).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Targets {
     /// Members common to all roles.
     #[serde(flatten)]
@@ -199,47 +242,62 @@ pub struct Targets {
     /// What the role vouches for, by target name.
     pub targets: BTreeMap<String, Target>,
     /// Whom it delegates to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub delegations: Option<Delegations>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
+role!(Targets { targets: "targets" needed, delegations: "delegations" optional });
+
 /// One target (4.5, TARGETS).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Target {
     /// Length in bytes; of a manifest, for us.
     pub length: u64,
     /// Hashes in hex, by algorithm.
     pub hashes: BTreeMap<String, String>,
-    /// Whatever the publisher adds; we add `mediaType`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub custom: Option<BTreeMap<String, Value>>,
+    /// Whatever the publisher adds; we add `mediaType`. What is not an object stands in `extra` instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<BTreeMap<String, Json>>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
+object!(Target { length: "length" needed, hashes: "hashes" needed, custom: "custom" optional } extra => {
+    let custom = match custom {
+        Custom::Absent => None,
+        Custom::Object(members) => Some(members),
+        Custom::Other(json) => {
+            extra.insert("custom".to_owned(), json);
+            None
+        }
+    };
+    Target { length, hashes, custom, extra }
+});
+
 /// Delegations (4.5). Written with either `roles`, though it be empty, or `succinct_roles`: stock clients refuse both
 /// and neither.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Delegations {
     /// The keys of the delegated roles.
     pub keys: BTreeMap<KeyId, Key>,
     /// The delegated roles, in the order they are asked.
-    #[serde(default)]
     pub roles: Vec<DelegatedRole>,
     /// Hash bins instead of `roles` (TAP 15).
-    #[serde(default)]
     pub succinct_roles: Option<SuccinctRoles>,
     /// Members this version does not know.
-    #[serde(flatten)]
     pub extra: Extra,
 }
 
+object!(Delegations {
+    keys: "keys" needed, roles: "roles" optional, succinct_roles: "succinct_roles" optional,
+} extra => Delegations { keys, roles, succinct_roles, extra });
+
 /// One delegation (4.5, ROLES).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DelegatedRole {
     /// The role's name.
     pub name: String,
@@ -249,18 +307,26 @@ pub struct DelegatedRole {
     /// True if names that match are asked of nobody after it.
     pub terminating: bool,
     /// Patterns of names it may speak about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
     /// Or prefixes of the sha256 of the names, in hex.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path_hash_prefixes: Option<Vec<String>>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
+object!(DelegatedRole {
+    name: "name" needed, keyids: "keyids" needed, threshold: "threshold" needed, terminating: "terminating" needed,
+    paths: "paths" optional, path_hash_prefixes: "path_hash_prefixes" optional,
+} extra => {
+    let keys = RoleKeysOnly { keyids, threshold };
+    DelegatedRole { name, keys, terminating, paths, path_hash_prefixes, extra }
+});
+
 /// Key ids and threshold inside a delegation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RoleKeysOnly {
     /// The ids of the keys.
     pub keyids: Vec<KeyId>,
@@ -269,7 +335,7 @@ pub struct RoleKeysOnly {
 }
 
 /// TAP 15: `2^bit_length` roles called `name_prefix-HEX`, chosen by the leading bits of the name's sha256.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SuccinctRoles {
     /// Their keys.
     #[serde(flatten)]
@@ -282,6 +348,13 @@ pub struct SuccinctRoles {
     #[serde(flatten)]
     pub extra: Extra,
 }
+
+object!(SuccinctRoles {
+    keyids: "keyids" needed, threshold: "threshold" needed, bit_length: "bit_length" needed,
+    name_prefix: "name_prefix" needed,
+} extra => {
+    SuccinctRoles { keys: RoleKeysOnly { keyids, threshold }, bit_length, name_prefix, extra }
+});
 
 impl Serialize for Delegations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -431,6 +504,15 @@ impl Target {
         Digest::from_hex(self.hashes.get("sha256")?).ok()
     }
 
+    /// Checks that `content` is what the target `name` stands for: its length and every hash of a known algorithm,
+    /// sha256 or sha512, must be the listed ones, and one of them must be known (5.7.2).
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Hash`].
+    pub fn check_content(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        check_content(&cut(name), "its role", Some(self.length), Some(&self.hashes), content)
+    }
+
     /// `custom.mediaType`: the media type of the manifest.
     pub fn media_type(&self) -> Option<&str> {
         self.custom.as_ref()?.get("mediaType")?.as_str()
@@ -448,6 +530,15 @@ impl MetaFile {
     pub fn digest(&self) -> Option<Digest> {
         Digest::from_hex(self.hashes.as_ref()?.get("sha256")?).ok()
     }
+}
+
+/// `1.x` or `1.x.y`, as the reference implementation reads it: 4.3, SPEC_VERSION, is semantic versioning, and real
+/// repositories leave out the patch level.
+pub(super) fn is_spec_version(version: &str) -> bool {
+    let parts: Vec<&str> = version.splitn(4, '.').collect();
+    matches!(parts.len(), 2 | 3)
+        && parts[0] == "1"
+        && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Clients name a directory by it, so nothing else passes.
@@ -469,6 +560,38 @@ fn check_meta(meta: &BTreeMap<String, MetaFile>, required: &str) -> Result<(), S
     }
 }
 
+/// `referrer` lists `bytes` with this length and these hashes: a length and every known hash must hold, and if hashes are
+/// listed, one must be known.
+pub(super) fn check_content(
+    role: &str,
+    referrer: &'static str,
+    length: Option<u64>,
+    hashes: Option<&BTreeMap<String, String>>,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    if let Some(expected) = length
+        && expected != bytes.len() as u64
+    {
+        return Err(Error::Length { role: role.to_owned(), expected, found: bytes.len() as u64 });
+    }
+    let Some(hashes) = hashes else { return Ok(()) };
+    let refuse =
+        |algorithm: &str| Error::Hash { role: role.to_owned(), referrer, algorithm: algorithm.to_owned() };
+    let mut known = false;
+    for (algorithm, listed) in hashes {
+        let algorithm_impl = match algorithm.as_str() {
+            "sha256" => &ring::digest::SHA256,
+            "sha512" => &ring::digest::SHA512,
+            _ => continue,
+        };
+        known = true;
+        if HEXLOWER.encode(ring::digest::digest(algorithm_impl, bytes).as_ref()) != *listed {
+            return Err(refuse(algorithm));
+        }
+    }
+    if known { Ok(()) } else { Err(refuse("known hash")) }
+}
+
 /// What an error says of a text that nobody vouched for: short, and nothing that a terminal would obey.
 pub(super) fn cut(text: &str) -> String {
     text.chars().take(80).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
@@ -478,6 +601,29 @@ pub(super) fn cut(text: &str) -> String {
 pub(crate) fn format_time(time: &DateTime<Utc>) -> String {
     time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
+
+/// A `custom` of any type, `null` among them.
+#[derive(Default)]
+enum Custom {
+    #[default]
+    Absent,
+    Object(BTreeMap<String, Json>),
+    Other(Json),
+}
+
+impl<'de> Deserialize<'de> for Custom {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Json::deserialize(deserializer)? {
+            Json::Other(raw) if raw.get().starts_with('{') => {
+                serde_json::from_str(raw.get()).map(Self::Object).map_err(serde::de::Error::custom)
+            }
+            json => Ok(Self::Other(json)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Time(#[serde(with = "expires")] DateTime<Utc>);
 
 /// Serde for times as TUF writes them: `YYYY-MM-DDTHH:MM:SSZ`, nothing else (4.2.1, EXPIRES).
 pub mod expires {

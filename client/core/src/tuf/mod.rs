@@ -8,6 +8,7 @@ mod error;
 pub mod json;
 mod key;
 pub mod metadata;
+mod object;
 mod pattern;
 mod search;
 mod trusted;
@@ -20,6 +21,7 @@ pub use metadata::{
     DelegatedRole, Delegations, Identity, MetaFile, Revocation, RoleKeys, RoleType, Root, SPEC_VERSION,
     Snapshot, SuccinctRoles, Target, Targets, Timestamp, TrustId, expires,
 };
+pub use object::Json;
 pub use pattern::{matches, within};
 pub use search::{Found, MAX_DEPTH, MAX_ROLE_NAME, MAX_ROLES, Outcome, Search, Step};
 pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, SnapshotMark, TimestampUpdate, Trusted};

@@ -6,12 +6,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verified, distinct_signers, limit,
-    metadata::{RoleType, cut},
+    metadata::{RoleType, check_content, cut},
     verify::{meets, verify},
 };
 use crate::oci::Digest;
@@ -481,7 +480,7 @@ impl Trusted {
         // Where no timestamp ever listed a hash, the held snapshot tells whether this version says something else.
         if let Some(held) = &self.held_snapshot
             && held.version() == document.version()
-            && held.canonical != document.canonical
+            && held.canonical() != document.canonical()
         {
             return Err(Error::Equivocation { role: ROLE.to_owned(), version: document.version() });
         }
@@ -669,27 +668,7 @@ impl MetaFile {
 
 /// Length and every known hash of META must hold; if hashes are listed, one must be known.
 fn check_meta(role: &str, referrer: &'static str, meta: &MetaFile, bytes: &[u8]) -> Result<(), Error> {
-    if let Some(expected) = meta.length
-        && expected != bytes.len() as u64
-    {
-        return Err(Error::Length { role: role.to_owned(), expected, found: bytes.len() as u64 });
-    }
-    let Some(hashes) = &meta.hashes else { return Ok(()) };
-    let refuse =
-        |algorithm: &str| Error::Hash { role: role.to_owned(), referrer, algorithm: algorithm.to_owned() };
-    let mut known = false;
-    for (algorithm, listed) in hashes {
-        let algorithm_impl = match algorithm.as_str() {
-            "sha256" => &ring::digest::SHA256,
-            "sha512" => &ring::digest::SHA512,
-            _ => continue,
-        };
-        known = true;
-        if HEXLOWER.encode(ring::digest::digest(algorithm_impl, bytes).as_ref()) != *listed {
-            return Err(refuse(algorithm));
-        }
-    }
-    if known { Ok(()) } else { Err(refuse("known hash")) }
+    check_content(role, referrer, meta.length, meta.hashes.as_ref(), bytes)
 }
 
 fn not_older(role: &str, held: u64, offered: u64) -> Result<(), Error> {

@@ -62,7 +62,7 @@ pub fn distinct_signers<T>(
     keyids: &[KeyId],
 ) -> BTreeSet<PublicKey> {
     signers(document, keys, keyids, usize::MAX, |verifier, signature| {
-        verifier.verifies(&document.canonical, signature)
+        verifier.verifies(document.canonical(), signature)
     })
 }
 
@@ -97,7 +97,7 @@ pub(super) fn meets<T>(
     let need = threshold.max(1);
     let enough = usize::try_from(need).unwrap_or(usize::MAX);
     let signers = signers(document, keys, keyids, enough, |verifier, signature| {
-        verifier.verifies(&document.canonical, signature)
+        verifier.verifies(document.canonical(), signature)
     });
     let have = signers.len() as u64;
     if have < need {
@@ -153,7 +153,8 @@ mod tests {
         let keyids: Vec<KeyId> = keys.keys().cloned().collect();
         let sign = |keyid: &KeyId| Signature { keyid: keyid.clone(), sig: "00".repeat(64) };
         let signatures = keyids.iter().map(sign).collect();
-        (Document { signed: (), signatures, bytes: Vec::new(), canonical: Vec::new() }, keys, keyids)
+        let canonical = super::super::document::Canonical::Apart(Vec::new());
+        (Document { signed: (), signatures, bytes: Vec::new(), canonical }, keys, keyids)
     }
 
     /// How often a signature is verified, and who counts, if the first `bad` verifications fail.

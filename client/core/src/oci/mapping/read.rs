@@ -356,6 +356,9 @@ mod tests {
         assert!(matches!(parse(&both), Err(MappingError::Manifest(ManifestError::Ambiguous))));
         both.as_object_mut().unwrap().remove("layers");
         assert!(matches!(parse(&both), Err(MappingError::Manifest(ManifestError::Ambiguous))));
+        // An index that calls itself a manifest is no sound index.
+        both.as_object_mut().unwrap().remove("config");
+        assert!(matches!(parse(&both), Err(MappingError::Manifest(ManifestError::Ambiguous))));
     }
 
     fn versions() -> impl Strategy<Value = BTreeMap<u64, Vec<u8>>> {

@@ -1,0 +1,5 @@
+//! The child process in which tough judges generated repositories: see `plimsoll_tests::differential`.
+
+fn main() {
+    plimsoll_tests::differential::serve_tough();
+}
