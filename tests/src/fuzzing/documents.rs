@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::json::canonical_by_the_rules;
 
-/// As [`document`]; its keys keep their material and id however a document spells them.
+/// As `document`; its keys keep their material and id however a document spells them.
 ///
 /// # Panics
 /// If one of these does not hold.
@@ -19,7 +19,7 @@ pub fn root(bytes: &[u8]) -> bool {
     true
 }
 
-/// As [`document`]; its keys as in [`root`], and every pattern can be asked about every name.
+/// As `document`; its keys as in `root`, and every pattern can be asked about every name.
 ///
 /// # Panics
 /// If one of these does not hold.
@@ -42,7 +42,7 @@ pub fn targets(bytes: &[u8]) -> bool {
     true
 }
 
-/// As [`document`]; `targets.json` is there.
+/// As `document`; `targets.json` is there.
 ///
 /// # Panics
 /// If one of these does not hold.
@@ -52,7 +52,7 @@ pub fn snapshot(bytes: &[u8]) -> bool {
     snapshot.is_some()
 }
 
-/// As [`document`]; `snapshot.json` is there.
+/// As `document`; `snapshot.json` is there.
 ///
 /// # Panics
 /// If one of these does not hold.
