@@ -421,8 +421,11 @@ impl<S: Source> Session<S> {
                 .forget_entry()
                 .and_then(|()| self.state.put("timestamp", &bytes, self.trusted.memory())),
             // A cached copy that was torn is healed.
-            TimestampUpdate::Same if self.state.document("timestamp")?.as_deref() != Some(&bytes) => {
-                self.state.put("timestamp", &bytes, self.trusted.memory())
+            TimestampUpdate::Same
+                if self.state.document("timestamp")?.as_deref() != self.trusted.held_timestamp() =>
+            {
+                let held = self.trusted.held_timestamp().expect("the timestamp was just verified");
+                self.state.put("timestamp", held, self.trusted.memory())
             }
             TimestampUpdate::Same => Ok(()),
             TimestampUpdate::Equivocated => {

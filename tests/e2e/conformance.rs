@@ -632,6 +632,25 @@ fn exit_codes_are_0_and_1() {
     client.refresh(&repository).ok();
 }
 
+/// T12: a start that was killed between its writes can be made again, with the same root only.
+#[test]
+fn a_start_that_was_killed_can_be_made_again() {
+    let repository = TufRepository::start();
+    let client = Client::of(&repository);
+    let given = client.home.path().join("given");
+    for stored in ["root.json", ".plimsoll/roots/1"] {
+        fs::remove_file(client.metadata().join(stored)).unwrap();
+    }
+    client.refresh(&repository).expect_code(1);
+    let root = fs::read(&given).unwrap();
+    let other = [root.as_slice(), b"\n"].concat();
+    fs::write(&given, other).unwrap();
+    client.init(&given).expect_code(1);
+    fs::write(&given, root).unwrap();
+    client.init(&given).ok();
+    client.refresh(&repository).ok();
+}
+
 /// T10: what is not a root that vouches for itself starts nothing (5.2).
 #[test]
 fn an_unsound_first_root_starts_nothing() {

@@ -68,6 +68,27 @@ fn a_second_timestamp_of_the_held_version_is_not_followed() {
     assert_eq!(client.brought, Some(TimestampUpdate::New));
 }
 
+/// T20, P5: other white space or other signatures around the same content are no word of the signer: who only serves the
+/// files can change them, and must not be able to accuse anybody.
+#[test]
+fn the_held_timestamp_in_another_spelling_is_no_equivocation() {
+    let (mut repository, mut client, _) = seen();
+    let honest = repository.files["timestamp.json"].clone();
+    let before = client.memory.clone();
+    let mut signers = repository.signers["timestamp"].clone();
+    signers.push(Signer::ed25519(99));
+    for other in [sign(&repository.timestamp, &signers), [honest.as_slice(), b"\n"].concat(), honest.clone()]
+    {
+        repository.files.insert("timestamp.json".to_owned(), other);
+        client.finds(&repository, NAME);
+        assert_eq!(client.brought, Some(TimestampUpdate::Same));
+        assert_eq!((&client.memory, client.timestamp.as_ref()), (&before, Some(&honest)));
+    }
+    // Signatures that do not count are still none.
+    repository.files.insert("timestamp.json".to_owned(), sign(&repository.timestamp, &[Signer::ed25519(99)]));
+    assert!(matches!(client.refuses(&repository), Error::Threshold { .. }));
+}
+
 /// T20: without the held document there is nothing to stay with.
 #[test]
 fn a_second_timestamp_is_refused_if_the_held_one_was_lost() {

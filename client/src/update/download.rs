@@ -5,12 +5,14 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use data_encoding::HEXLOWER;
 use plimsoll_core::{oci::Digest, policy::Verdict, tuf::Target};
-use ring::digest::{Algorithm, SHA256, SHA512};
+use ring::{
+    digest::{Algorithm, SHA256, SHA512},
+    rand::{SecureRandom, SystemRandom},
+};
 use url::Url;
 
 use super::{
@@ -256,15 +258,11 @@ fn check(name: &str, target: &Target, bytes: &[u8]) -> Result<(), DownloadError>
 
 /// Puts `bytes` under `path`, atomically and durably.
 fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!("={}.{number}.tmp", std::process::id()));
-    // Left behind by a killed process that had our id; or planted.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    // Not by the process id: containers that share the folder may all be number 1.
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system gives no randomness"))?;
+    let temporary = folder.join(format!("={}.tmp", HEXLOWER.encode(&random)));
     // `create_new` follows no symlink, and neither does the rename.
     let written =
         OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).and_then(|mut file| {
@@ -273,7 +271,7 @@ fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
             fs::rename(&temporary, path)
         });
     if let Err(error) = written {
-        // The first error is the one to report; a temporary file that stays is removed next time.
+        // The first error is the one to report; a temporary file that stays costs its room and nothing else.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -299,7 +297,7 @@ mod tests {
         }
         let long = ["x".repeat(201), "/x".repeat(80).split_off(1), "é".repeat(60)];
         let hashed = format!("={}", Digest::of(long[0].as_bytes()).hex());
-        let temporary = "=1.0.tmp";
+        let temporary = "=0123456789abcdef0123456789abcdef.tmp";
         let names =
             ["x", "X", "a/b", "a%2Fb", "a\\b", "...", "..a", "é", "e\u{301}", "CON", &hashed, temporary];
         let mut seen = std::collections::BTreeSet::new();
@@ -310,5 +308,18 @@ mod tests {
             assert!(seen.insert(path), "{name} is not alone under its name");
         }
         assert!(!seen.contains(Path::new("/o").join(temporary).as_path()));
+    }
+
+    /// T61: two processes may have one id, in containers that share a folder: neither takes the other's half-written file.
+    #[test]
+    fn a_file_that_another_process_is_writing_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = std::process::id();
+        let theirs: Vec<_> = (0..10).map(|n| folder.path().join(format!("={id}.{n}.tmp"))).collect();
+        theirs.iter().for_each(|path| fs::write(path, "half").unwrap());
+        store(&folder.path().join("x"), b"whole").unwrap();
+        assert_eq!(fs::read(folder.path().join("x")).unwrap(), b"whole");
+        assert!(theirs.iter().all(|path| fs::read(path).is_ok_and(|bytes| bytes == b"half")));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 11, "no file of ours stays");
     }
 }

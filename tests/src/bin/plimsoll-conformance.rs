@@ -101,7 +101,8 @@ async fn init(place: &Place, root_file: &Path) -> anyhow::Result<()> {
     let root = read(root_file, limit::ROOT).with_context(context)?.with_context(context)?;
     let trusted = Trusted::new(&root, SystemClock.now())?;
     let mut state = State::open(place, PATIENCE).await?;
-    if state.memory().is_some() {
+    // A start that was killed before it stored its root is made again; any other would forget what was seen.
+    if state.memory().is_some_and(|memory| memory != trusted.memory()) || state.oldest_root()?.is_some() {
         bail!("there is trusted metadata already");
     }
     state.put_root(trusted.root().version(), &root, trusted.memory())?;

@@ -68,7 +68,7 @@ pub struct HighWater {
 pub enum TimestampUpdate {
     /// A newer one: to be persisted.
     New,
-    /// The one already held.
+    /// What is already held, possibly with other signatures or spelled otherwise: the held one stays.
     Same,
     /// The held version with other content. The held one stays; the signer, or who holds its key, said two things.
     Equivocated,
@@ -396,7 +396,7 @@ impl Trusted {
         // 5.4.2: signatures.
         let document = verify_top(document, &self.root.signed, ROLE)?;
         check_identity(ROLE, &document, self.trust_id())?;
-        // 5.4.3.1: not older than the trusted timestamp; the same version only with the same bytes.
+        // 5.4.3.1: not older than the trusted timestamp; the same version only with the same content.
         let Some(seen) = self.memory.timestamp else { return Ok((document, TimestampUpdate::New)) };
         not_older(ROLE, seen.version, document.version())?;
         if seen.version != document.version() {
@@ -407,9 +407,12 @@ impl Trusted {
         }
         let equivocation = Error::Equivocation { role: ROLE.to_owned(), version: seen.version };
         let held = self.held_timestamp.as_ref().ok_or(equivocation)?;
+        // Whoever serves the file can change what is around the content; only the content is the signer's word.
+        let same = held.canonical() == document.canonical();
+        let update = if same { TimestampUpdate::Same } else { TimestampUpdate::Equivocated };
         let document = verify_top(Document::clone(held), &self.root.signed, ROLE)?;
         check_identity(ROLE, &document, self.trust_id())?;
-        Ok((document, TimestampUpdate::Equivocated))
+        Ok((document, update))
     }
 
     /// What the timestamp says of the snapshot, once there is a timestamp.
