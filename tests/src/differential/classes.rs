@@ -152,8 +152,9 @@ const CLASSES: &[Class] = &[
         d.name.is_some_and(|name| !name.is_ascii() && d.any_pattern(|pattern| pattern.contains('?')))
     }),
     tough("second-way", |d| {
+        let found = d.ours == Some(Answer::Absent) && d.their_kind().is_none();
         let lost = d.theirs == Some(Answer::Absent);
-        d.name.is_some() && d.has("second-way") && (lost || d.has("other-keys"))
+        d.name.is_some() && d.has("second-way") && (found || lost || d.has("other-keys"))
     }),
     // ------------------------------------------------------------ tough is less strict
     tough("equal-versions", |d| {
@@ -169,7 +170,7 @@ const CLASSES: &[Class] = &[
     tough("held-by-hash", |d| d.stage > 0 && d.held_file_is_refused()),
     tough("large-integers", |d| d.ours_say("an integer out of range") || d.held_large_version()),
     tough("added-key-resets", |d| {
-        d.ours_say("seen before") && d.roots_were_added() && d.only_ours_fails(Kind::Version)
+        d.ours_say("seen before") && d.roots_were_added() && d.our_kind() == Some(Kind::Version)
     }),
     tough("length-is-a-limit", |d| d.ours_say("bytes where") && d.only_ours_fails(Kind::Mismatch)),
     tough("other-hashes", |d| {
