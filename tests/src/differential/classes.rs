@@ -55,15 +55,18 @@ const CLASSES: &[Class] = &[
     python("unknown-key", |d| {
         d.theirs_say("Unsupported public key")
             || d.theirs_say("public key string required")
-            || d.path_has("keys") && d.stage > 0 && d.only_ours_fails(Kind::Signatures)
+            || d.path_has("keys") && d.stage > 0 && d.our_kind() == Some(Kind::Signatures)
     }),
     python("unknown-hash", |d| d.theirs_say("Unsupported algorithm")),
     python("points", |d| d.has("points") && d.their_kind() == Some(Kind::Signatures)),
     python("repeated-key-ids", |d| d.theirs_say("Nonunique keyids") && d.only_theirs_fails()),
     python("spec-version", |d| d.theirs_say("spec_version") && d.path_has("spec_version")),
-    python("brackets", |d| d.name.is_some_and(|name| d.any_pattern(|p| is_glob(p) && bracketed(p, name)))),
+    python("brackets", |d| {
+        d.name.is_some_and(|name| d.any_pattern(|p| p.contains('[') && bracketed(p, name)))
+    }),
     python("delegations-without-roles", |d| {
-        d.theirs_say("One of roles and succinct_roles must be set") && d.only_theirs_fails()
+        let null = d.theirs_say("NoneType") && d.path_has("delegations");
+        (d.theirs_say("One of roles and succinct_roles must be set") || null) && d.only_theirs_fails()
     }),
     python("recovery-by-last-root", |d| {
         d.theirs_say("New timestamp version") && d.roots_were_added() && d.only_theirs_fails()
@@ -80,7 +83,7 @@ const CLASSES: &[Class] = &[
     python("duplicate-members", |d| d.sort() == Sort::Duplicate && d.duplicate_counts()),
     python("empty-prefix", |d| d.name.is_some() && d.has_empty_prefix()),
     python("loose-pem", |d| d.path_has("public") && d.only_ours_fails(Kind::Signatures)),
-    python("held-by-hash", |d| d.ours_say("is listed") && d.their_kind() == Some(Kind::Missing)),
+    python("held-by-hash", |d| d.stage > 0 && d.held_file_is_refused()),
     python("equal-versions", |d| {
         d.ours_say("was seen before with other content")
             || d.stage > 0 && d.equal_versions() && d.one_is_left_behind()
@@ -93,11 +96,17 @@ const CLASSES: &[Class] = &[
         let of_snapshot = d.ours_say("snapshot: ") && d.only_ours_fails(Kind::Mismatch);
         d.stage > 0 && of_snapshot && d.touches("timestamp") && d.path_has("snapshot.json")
     }),
-    python("upper-case-hex", |d| d.has_upper_case_hex() && d.only_ours_fails(Kind::Signatures)),
+    python("upper-case-hex", |d| d.has_upper_case_hex() && d.our_kind() == Some(Kind::Signatures)),
     python("one-key-two-ids", |d| d.sort() == Sort::TwoIds && d.our_kind() == Some(Kind::Signatures)),
     python("large-integers", |d| d.ours_say("an integer out of range") || d.held_large_version()),
-    python("loose-types", |d| d.sort() == Sort::Retype && d.ours_say("not of the shape") && d.theirs_hold()),
-    python("x-plimsoll", |d| d.path_has("x-plimsoll") && d.our_kind().is_some() && d.theirs_hold()),
+    python("loose-types", |d| {
+        // What it took once for a root stays its root.
+        let stuck = d.stage > 0 && d.path_has("keyids") && d.their_kind() == Some(Kind::Signatures);
+        matches!(d.sort(), Sort::Retype | Sort::Insert)
+            && (d.ours_say("not of the shape") && d.theirs_hold() || stuck)
+    }),
+    python("null-members", |d| d.has_null_member() && d.their_kind() == Some(Kind::Signatures)),
+    python("x-plimsoll", |d| d.path_has("x-plimsoll") && d.our_kind().is_some()),
     // ------------------------------------------------------------ tough cannot read what TUF allows
     tough("no-bins", |d| d.theirs_say("missing field `roles`") && d.has_bins()),
     tough("sha256-only", |d| d.theirs_say("missing field `sha256`")),
@@ -105,21 +114,25 @@ const CLASSES: &[Class] = &[
         let unreadable = d.theirs_say("unknown variant") || d.theirs_say("Invalid SubjectPublicKeyInfo");
         unreadable && (d.has("unknown-key") || d.has("p384"))
             || d.their_kind() == Some(Kind::Malformed) && d.path_has("keys")
-            || d.path_has("keys") && d.stage > 0 && d.only_ours_fails(Kind::Signatures)
+            || d.path_has("keys") && d.stage > 0 && d.our_kind() == Some(Kind::Signatures)
     }),
     tough("key-ids", |d| {
         d.theirs_say("Invalid hex string") && (d.has("opaque-ids") || d.path_has("keyids"))
             || d.theirs_say("Invalid key ID")
+            || d.path_has("keyids") && d.our_kind() == Some(Kind::Signatures)
     }),
+    tough("consistent-snapshot", |d| d.theirs_say("missing field `consistent_snapshot`")),
     tough("malformed-signature", |d| {
         d.theirs_say("Invalid hex string") && d.touches_signatures() && d.only_theirs_fails()
     }),
     tough("malformed-hash", |d| d.theirs_say("Invalid hex string") && d.path_has("hashes")),
     tough("unknown-members", |d| {
         let empty = d.path_has("custom") && d.case.mutation.value == serde_json::json!({});
-        (d.has("delegation-extra") || d.sort() == Sort::Insert || empty)
-            && d.their_kind() == Some(Kind::Signatures)
+        let lost = d.has("delegation-extra") || d.sort() == Sort::Insert || empty;
+        let float = d.sort() == Sort::Insert && d.ours_say("a number with fraction");
+        float || lost && d.their_kind() == Some(Kind::Signatures)
     }),
+    tough("null-members", |d| d.has_null_member() && d.their_kind() == Some(Kind::Signatures)),
     tough("normalises", |d| {
         (d.has("unnormalised") || d.case.mutation.value.to_string().contains('\u{301}'))
             && d.their_kind() == Some(Kind::Signatures)
@@ -135,7 +148,14 @@ const CLASSES: &[Class] = &[
     tough("star-crosses-slash", |d| {
         d.name.is_some_and(|name| d.any_pattern(|p| wide(p, name) && !plimsoll_core::tuf::matches(p, name)))
     }),
-    tough("second-way", |d| d.name.is_some() && d.has("second-way")),
+    tough("bytes", |d| {
+        d.name.is_some_and(|name| !name.is_ascii() && d.any_pattern(|pattern| pattern.contains('?')))
+    }),
+    tough("second-way", |d| {
+        let found = d.ours == Some(Answer::Absent) && d.their_kind().is_none();
+        let lost = d.theirs == Some(Answer::Absent);
+        d.name.is_some() && d.has("second-way") && (found || lost || d.has("other-keys"))
+    }),
     // ------------------------------------------------------------ tough is less strict
     tough("equal-versions", |d| {
         d.ours_say("was seen before with other content")
@@ -143,20 +163,23 @@ const CLASSES: &[Class] = &[
     }),
     tough("downloads-again", |d| d.name.is_none() && d.only_theirs_fails() && d.file_was_held()),
     tough("one-key-two-ids", |d| d.sort() == Sort::TwoIds && d.our_kind() == Some(Kind::Signatures)),
-    tough("upper-case-hex", |d| d.has_upper_case_hex() && d.only_ours_fails(Kind::Signatures)),
+    tough("upper-case-hex", |d| d.has_upper_case_hex() && d.our_kind() == Some(Kind::Signatures)),
     tough("duplicate-members", |d| d.sort() == Sort::Duplicate && d.duplicate_counts()),
     tough("empty-prefix", |d| d.name.is_some() && d.has_empty_prefix()),
     tough("spec-version", |d| d.ours_say("spec_version") && d.only_ours_fails(Kind::Malformed)),
-    tough("held-by-hash", |d| d.ours_say("is listed") && d.their_kind() == Some(Kind::Missing)),
+    tough("held-by-hash", |d| d.stage > 0 && d.held_file_is_refused()),
     tough("large-integers", |d| d.ours_say("an integer out of range") || d.held_large_version()),
     tough("added-key-resets", |d| {
-        d.ours_say("seen before") && d.roots_were_added() && d.only_ours_fails(Kind::Version)
+        d.ours_say("seen before") && d.roots_were_added() && d.our_kind() == Some(Kind::Version)
     }),
     tough("length-is-a-limit", |d| d.ours_say("bytes where") && d.only_ours_fails(Kind::Mismatch)),
-    tough("other-hashes", |d| d.path_has("hashes") && d.our_kind().is_some() && d.theirs_hold()),
+    tough("other-hashes", |d| {
+        let other = d.path_has("hashes") && !d.path_has("sha256");
+        other && d.our_kind().is_some() && d.theirs_hold()
+    }),
     tough("type", |d| (d.ours_say("_type") || d.path_has("_type")) && d.only_ours_fails(Kind::Malformed)),
     tough("missing-role", |d| d.ours_say("root: no role") && d.only_ours_fails(Kind::Malformed)),
-    tough("x-plimsoll", |d| d.path_has("x-plimsoll") && d.our_kind().is_some() && d.theirs_hold()),
+    tough("x-plimsoll", |d| d.path_has("x-plimsoll") && d.our_kind().is_some()),
     // ------------------------------------------------------------ how tough is run here
     tough("system-clock", |d| {
         d.sort() == Sort::Expiry && d.our_kind() == Some(Kind::Expired) && d.expires_about_now()
@@ -229,14 +252,15 @@ impl Divergence<'_> {
 
     /// One of the two cannot go on from where an equivocation left it: what it holds does not fit what it is shown.
     fn one_is_left_behind(&self) -> bool {
-        let stuck = |kind| matches!(kind, Some(Kind::Mismatch | Kind::Missing));
-        stuck(self.our_kind()) || stuck(self.their_kind())
+        let stuck = |kind| matches!(kind, Some(Kind::Mismatch | Kind::Missing | Kind::Unlisted));
+        stuck(self.our_kind()) || stuck(self.their_kind()) || self.ours_say("is listed")
     }
 
     /// A member stands twice, and we refused that, now or before.
     fn duplicate_counts(&self) -> bool {
         let stuck = self.stage > 0 && self.their_kind() == Some(Kind::Version) && self.only_theirs_fails();
-        self.our_kind() == Some(Kind::Malformed) || stuck
+        // What it took at an earlier stage may still be what it holds.
+        self.our_kind() == Some(Kind::Malformed) || stuck || self.stage > 0 && self.name.is_some()
     }
 
     /// A delegation lists a hash prefix of no digits.
@@ -246,6 +270,18 @@ impl Divergence<'_> {
             Paths::Patterns(_) => false,
             Paths::HashPrefixes(prefixes) => prefixes.iter().any(String::is_empty),
         })
+    }
+
+    /// A held file has the hash that is listed, so that we do not ask for it, and is refused for another reason.
+    fn held_file_is_refused(&self) -> bool {
+        let refused = self.ours_say("is listed")
+            || self.sort() == Sort::Replay && self.our_kind() == Some(Kind::Signatures);
+        refused && self.their_kind() == Some(Kind::Missing)
+    }
+
+    /// An optional member is `null`.
+    fn has_null_member(&self) -> bool {
+        self.sort() == Sort::Retype && self.case.mutation.value.is_null()
     }
 
     fn touches(&self, document: &str) -> bool {
@@ -262,10 +298,10 @@ impl Divergence<'_> {
         self.stage > 0 && self.case.generations[0].roots.len() < self.case.generations[1].roots.len()
     }
 
-    /// A version was shown before that is no version for us.
+    /// An integer was shown before that is none for us.
     fn held_large_version(&self) -> bool {
         let large = self.case.mutation.value.as_u64().is_some_and(|value| i64::try_from(value).is_err());
-        large && self.path_has("version") && self.stage > 0
+        large && self.stage > 0
     }
 
     /// A signature has digits of upper case, by mutation or by a flip of the one bit that does it.
@@ -356,6 +392,11 @@ impl Divergence<'_> {
             && self.stage == 1
             && (!mutation.cascaded || self.lists_no_sha256())
             && (mutation.sort == Sort::Replay || mutation.documents.iter().any(held))
+            // META that names the version it named before.
+            || self.mutated()
+                && self.stage == 1
+                && (self.touches("timestamp") || self.touches("snapshot"))
+                && matches!(self.their_kind(), Some(Kind::Missing | Kind::Version))
     }
 }
 
@@ -377,11 +418,7 @@ fn patterns(paths: &Paths) -> &[String] {
     }
 }
 
-fn is_glob(pattern: &str) -> bool {
-    pattern.contains(['[', '{'])
-}
-
-/// A pattern with brackets and a name that it could be about: of as many segments, or of any for braces.
+/// A pattern with brackets and a name that it could be about: one of as many segments.
 fn bracketed(pattern: &str, name: &str) -> bool {
     pattern.split('/').count() == name.split('/').count()
 }

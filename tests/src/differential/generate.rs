@@ -270,7 +270,7 @@ impl Maker<'_> {
             let prefixes = (0..self.random.between(1, 3)).map(|_| {
                 let hash =
                     HEXLOWER.encode(digest(&SHA256, self.random.pick(&self.all_names).as_bytes()).as_ref());
-                hash[..self.random.between(0, 3)].to_owned()
+                hash[..if self.random.percent(2) { 0 } else { self.random.between(1, 3) }].to_owned()
             });
             return Paths::HashPrefixes(prefixes.collect());
         }
@@ -533,7 +533,7 @@ pub(super) fn covers(paths: &Paths, name: &str) -> bool {
         Paths::Patterns(patterns) => patterns.iter().any(|pattern| matches(pattern, name)),
         Paths::HashPrefixes(prefixes) => {
             let hash = HEXLOWER.encode(digest(&SHA256, name.as_bytes()).as_ref());
-            prefixes.iter().any(|prefix| hash.starts_with(prefix.as_str()))
+            prefixes.iter().any(|prefix| !prefix.is_empty() && hash.starts_with(prefix.as_str()))
         }
     }
 }
