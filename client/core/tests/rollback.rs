@@ -481,3 +481,35 @@ fn versions_may_jump() {
     repository.files.insert("timestamp.json".to_owned(), bytes);
     assert!(matches!(client.refuses(&repository), Error::Json { .. }));
 }
+
+/// T25: a snapshot key beside the old one resets nothing.
+#[test]
+fn a_snapshot_key_beside_the_old_one_resets_nothing() {
+    let (mut repository, mut client, _) = seen();
+    let before = client.memory.snapshot;
+    let keys = [Signer::ed25519(3), Signer::ed25519(13)];
+    repository.next_root(|root, signers| {
+        grant(root, "snapshot", &keys, 1);
+        signers.insert("snapshot".to_owned(), keys.to_vec());
+    });
+    repository.snapshot.common.version -= 2;
+    repository.publish();
+    let error = client.refusal(&repository, NAME);
+    assert!(
+        matches!(error, Error::Rollback { ref role, held: 4, offered: 3 } if role == "snapshot"),
+        "{error}"
+    );
+    assert_eq!(client.memory.snapshot, before);
+}
+
+/// 4.4, HASHES: one of an algorithm that is not known does no harm beside one that is.
+#[test]
+fn an_unknown_hash_in_meta_does_no_harm_beside_a_known_one() {
+    let unknown = |meta: &mut MetaFile| {
+        meta.hashes.as_mut().unwrap().insert("blake9".to_owned(), "no hex".to_owned());
+    };
+    let mut repository = Repository::with_team();
+    repository.publish_snapshot(|snapshot| snapshot.meta.values_mut().for_each(unknown));
+    repository.publish_timestamp(|timestamp| timestamp.meta.values_mut().for_each(unknown));
+    Client::new(&repository).finds(&repository, NAME);
+}
