@@ -60,9 +60,7 @@ impl Out {
     /// Prints the lines of `text` on standard output.
     pub(super) fn print(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")
-            .and_then(|()| stdout.flush())
-            .map_err(|error| unwritten(&error))
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| unwritten(&error))
     }
 
     /// Prints a line of advice or progress on standard error, unless told to be quiet.
