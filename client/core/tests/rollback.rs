@@ -564,3 +564,38 @@ fn a_held_snapshot_of_no_trust_id_is_not_kept_after_adoption() {
     let error = client.refusal(&repository, NAME);
     assert!(matches!(error, Error::Identity { ref role, .. } if role == "snapshot"), "{error}");
 }
+
+/// T27: another snapshot of the held version, where no timestamp ever listed a sha256: none at all, or a sha512 alone.
+#[test]
+fn another_snapshot_of_the_held_version_is_refused_though_no_sha256_was_ever_listed() {
+    for sha512 in [false, true] {
+        let listed = |repository: &Repository| {
+            let digest = ring::digest::digest(&ring::digest::SHA512, repository.bytes("snapshot"));
+            sha512.then(|| [("sha512".to_owned(), data_encoding::HEXLOWER.encode(digest.as_ref()))].into())
+        };
+        let mut repository = Repository::with_team();
+        let hashes = listed(&repository);
+        repository.publish_timestamp(|timestamp| {
+            let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+            (meta.hashes, meta.length) = (hashes, None);
+        });
+        let mut client = Client::new(&repository);
+        client.finds(&repository, NAME);
+        repository.snapshot.common.expires += Duration::days(1);
+        let bytes = sign(&repository.snapshot, &repository.signers["snapshot"]);
+        repository.files.insert(repository.file("snapshot"), bytes);
+        let hashes = listed(&repository);
+        repository.publish_timestamp(|timestamp| {
+            let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+            (meta.hashes, meta.length) = (hashes, None);
+        });
+        let held = client.memory.snapshot;
+        let error = match client.refresh(&repository) {
+            Ok(mut trusted) => trusted.update_snapshot(repository.bytes("snapshot")).unwrap_err(),
+            Err(Failure::Refused(error)) => error,
+            Err(other) => panic!("{other:?}"),
+        };
+        assert!(matches!(error, Error::Equivocation { ref role, .. } if role == "snapshot"), "{error}");
+        assert_eq!(client.memory.snapshot, held);
+    }
+}
