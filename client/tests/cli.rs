@@ -646,6 +646,7 @@ fn a_result_that_nobody_reads_is_a_failure() {
             let stderr = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(1), "{what}: {line}: {stderr}");
             assert!(!stderr.contains("panicked") && !stderr.contains("bug"), "{what}: {line}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{what}: {line}: {stderr}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Host, Publisher, TEAM};
 use plimsoll::{
-    clock::ManualClock,
+    clock::{Clock, ManualClock},
     home::Home,
     registry::{Credentials, Registry, RegistryOptions},
     state::StateError,
@@ -290,6 +290,26 @@ async fn an_unfinished_round_is_not_ended_by_not_modified() {
     assert_eq!(world.verdict("acme/app:v1").await, Verdict::Rollback);
     world.registry.put(latest, &new);
     assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+}
+
+/// A clock that is a year ahead each time that it is read.
+struct Racing(ManualClock);
+
+impl Clock for Racing {
+    fn now(&self) -> DateTime<Utc> {
+        let now = self.0.now();
+        self.0.advance(TimeDelta::days(365));
+        now
+    }
+}
+
+/// T15: one update has one time, that of its start (TUF 1.0.34, 5.1), however long it takes and however many roles.
+#[tokio::test]
+async fn an_update_is_judged_by_the_time_at_which_it_began() {
+    let mut world = world();
+    world.context.clock = Arc::new(Racing(ManualClock::new(world.clock.now())));
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Expired);
 }
 
 /// T15: expired metadata does not become fresh again because the clock is set back.

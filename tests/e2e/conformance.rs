@@ -16,7 +16,7 @@ use plimsoll_tests::{
     process::{Run, binary, run},
     tuf_repository::{ONLINE, TufRepository, hash, in_days, segment_of},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A client: its metadata in `metadata`, its targets in `targets`, and a place beside them where nothing may appear.
@@ -351,6 +351,23 @@ fn without_consistent_snapshots_names_carry_neither_version_nor_hash() {
     assert_eq!(repository.take_log(), [asked[1], asked[2]]);
 }
 
+/// What is percent-encoded in a URL that was handed over is so on purpose.
+#[test]
+fn a_percent_encoded_url_is_asked_for_as_it_is() {
+    let repository = TufRepository::start();
+    for file in ["timestamp.json", "1.snapshot.json", "1.targets.json"] {
+        let bytes = repository.file(&format!("/metadata/{file}"));
+        repository.put(&format!("/a%2fb%20%C3%a9/{file}"), Some(&bytes));
+    }
+    for slash in ["/", ""] {
+        let client = Client::of(&repository);
+        let url = repository.metadata_url().replace("/metadata/", &format!("/a%2fb%20%C3%a9{slash}"));
+        client.run(&["--metadata-url", &url, "refresh"].map(OsStr::new)).ok();
+        let asked = ["2.root.json 404", "timestamp.json 200", "1.snapshot.json 200", "1.targets.json 200"];
+        assert_eq!(repository.take_log(), asked.map(|file| format!("GET /a%2fb%20%C3%a9/{file}")));
+    }
+}
+
 #[test]
 fn a_target_is_asked_for_by_a_hash_that_is_known() {
     let mut repository = TufRepository::start();
@@ -552,6 +569,38 @@ fn a_refused_document_leaves_the_folder_as_it_was() {
     repository.put("/metadata/3.snapshot.json", Some(&snapshot));
     client.refresh(&repository).ok();
     assert_eq!(client.documents(), top_level(&repository, 1, 3, 2));
+}
+
+/// T08: a well-formed document that its keys did not sign is not kept, whichever role it is of; the roles before it are.
+#[test]
+fn a_forged_document_of_any_role_is_not_kept_and_the_roles_before_it_are() {
+    let order = ["root", "timestamp", "snapshot", "targets", "team"];
+    for (at, forged) in order.into_iter().enumerate() {
+        let mut repository = TufRepository::start();
+        repository.delegate("targets", "team", &["team/*"]);
+        repository.add_target("team", "team/file", "content", &["sha256"]);
+        repository.publish(&["team", "targets", "snapshot", "timestamp"]);
+        let client = Client::of(&repository);
+        client.download(&repository, &["team/file"]).ok();
+        let held = client.documents();
+        repository.publish(&["root", "team", "targets", "snapshot", "timestamp"]);
+        let path = |role: &str| repository.path(role, repository.roles[role]["version"].as_u64().unwrap());
+        let newer = order.map(|role| (format!("{role}.json"), repository.file(&path(role))));
+
+        let good = &newer[at].1;
+        let mut document: Value = serde_json::from_slice(good).unwrap();
+        document["signed"]["x"] = json!("nobody signed this");
+        repository.put(&path(forged), Some(document.to_string().as_bytes()));
+        for _ in 0..2 {
+            client.download(&repository, &["team/file"]).expect_code(1);
+            let mut expected = held.clone();
+            expected.extend(newer[..at].iter().cloned());
+            assert_eq!(client.documents(), expected, "{forged}");
+        }
+        repository.put(&path(forged), Some(good));
+        client.download(&repository, &["team/file"]).ok();
+        assert_eq!(client.documents(), BTreeMap::from(newer), "{forged}");
+    }
 }
 
 /// T12: without its memory the client does not start over.

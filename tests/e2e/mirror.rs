@@ -34,6 +34,7 @@ fn fetch_from(client: &Cli, from: &Registry, to: &Registry) {
     fs::write(&path, policy.replace(&old, &new)).unwrap();
 }
 
+/// P1, T70: the same trust repository at another address is trusted, and held to what was seen at the first one.
 #[test]
 fn a_copy_by_skopeo_verifies_and_a_stale_one_reads_rollback() {
     let (origin, copy) = (Registry::open(), Registry::open());

@@ -397,6 +397,35 @@ fn a_diamond_is_verified_by_the_parent_on_the_way() {
     client.finds(&repository, "acme/b:v1");
 }
 
+/// T14: what a team's key signed is refused once its delegator names another key, though the team published nothing new.
+#[test]
+fn a_team_key_that_was_taken_away_vouches_for_nothing() {
+    for (parent, role) in [("targets", "team"), ("team", "team--ci")] {
+        let mut repository = Repository::with_team();
+        repository.edit("team", |team| team.targets.clear());
+        repository.delegate("team", "team--ci", &Signer::ed25519(51), &["acme/app:*"]);
+        repository.list("team--ci", NAME, "image");
+        repository.publish();
+        let mut client = Client::new(&repository);
+        client.finds(&repository, NAME);
+        let next = Signer::ed25519(77);
+        repository.edit(parent, |targets| {
+            delegations(targets).keys.insert(next.id.clone(), next.key.clone());
+        });
+        repository.edit_delegation(parent, role, |delegated| delegated.keys.keyids = vec![next.id.clone()]);
+        repository.publish();
+        let error = client.refusal(&repository, NAME);
+        assert!(
+            matches!(error, Error::Threshold { role: ref r, have: 0, need: 1 } if r == role),
+            "{role}: {error}"
+        );
+        repository.signers.insert(role.to_owned(), vec![next]);
+        repository.edit(role, |_| ());
+        repository.publish();
+        client.finds(&repository, NAME);
+    }
+}
+
 /// T37: what a team lists outside its scope is never seen; the scope of every delegation on the path counts.
 #[test]
 fn names_outside_the_scope_are_ignored() {

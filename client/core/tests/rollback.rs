@@ -502,3 +502,121 @@ fn versions_may_jump() {
     repository.files.insert("timestamp.json".to_owned(), bytes);
     assert!(matches!(client.refuses(&repository), Error::Json { .. }));
 }
+
+/// T25: a snapshot key beside the old one resets nothing.
+#[test]
+fn a_snapshot_key_beside_the_old_one_resets_nothing() {
+    let (mut repository, mut client, _) = seen();
+    let before = client.memory.snapshot;
+    let keys = [Signer::ed25519(3), Signer::ed25519(13)];
+    repository.next_root(|root, signers| {
+        grant(root, "snapshot", &keys, 1);
+        signers.insert("snapshot".to_owned(), keys.to_vec());
+    });
+    repository.snapshot.common.version -= 2;
+    repository.publish();
+    let error = client.refusal(&repository, NAME);
+    assert!(
+        matches!(error, Error::Rollback { ref role, held: 4, offered: 3 } if role == "snapshot"),
+        "{error}"
+    );
+    assert_eq!(client.memory.snapshot, before);
+}
+
+/// 4.4, HASHES: one of an algorithm that is not known does no harm beside one that is.
+#[test]
+fn an_unknown_hash_in_meta_does_no_harm_beside_a_known_one() {
+    let unknown = |meta: &mut MetaFile| {
+        meta.hashes.as_mut().unwrap().insert("blake9".to_owned(), "no hex".to_owned());
+    };
+    let mut repository = Repository::with_team();
+    repository.publish_snapshot(|snapshot| snapshot.meta.values_mut().for_each(unknown));
+    repository.publish_timestamp(|timestamp| timestamp.meta.values_mut().for_each(unknown));
+    Client::new(&repository).finds(&repository, NAME);
+}
+
+/// T26: a held snapshot is believed by its sha256 only if nothing else that the new timestamp says of it contradicts.
+#[test]
+fn a_held_snapshot_that_a_new_timestamp_describes_otherwise_is_not_kept() {
+    type Lie = fn(&mut MetaFile);
+    let lies: [(Lie, &str); 2] = [
+        (|meta| drop(meta.hashes.as_mut().unwrap().insert("sha512".to_owned(), "00".repeat(64))), "sha512"),
+        (|meta| meta.length = meta.length.map(|length| length + 1), "length"),
+    ];
+    for (lie, what) in lies {
+        let (mut repository, mut client, _) = seen();
+        let before = client.memory.snapshot;
+        repository.publish_timestamp(|timestamp| lie(timestamp.meta.get_mut("snapshot.json").unwrap()));
+        match client.refusal(&repository, NAME) {
+            Error::Hash { role, algorithm, .. } => assert_eq!((&*role, &*algorithm), ("snapshot", what)),
+            Error::Length { role, .. } => assert_eq!((&*role, "length"), ("snapshot", what)),
+            error => panic!("{what}: {error}"),
+        }
+        assert_eq!(client.memory.snapshot, before);
+    }
+}
+
+/// P2, T15: a held snapshot that is believed without reading it expires at the same second as any other.
+#[test]
+fn a_held_snapshot_expires_under_a_fresh_timestamp() {
+    let (mut repository, mut client, _) = seen();
+    repository.publish_timestamp(|timestamp| timestamp.common.expires += Duration::days(90));
+    client.finds(&repository, NAME);
+    let expires = repository.snapshot.common.expires;
+    client.now = expires - Duration::seconds(1);
+    client.finds(&repository, NAME);
+    client.now = expires;
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Expired { ref role, .. } if role == "snapshot"), "{error}");
+}
+
+/// T70: once a root adopts a trust id, a held snapshot without it is not believed by its sha256 any more.
+#[test]
+fn a_held_snapshot_of_no_trust_id_is_not_kept_after_adoption() {
+    let mut repository = Repository::with_team();
+    let mut client = Client::new(&repository);
+    repository.root.common.identity = None;
+    repository.put_root(&[Signer::ed25519(1)]);
+    client.root = repository.bytes("root").to_vec();
+    repository.publish_snapshot(|snapshot| snapshot.common.identity = None);
+    client.finds(&repository, NAME);
+    repository.next_root(|root, _| root.common.identity = Some(identity()));
+    repository.publish_timestamp(|_| ());
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Identity { ref role, .. } if role == "snapshot"), "{error}");
+}
+
+/// T27: another snapshot of the held version, where no timestamp ever listed a sha256: none at all, or a sha512 alone.
+#[test]
+fn another_snapshot_of_the_held_version_is_refused_though_no_sha256_was_ever_listed() {
+    for sha512 in [false, true] {
+        let listed = |repository: &Repository| {
+            let digest = ring::digest::digest(&ring::digest::SHA512, repository.bytes("snapshot"));
+            sha512.then(|| [("sha512".to_owned(), data_encoding::HEXLOWER.encode(digest.as_ref()))].into())
+        };
+        let mut repository = Repository::with_team();
+        let hashes = listed(&repository);
+        repository.publish_timestamp(|timestamp| {
+            let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+            (meta.hashes, meta.length) = (hashes, None);
+        });
+        let mut client = Client::new(&repository);
+        client.finds(&repository, NAME);
+        repository.snapshot.common.expires += Duration::days(1);
+        let bytes = sign(&repository.snapshot, &repository.signers["snapshot"]);
+        repository.files.insert(repository.file("snapshot"), bytes);
+        let hashes = listed(&repository);
+        repository.publish_timestamp(|timestamp| {
+            let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+            (meta.hashes, meta.length) = (hashes, None);
+        });
+        let held = client.memory.snapshot;
+        let error = match client.refresh(&repository) {
+            Ok(mut trusted) => trusted.update_snapshot(repository.bytes("snapshot")).unwrap_err(),
+            Err(Failure::Refused(error)) => error,
+            Err(other) => panic!("{other:?}"),
+        };
+        assert!(matches!(error, Error::Equivocation { ref role, .. } if role == "snapshot"), "{error}");
+        assert_eq!(client.memory.snapshot, held);
+    }
+}

@@ -25,7 +25,7 @@ use crate::{
 };
 
 use failure::Failure;
-use output::{Format, Out};
+use output::{Format, Out, unwritten};
 
 /// Says which digest a container tag means now, and who vouched for it.
 #[derive(Debug, Parser)]
@@ -108,8 +108,10 @@ fn parsed(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are results too: unwritten, they are failures.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let written = error.print().and_then(|()| std::io::stdout().flush());
-            return if written.is_ok() { code.into() } else { code.max(1).into() };
+            return match error.print().and_then(|()| std::io::stdout().flush()) {
+                Ok(()) => code.into(),
+                Err(error) => Out::new(Format::Text, false).failure(&unwritten(&error)).max(code).into(),
+            };
         }
     };
     let mut out = Out::new(cli.global.output, cli.global.quiet);

@@ -20,6 +20,11 @@ pub(super) struct Out {
     quiet: bool,
 }
 
+/// The failure of a command whose result could not be written.
+pub(super) fn unwritten(error: &io::Error) -> Failure {
+    Failure::internal(format!("cannot write to standard output: {error}"))
+}
+
 /// What a word stands for, so how it is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
@@ -55,9 +60,7 @@ impl Out {
     /// Prints the lines of `text` on standard output.
     pub(super) fn print(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Failure::internal(format!("cannot write to standard output: {error}")))
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| unwritten(&error))
     }
 
     /// Prints a line of advice or progress on standard error, unless told to be quiet.

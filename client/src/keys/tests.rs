@@ -125,6 +125,7 @@ fn a_private_key_open_to_others_is_refused() {
     assert!(matches!(PrivateKey::load(&link, &passphrase()), Err(KeyFileError::Permissions { .. })));
 }
 
+/// T62: nor is a link followed where a key is written.
 #[test]
 fn no_file_is_ever_overwritten() {
     let (dir, _) = folder();

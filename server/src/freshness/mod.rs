@@ -236,12 +236,15 @@ mod tests {
         }
     }
 
+    /// T17: the roles that the daemon signs live for seven days at most.
     #[test]
     fn lives_that_cannot_be_kept_are_refused() {
         let good = Freshness::default();
+        let (timestamp_validity, snapshot_validity) = (TimeDelta::days(7), TimeDelta::days(7));
+        assert!(Freshness { timestamp_validity, snapshot_validity, ..good }.check().is_ok());
         for bad in [
-            Freshness { timestamp_validity: TimeDelta::days(8), ..good },
-            Freshness { snapshot_validity: TimeDelta::days(8), ..good },
+            Freshness { timestamp_validity: timestamp_validity + TimeDelta::seconds(1), ..good },
+            Freshness { snapshot_validity: snapshot_validity + TimeDelta::seconds(1), ..good },
             Freshness { timestamp_validity: TimeDelta::seconds(1), ..good },
             Freshness { timestamp_interval: TimeDelta::hours(13), ..good },
             Freshness { timestamp_interval: TimeDelta::zero(), ..good },

@@ -60,7 +60,6 @@ const CLASSES: &[Class] = &[
     python("unknown-hash", |d| d.theirs_say("Unsupported algorithm")),
     python("points", |d| d.has("points") && d.their_kind() == Some(Kind::Signatures)),
     python("repeated-key-ids", |d| d.theirs_say("Nonunique keyids") && d.only_theirs_fails()),
-    python("spec-version", |d| d.theirs_say("spec_version") && d.path_has("spec_version")),
     python("brackets", |d| {
         d.name.is_some_and(|name| d.any_pattern(|p| p.contains('[') && bracketed(p, name)))
     }),

@@ -111,6 +111,7 @@ async fn basic_credentials_are_shown_when_asked_and_then_up_front() {
     assert_eq!(client.requests(), 4);
 }
 
+/// T72: a token for pulling is not shown where pushing is meant.
 #[tokio::test]
 async fn a_token_is_fetched_once_for_one_repository_and_purpose() {
     let server = token_registry(|seen| match seen.header("authorization") {
