@@ -348,6 +348,64 @@ fn the_hash_of_a_snapshot_that_was_withheld_binds() {
     client.finds(&repository, NAME);
 }
 
+/// T27: also if the only hash it was named by is a sha512.
+#[test]
+fn the_sha512_of_a_snapshot_that_was_withheld_binds() {
+    let (mut repository, mut client, _) = seen();
+    for bytes in [b"one", b"two"] {
+        let digest = ring::digest::digest(&ring::digest::SHA512, bytes);
+        let hashes = [("sha512".to_owned(), data_encoding::HEXLOWER.encode(digest.as_ref()))].into();
+        repository.publish_timestamp(|timestamp| {
+            let meta = timestamp.meta.get_mut("snapshot.json").unwrap();
+            (meta.version, meta.hashes, meta.length) = (5, Some(hashes), None);
+        });
+        match (bytes, client.update(&repository, NAME)) {
+            (b"one", Err(Failure::Missing(_))) => {
+                assert_eq!(client.memory.snapshot_named.unwrap().version, 5)
+            }
+            (b"two", Err(Failure::Refused(error))) => assert!(
+                matches!(error, Error::Equivocation { ref role, version: 5 } if role == "snapshot"),
+                "{error}"
+            ),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// T27: a hash that was left out is remembered while the same snapshot is verified once more, and forgotten with the
+/// snapshots of keys that were rotated away (T25).
+#[test]
+fn a_hash_that_was_left_out_is_remembered_as_long_as_its_snapshots_count() {
+    let (mut repository, mut client, _) = seen();
+    repository.publish_snapshot(|snapshot| {
+        let team = snapshot.meta.get_mut("team.json").unwrap();
+        (team.hashes, team.length) = (None, None);
+    });
+    client.finds(&repository, NAME);
+    let remembered = client.memory.unlisted.clone();
+    assert_eq!(remembered.keys().collect::<Vec<_>>(), ["team"]);
+    // Another hash beside the known one: the held snapshot is compared, and verified again.
+    let digest = ring::digest::digest(&ring::digest::SHA512, repository.bytes("snapshot"));
+    repository.publish_timestamp(|timestamp| {
+        let hashes = timestamp.meta.get_mut("snapshot.json").unwrap().hashes.as_mut().unwrap();
+        hashes.insert("sha512".to_owned(), data_encoding::HEXLOWER.encode(digest.as_ref()));
+    });
+    client.finds(&repository, NAME);
+    assert_eq!(client.memory.unlisted, remembered);
+    // The same version of the team's role with other content.
+    let team = repository.roles.get_mut("team").unwrap();
+    team.targets.insert(NAME.to_owned(), target("another image"));
+    repository.put("team");
+    repository.publish();
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Equivocation { ref role, version: 4 } if role == "team"), "{error}");
+    // It was signed with a stolen snapshot key, and so was what it is held to.
+    repository.rotate("snapshot", &Signer::ed25519(13));
+    repository.publish();
+    assert_eq!(client.finds(&repository, NAME), plimsoll_core::oci::Digest::of(b"another image"));
+    assert!(client.memory.unlisted.is_empty());
+}
+
 /// T27: where no timestamp lists hashes, the held snapshot itself tells.
 #[test]
 fn another_snapshot_of_the_held_version_is_refused_without_hashes_too() {

@@ -476,16 +476,10 @@ impl Trusted {
         check_identity(ROLE, &document, self.trust_id())?;
         // 5.5.4: the version that the timestamp names.
         same_version(ROLE, meta.version, document.version())?;
-        // A hash that an earlier timestamp listed for this version binds, though this one leaves it out.
+        // A hash that an earlier timestamp listed for this version binds, though this one leaves it out; so does the hash
+        // of a snapshot of this version that was verified.
         if let Some(named) = self.memory.snapshot_named {
             same_if_known(ROLE, named, mark(&document))?;
-        }
-        // Where no timestamp ever listed a hash, the held snapshot tells whether this version says something else.
-        if let Some(held) = &self.held_snapshot
-            && held.version() == document.version()
-            && held.canonical() != document.canonical()
-        {
-            return Err(Error::Equivocation { role: ROLE.to_owned(), version: document.version() });
         }
         // 5.5.5: every role seen before is still listed, none lower, none with another hash for a known version.
         let unlisted = match self.held_snapshot.as_ref().filter(|held| held.bytes != document.bytes) {
