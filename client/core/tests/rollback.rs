@@ -361,7 +361,7 @@ fn the_sha512_of_a_snapshot_that_was_withheld_binds() {
         });
         match (bytes, client.update(&repository, NAME)) {
             (b"one", Err(Failure::Missing(_))) => {
-                assert_eq!(client.memory.snapshot_named.unwrap().version, 5)
+                assert_eq!(client.memory.snapshot_named.unwrap().version, 5);
             }
             (b"two", Err(Failure::Refused(error))) => assert!(
                 matches!(error, Error::Equivocation { ref role, version: 5 } if role == "snapshot"),
