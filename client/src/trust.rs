@@ -197,12 +197,15 @@ pub fn check_addition(home: &Home, addition: &Addition) -> Result<(), TrustError
     edit::with_root(home, addition, &scopes(addition, &[])?, &Digest::of(b"")).map(drop)
 }
 
-/// The pinned roots, by name.
+/// The pinned roots, by name; none without a policy.
 ///
 /// # Errors
-/// As [`load_policy`].
+/// As [`load_policy`], but for [`TrustError::NoPolicy`].
 pub fn list(home: &Home) -> Result<Vec<Pinned>, TrustError> {
-    let policy = load_policy(home)?;
+    let policy = match load_policy(home) {
+        Err(TrustError::NoPolicy { .. }) => return Ok(Vec::new()),
+        policy => policy?,
+    };
     Ok(policy.root.keys().filter_map(|name| pinned(home, &policy, name)).collect())
 }
 
