@@ -11,7 +11,6 @@ mod tests;
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,7 +25,7 @@ use serde::Serialize;
 
 use crate::{
     home::Home,
-    state::{Place, State, StateError, StateKey, create_private_folder, read, replace},
+    state::{self, Place, State, StateError, StateKey, create_private_folder, read, replace},
 };
 
 pub use error::TrustError;
@@ -198,12 +197,15 @@ pub fn check_addition(home: &Home, addition: &Addition) -> Result<(), TrustError
     edit::with_root(home, addition, &scopes(addition, &[])?, &Digest::of(b"")).map(drop)
 }
 
-/// The pinned roots, by name.
+/// The pinned roots, by name; none without a policy.
 ///
 /// # Errors
-/// As [`load_policy`].
+/// As [`load_policy`], but for [`TrustError::NoPolicy`].
 pub fn list(home: &Home) -> Result<Vec<Pinned>, TrustError> {
-    let policy = load_policy(home)?;
+    let policy = match load_policy(home) {
+        Err(TrustError::NoPolicy { .. }) => return Ok(Vec::new()),
+        policy => policy?,
+    };
     Ok(policy.root.keys().filter_map(|name| pinned(home, &policy, name)).collect())
 }
 
@@ -287,21 +289,16 @@ pub(crate) fn state_folders(home: &Home, name: &str) -> Result<[PathBuf; 2], Tru
 async fn forget(folder: &Path) -> Result<bool, TrustError> {
     let path = folder.join("lock");
     // Made if it is gone: that is no reason to keep the rest. Without the folder there is nothing to make it in.
-    let lock = match File::options().write(true).create(true).truncate(false).mode(0o600).open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => return Err(StateError::Write { path, source }.into()),
-    };
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while let Err(error) = lock.try_lock() {
-        match error {
-            TryLockError::Error(source) => return Err(StateError::Write { path, source }.into()),
-            TryLockError::WouldBlock if tokio::time::Instant::now() >= deadline => {
-                return Err(StateError::Busy { path, waited: PATIENCE }.into());
-            }
-            TryLockError::WouldBlock => tokio::time::sleep(Duration::from_millis(10)).await,
+    let _lock = match state::lock(&path, PATIENCE).await {
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            return Err(StateError::Write { path, source: io::ErrorKind::ReadOnlyFilesystem.into() }.into());
         }
-    }
+        Err(StateError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error.into()),
+    };
     empty(folder).map_err(|source| StateError::Write { path: folder.to_owned(), source })?;
     Ok(true)
 }

@@ -229,11 +229,27 @@ fn wrong_usage_is_2_and_changes_nothing() {
 #[test]
 fn without_a_policy_the_next_step_is_named() {
     let desk = desk();
-    for line in
-        ["verify HOST/acme/app:v1", "resolve HOST/acme/app:v1", "status", "trust list", "trust show x"]
-    {
+    for line in [
+        "verify HOST/acme/app:v1",
+        "resolve HOST/acme/app:v1",
+        "status",
+        "trust show x",
+        "trust remove x",
+        "trust reset x",
+    ] {
         desk.refused(line, 2, "error: there is no policy at DIR/home/policy.toml");
         assert!(desk.run(line).stderr.contains("\n  try: plimsoll trust add NAME --root FILE --sha256 HEX"));
+    }
+}
+
+#[test]
+fn a_list_of_nothing_is_no_fault() {
+    let desk = desk();
+    for (line, says) in
+        [("trust list", "no root is pinned, so nothing can be verified\n"), ("trust list -o json", "[]\n")]
+    {
+        let ran = desk.run(line);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, says, ""), "{line}");
     }
 }
 

@@ -23,6 +23,8 @@ use tempfile::TempDir;
 /// The passphrase of every key, and a word that no program may ever print.
 pub(crate) const CANARY: &str = "canary-2f9b-no-program-prints-this";
 
+const REPOSITORIES: [&str; 4] = ["acme/trust", "acme/net-monitor", "acme/other", "fresh/trust"];
+
 /// A publisher's desk: a folder with key files, and the command line that works there.
 pub(crate) struct Desk {
     folder: TempDir,
@@ -74,6 +76,105 @@ impl Desk {
         walk(self.path(), self.path(), &mut tree);
         tree
     }
+}
+
+/// A registry, a daemon, a trust repository in use, and a publisher's desk.
+pub(crate) struct InUse {
+    pub(crate) registry: Registry,
+    pub(crate) daemon: Daemon,
+    pub(crate) daemon_home: TempDir,
+    pub(crate) desk: Desk,
+    pub(crate) host: String,
+}
+
+impl InUse {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::open();
+        let host = registry.address();
+        let daemon_home = tempfile::tempdir().unwrap();
+        let mut config = config("127.0.0.1:0", Some(&format!("{host}/acme/trust")), "");
+        config.push_str(&format!("[[trust]]\nname = \"fresh\"\nrepository = \"{host}/fresh/trust\"\n"));
+        let daemon = Daemon::start(daemon_home.path(), &config);
+        let desk = Desk::new();
+        establish(&desk, &host, &format!("{host}/acme/trust"), &daemon);
+        desk.key("stranger");
+        push(&format!("{host}/acme/net-monitor:v1"), "one");
+        push(&format!("{host}/acme/net-monitor:v2"), "two");
+        push(&format!("{host}/acme/other:v1"), "three");
+        let world = Self { registry, daemon, daemon_home, desk, host };
+        world.desk.with_key(&world.line("sign HOST/acme/net-monitor:v1"), "team").ok();
+        world.settle();
+        world
+    }
+
+    /// Whatever a refused command may read is read: from here on nothing is new to either side's memory.
+    pub(crate) fn settle(&self) {
+        self.desk.run("status").ok();
+        self.desk.run(&self.line("verify HOST/acme/net-monitor:v1")).ok();
+        self.desk.run(&self.line("revoke HOST/acme/net-monitor:none --reason x TEAM")).expect_code(2);
+    }
+
+    /// `HOST`, `DAEMON` and `KEY` in a command line mean what this world has.
+    pub(crate) fn line(&self, line: &str) -> String {
+        let line = line.replace("TEAM", "--key team.key --passphrase-file passphrase");
+        let line = line.replace("OWNER", "--key owner.key --passphrase-file passphrase");
+        line.replace("HOST", &self.host).replace("DAEMON", &self.daemon.url())
+    }
+
+    /// Runs `line` at this world's own desk: it must be refused.
+    pub(crate) fn refuse(&self, line: &str, code: i32, says: &[&str]) -> Run {
+        self.refuse_at(&self.desk, line, code, says)
+    }
+
+    /// Runs `line` at `desk`: it must end with `code`, say all of `says` in one line, and change nothing.
+    pub(crate) fn refuse_at(&self, desk: &Desk, line: &str, code: i32, says: &[&str]) -> Run {
+        let line = self.line(line);
+        let before = (desk.tree(), tags(&self.registry, &REPOSITORIES));
+        let run = desk.run(&line);
+        let after = (desk.tree(), tags(&self.registry, &REPOSITORIES));
+        let changed: Vec<_> =
+            after.0.iter().filter(|(path, entry)| before.0.get(*path) != Some(*entry)).collect();
+        assert_eq!(after, before, "changed by: {line}: {changed:#?}\n{}{}", run.stdout, run.stderr);
+        plain(&run);
+        assert_eq!(run.code, code, "{line}\n{}{}", run.stdout, run.stderr);
+        let told = if run.stdout.is_empty() { &run.stderr } else { &run.stdout };
+        for word in says {
+            assert!(told.contains(word), "{line}: no `{word}` in\n{told}");
+        }
+        run
+    }
+
+    /// As [`InUse::refuse`], and the fault is one line, perhaps with one line of advice.
+    pub(crate) fn fault(&self, line: &str, code: i32, says: &[&str]) {
+        one_line(&self.refuse(line, code, says));
+    }
+
+    pub(crate) fn fault_at(&self, desk: &Desk, line: &str, code: i32, says: &[&str]) {
+        one_line(&self.refuse_at(desk, line, code, says));
+    }
+}
+
+/// No panic and no secret in what was said.
+#[track_caller]
+pub(crate) fn plain(run: &Run) {
+    for stream in [&run.stdout, &run.stderr] {
+        for bad in ["panicked", "RUST_BACKTRACE", CANARY, "-----BEGIN PRIVATE KEY", "\u{1b}["] {
+            assert!(!stream.contains(bad), "`{bad}` in what {} said:\n{stream}", run.command);
+        }
+    }
+}
+
+/// `error: …`, then at most `  try: …`, and nothing else. `init` may have shown the daemon's keys before.
+#[track_caller]
+pub(crate) fn one_line(run: &Run) {
+    assert_eq!(run.stdout, "", "{}", run.command);
+    let mut lines: Vec<&str> = run.stderr.lines().collect();
+    if lines[0].starts_with("the daemon's online keys") {
+        lines.drain(..3);
+    }
+    assert!(lines[0].starts_with("error: ") && lines[0].len() > 20, "{}: {lines:?}", run.command);
+    assert!(matches!(&lines[1..], [] | [_]), "{}: {lines:#?}", run.command);
+    assert!(lines[1..].iter().all(|line| line.starts_with("  try: ")), "{}: {lines:#?}", run.command);
 }
 
 /// The configuration of a daemon at `listen` with one trust repository.

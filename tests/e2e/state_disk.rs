@@ -129,8 +129,9 @@ fn a_disk_that_takes_no_writes_keeps_the_old_memory_and_says_so() {
             for command in ["verify", "resolve"] {
                 let cli = disk.machine.cli.clone().under(&disk.mounts.enter());
                 let run = cli.run(&[command, &disk.machine.reference]).ok();
-                let said = if command == "verify" { &run.stdout } else { &run.stderr };
-                assert!(said.contains(fault), "{command}: {}{}", run.stdout, run.stderr);
+                assert!(!run.stdout.contains(fault), "{command}: {}", run.stdout);
+                assert_eq!(run.stderr.matches("warning: ").count(), 1, "{command}: {}", run.stderr);
+                assert!(run.stderr.contains(fault), "{command}: {}", run.stderr);
             }
             assert_eq!(disk.files(), before, "{fault}");
             // It has not seen the third moment, as far as it knows, but the second it has.

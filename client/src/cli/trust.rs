@@ -100,7 +100,7 @@ fn add(env: &Env, out: &Out, args: AddArgs) -> Result<(), Failure> {
 fn list(env: &Env, out: &Out) -> Result<(), Failure> {
     let pinned = trust::list(&env.home)?;
     if out.json() || pinned.is_empty() {
-        return out.result(&pinned, "no root is pinned", &[]);
+        return out.result(&pinned, "no root is pinned, so nothing can be verified", &[]);
     }
     pinned.iter().try_for_each(|pinned| {
         let notes: Vec<String> = pinned.scopes.iter().map(|scope| format!("trusted for  {scope}")).collect();

@@ -23,6 +23,7 @@ pub(super) async fn verify(env: &Env, out: &Out, args: &Args) -> Result<u8, Fail
     let verification = ask(env, args, Mode::Verify).await?;
     let (head, notes) = text(&verification, env.clock.now(), &io::stdout());
     out.result(&verification, &head, &notes)?;
+    warn(out, &verification);
     Ok(verification.verdict.exit_code())
 }
 
@@ -31,19 +32,22 @@ pub(super) async fn resolve(env: &Env, out: &Out, args: &Args) -> Result<u8, Fai
     let verification = ask(env, args, Mode::Resolve).await?;
     let (head, notes) = text(&verification, env.clock.now(), &io::stderr());
     match &verification.resolved {
-        Some(resolved) => {
-            out.result(&verification, resolved, &[])?;
-            for warning in &verification.warnings {
-                out.aside(&format!("warning: {warning}"));
-            }
-        }
+        Some(resolved) => out.result(&verification, resolved, &[])?,
         None if out.json() => complain(&json(&verification)),
         None => {
             complain(&head);
             notes.iter().for_each(|note| out.aside(&format!("  {note}")));
         }
     }
+    warn(out, &verification);
     Ok(verification.verdict.exit_code())
+}
+
+/// The warnings are advice beside the result; JSON holds them itself.
+fn warn(out: &Out, verification: &Verification) {
+    for warning in verification.warnings.iter().filter(|_| !out.json()) {
+        out.aside(&format!("warning: {warning}"));
+    }
 }
 
 async fn ask(env: &Env, args: &Args, mode: Mode) -> Result<Verification, Failure> {
@@ -72,7 +76,6 @@ fn text(v: &Verification, now: DateTime<Utc>, stream: &impl IsTerminal) -> (Stri
         notes.push(format!("why   {}", v.detail));
         notes.extend(v.next.as_ref().map(|next| format!("next  {next}")));
     }
-    notes.extend(v.warnings.iter().map(|warning| format!("warning  {warning}")));
     (head, notes)
 }
 

@@ -66,12 +66,17 @@ pub enum StateError {
 impl StateError {
     /// True if the disk is full or the folder cannot be written: what was trusted before is as it was.
     pub fn is_unwritable(&self) -> bool {
-        matches!(self, Self::Write { source, .. } if matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::ReadOnlyFilesystem
-                | io::ErrorKind::PermissionDenied
-        ))
+        matches!(self, Self::Write { source, .. } if is_unwritable(source))
     }
+}
+
+/// True if `error` says that the disk is full or does not let us write.
+pub(super) fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::PermissionDenied
+    )
 }

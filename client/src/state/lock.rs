@@ -8,38 +8,74 @@ use std::{
     time::Duration,
 };
 
-use super::StateError;
+use super::{StateError, error::is_unwritable};
 
-/// The lock on `path`; none if the file is not there and cannot be made.
-pub(super) async fn lock(path: &Path, patience: Duration) -> Result<Option<File>, StateError> {
+/// Held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    /// None where folders cannot be locked.
+    _folder: Option<File>,
+    _file: File,
+}
+
+enum Attempt {
+    Held(Lock),
+    Busy,
+    /// There is no lock file, and none can be made.
+    NoFile,
+}
+
+/// The lock of the folder that the lock file `path` is in, waited for up to `patience`: that of the folder itself, so
+/// that a lock file which is deleted lets nobody in, and that of the file, since not every file system locks folders.
+/// None if the file is not there and cannot be made.
+///
+/// # Errors
+/// [`StateError::Write`], with [`io::ErrorKind::NotFound`] if there is no folder; [`StateError::Busy`].
+pub(crate) async fn lock(path: &Path, patience: Duration) -> Result<Option<Lock>, StateError> {
     let failed = |source| StateError::Write { path: path.to_owned(), source };
-    let mut writable = OpenOptions::new();
-    writable.create(true).truncate(false).write(true).mode(0o600);
     if path.is_symlink() {
         return Err(failed(io::Error::other("it is a link")));
     }
     let deadline = tokio::time::Instant::now() + patience;
     loop {
-        let file = match writable.open(path).map_err(failed) {
-            Ok(file) => file,
-            // A lock needs no right to write.
-            Err(error) if error.is_unwritable() => match File::open(path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(source) => return Err(failed(source)),
-            },
-            Err(error) => return Err(error),
-        };
-        match file.try_lock() {
-            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
-            // Held by another process, or another file was put in its place while we waited.
-            Ok(()) | Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        match attempt(path).map_err(failed)? {
+            Attempt::Held(lock) => return Ok(Some(lock)),
+            Attempt::NoFile => return Ok(None),
+            Attempt::Busy if tokio::time::Instant::now() >= deadline => {
+                return Err(StateError::Busy { path: path.to_owned(), waited: patience });
+            }
+            Attempt::Busy => tokio::time::sleep(Duration::from_millis(10)).await,
         }
-        if tokio::time::Instant::now() >= deadline {
-            return Err(StateError::Busy { path: path.to_owned(), waited: patience });
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn attempt(path: &Path) -> io::Result<Attempt> {
+    let folder = path.parent().and_then(|folder| File::open(folder).ok());
+    let folder = match folder.as_ref().map(File::try_lock) {
+        Some(Err(TryLockError::WouldBlock)) => return Ok(Attempt::Busy),
+        Some(Ok(())) => folder,
+        // NFS locks only what is open for writing, which no folder can be. There the file is all there is.
+        Some(Err(TryLockError::Error(_))) | None => None,
+    };
+    let Some(file) = open(path)? else { return Ok(Attempt::NoFile) };
+    match file.try_lock() {
+        Ok(()) if is_at(&file, path) => Ok(Attempt::Held(Lock { _folder: folder, _file: file })),
+        // Held by another process, or another file was put in its place meanwhile.
+        Ok(()) | Err(TryLockError::WouldBlock) => Ok(Attempt::Busy),
+        Err(TryLockError::Error(source)) => Err(source),
+    }
+}
+
+/// The lock file, made if it is missing; none if it is and cannot be made.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let mut writable = OpenOptions::new();
+    match writable.create(true).truncate(false).write(true).mode(0o600).open(path) {
+        // A lock needs no right to write.
+        Err(error) if is_unwritable(&error) => match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        },
+        opened => opened.map(Some),
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! <state>/<trust id>/whole/
-//!     lock            held while a process updates
+//!     lock            locked while a process updates, and so is the folder itself
 //!     memory.json     the high-water record: the highest versions seen, and when
 //!     snapshots/<sha256>.json
 //!                     part of the record: the snapshot that it names, which lists the versions of all roles
@@ -28,7 +28,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
@@ -40,7 +40,8 @@ use serde::{Deserialize, Serialize};
 pub use error::StateError;
 use files::{clear, is_spoilt};
 pub use files::{create_private_folder, read, replace};
-use lock::lock;
+use lock::Lock;
+pub(crate) use lock::lock;
 pub use place::{Place, StateKey};
 
 /// Room for the hashes of all roles that a snapshot has room for, should it have stopped listing them: of one role
@@ -72,7 +73,7 @@ pub struct State {
     /// When the last update was complete.
     seen: Option<DateTime<Utc>>,
     /// None if the folder cannot be written and has none: then nothing is written.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
     /// Why nothing is to be written.
     stopped: Option<io::Error>,
 }

@@ -1,11 +1,10 @@
 //! Where the files of one trusted state lie.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use plimsoll_core::oci::Digest;
+
+use crate::percent::{encoded, unreserved};
 
 /// The view that covers a whole trust repository; the only one there is today.
 const WHOLE: &str = "whole";
@@ -98,7 +97,7 @@ impl Place {
             (_, "root" | "timestamp" | "snapshot" | "targets") => self.folder.join(format!("{role}.json")),
             // Hashed, so that no role name is ever a path.
             (Shape::Keyed, _) => self.folder.join("roles").join(format!("{}.json", hashed(role))),
-            (Shape::Documents, _) => self.folder.join(format!("{}.json", encoded(role))),
+            (Shape::Documents, _) => self.folder.join(format!("{}.json", file_name(role))),
         }
     }
 
@@ -136,15 +135,8 @@ fn hashed(role: &str) -> String {
 }
 
 /// The name of `role` as a file name: one segment, never hidden, never the name of a top-level role's file.
-fn encoded(role: &str) -> String {
-    let mut name = String::new();
-    for (at, byte) in role.bytes().enumerate() {
-        match byte {
-            b'.' if at == 0 => name.push_str("%2E"),
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => name.push(byte.into()),
-            _ => write!(name, "%{byte:02X}").expect("writing to a string cannot fail"),
-        }
-    }
+fn file_name(role: &str) -> String {
+    let name = encoded(role, |at, byte| unreserved(byte) && (at, byte) != (0, b'.'));
     if name.len() > MAX_NAME { hashed(role) } else { name }
 }
 

@@ -137,3 +137,32 @@ async fn one_process_at_a_time() {
     drop(held);
     open(base.path()).await.unwrap();
 }
+
+/// P1: a lock file that is deleted, or another one in its place, lets nobody else in.
+#[tokio::test]
+async fn the_folder_stays_locked_without_its_lock_file() {
+    let base = tempfile::tempdir().unwrap();
+    let held = open(base.path()).await.unwrap();
+    for another in [false, true] {
+        std::fs::remove_file(held.place.lock()).unwrap();
+        if another {
+            std::fs::write(held.place.lock(), "").unwrap();
+        }
+        assert!(matches!(open(base.path()).await, Err(StateError::Busy { .. })));
+        std::fs::write(held.place.lock(), "").unwrap();
+    }
+    drop(held);
+    open(base.path()).await.unwrap();
+}
+
+/// P1: where folders cannot be locked, as on NFS, others hold the file alone.
+#[tokio::test]
+async fn the_lock_file_alone_keeps_others_out() {
+    let base = tempfile::tempdir().unwrap();
+    let path = open(base.path()).await.unwrap().place.lock();
+    let held = std::fs::File::options().write(true).open(&path).unwrap();
+    held.try_lock().unwrap();
+    assert!(matches!(open(base.path()).await, Err(StateError::Busy { .. })));
+    drop(held);
+    open(base.path()).await.unwrap();
+}

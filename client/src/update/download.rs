@@ -8,11 +8,12 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
-use plimsoll_core::{oci::Digest, policy::Verdict, tuf::Target};
-use ring::{
-    digest::{Algorithm, SHA256, SHA512},
-    rand::{SecureRandom, SystemRandom},
+use plimsoll_core::{
+    oci::Digest,
+    policy::Verdict,
+    tuf::{self, Target},
 };
+use ring::rand::{SecureRandom, SystemRandom};
 use url::Url;
 
 use super::{
@@ -30,8 +31,8 @@ pub const MAX_TARGET: u64 = 1 << 30;
 /// Longer names, once encoded, are stored by their hash: most file systems take 255 bytes.
 const MAX_NAME: usize = 200;
 
-/// The hash algorithms that are known, the one that a file is asked for by first.
-const KNOWN: [(&str, &Algorithm); 2] = [("sha256", &SHA256), ("sha512", &SHA512)];
+/// The hash algorithms that are known, with the length of a hash in hex; the one that a file is asked for by first.
+const KNOWN: [(&str, usize); 2] = [("sha256", 64), ("sha512", 128)];
 
 /// Where target files come from, and the folder they are stored in.
 ///
@@ -86,24 +87,18 @@ pub enum DownloadError {
         /// The base URL.
         location: String,
     },
-    /// Shorter than listed (longer is [`RegistryError::TooLarge`]).
-    #[error("`{name}` has {found} bytes where {expected} are listed")]
-    Length {
-        /// The target's name.
-        name: String,
-        /// The listed length, bytes.
-        expected: u64,
-        /// The length found, bytes.
-        found: u64,
-    },
-    /// Not the listed content, or the listed hash is none.
-    #[error("the {algorithm} of `{name}` is not the one that is listed")]
+    /// The listed hash is none.
+    #[error("`{name}` is listed with a {algorithm} that is none")]
     Hash {
         /// The target's name.
         name: String,
         /// The algorithm.
         algorithm: &'static str,
     },
+    /// Not the listed content: [`tuf::Error::Length`] if it is shorter (longer is [`RegistryError::TooLarge`]), else
+    /// [`tuf::Error::Hash`].
+    #[error(transparent)]
+    Content(tuf::Error),
     /// The server.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -132,8 +127,8 @@ impl DownloadError {
             Self::Name { .. }
             | Self::NoKnownHash { .. }
             | Self::TooLong { .. }
-            | Self::Length { .. }
-            | Self::Hash { .. } => Some(Verdict::Untrusted),
+            | Self::Hash { .. }
+            | Self::Content(_) => Some(Verdict::Untrusted),
             Self::Missing { .. } => Some(Verdict::Unreachable),
             Self::Registry(error) => registry_verdict(error),
             Self::Read { .. } | Self::Write { .. } => None,
@@ -184,7 +179,7 @@ impl Downloads {
         consistent: bool,
     ) -> Result<Downloaded, DownloadError> {
         let path = self.path(name)?;
-        let (_, hash) = well_formed(name, target)?;
+        let hash = well_formed(name, target)?;
         if target.length > MAX_TARGET {
             return Err(DownloadError::TooLong { name: name.to_owned(), length: target.length });
         }
@@ -196,7 +191,7 @@ impl Downloads {
             name: name.to_owned(),
             location: self.base.to_string(),
         })?;
-        check(name, target, &bytes)?;
+        target.check_content(name, &bytes).map_err(DownloadError::Content)?;
         store(&path, &bytes).map_err(|source| DownloadError::Write { path: path.clone(), source })?;
         Ok(Downloaded { path, fetched: true })
     }
@@ -211,7 +206,7 @@ impl Downloads {
             Err(source) => return Err(fault(source)),
         }
         match read(path, target.length) {
-            Ok(bytes) => Ok(bytes.is_some_and(|bytes| check("", target, &bytes).is_ok())),
+            Ok(bytes) => Ok(bytes.is_some_and(|bytes| target.check_content("", &bytes).is_ok())),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(false),
             Err(source) => Err(fault(source)),
         }
@@ -219,15 +214,15 @@ impl Downloads {
 }
 
 /// The known hash to ask by. All known ones must be hashes: they go into a URL (T63).
-fn well_formed<'a>(name: &str, target: &'a Target) -> Result<(&'static str, &'a str), DownloadError> {
+fn well_formed<'a>(name: &str, target: &'a Target) -> Result<&'a str, DownloadError> {
     let mut first = None;
-    for (label, algorithm) in KNOWN {
+    for (label, length) in KNOWN {
         let Some(hash) = target.hashes.get(label) else { continue };
         let digits = hash.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        if !digits || hash.len() != 2 * algorithm.output_len() {
+        if !digits || hash.len() != length {
             return Err(DownloadError::Hash { name: name.to_owned(), algorithm: label });
         }
-        first = first.or(Some((label, hash.as_str())));
+        first = first.or(Some(hash.as_str()));
     }
     first.ok_or_else(|| DownloadError::NoKnownHash { name: name.to_owned() })
 }
@@ -239,21 +234,6 @@ fn remote_path(name: &str, hash: Option<&str>) -> String {
         (Some(hash), None) => format!("{hash}.{}", target_path(name)),
         (Some(hash), Some((folder, file))) => format!("{}/{hash}.{}", target_path(folder), target_path(file)),
     }
-}
-
-fn check(name: &str, target: &Target, bytes: &[u8]) -> Result<(), DownloadError> {
-    let found = bytes.len() as u64;
-    if found != target.length {
-        return Err(DownloadError::Length { name: name.to_owned(), expected: target.length, found });
-    }
-    for (label, algorithm) in KNOWN {
-        if let Some(listed) = target.hashes.get(label)
-            && HEXLOWER.encode(ring::digest::digest(algorithm, bytes).as_ref()) != *listed
-        {
-            return Err(DownloadError::Hash { name: name.to_owned(), algorithm: label });
-        }
-    }
-    Ok(())
 }
 
 /// Puts `bytes` under `path`, atomically and durably.

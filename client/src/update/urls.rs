@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use crate::percent::{encoded, unreserved};
+
 /// `path`, percent-encoded already, below `base`. The base's own path and query stay as they are.
 pub(super) fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
@@ -12,37 +14,21 @@ pub(super) fn below(base: &Url, path: &str) -> Url {
 }
 
 /// `name` as one path segment: all but RFC 3986's unreserved characters are encoded, `%` among them.
-pub(crate) fn segment(name: &str) -> String {
-    name.bytes()
-        .map(|byte| if unreserved(byte) { char::from(byte).to_string() } else { encoded(byte) })
-        .collect()
+pub(super) fn segment(name: &str) -> String {
+    encoded(name, |_, byte| unreserved(byte))
 }
 
 /// The target name `name` as a path: a path-relative URL (TUF 1.0.34, 4.5, TARGETPATH), so that what is percent-encoded
 /// in it stays as it is, and `/` separates. Everything else that a path cannot hold is encoded.
 pub(super) fn target_path(name: &str) -> String {
-    let bytes = name.as_bytes();
-    let is_code =
-        |at: usize| bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-    bytes
-        .iter()
-        .enumerate()
-        .map(|(at, &byte)| match byte {
-            b'%' if is_code(at) => "%".to_owned(),
-            b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':'
-            | b'@' => char::from(byte).to_string(),
-            _ if unreserved(byte) => char::from(byte).to_string(),
-            _ => encoded(byte),
-        })
-        .collect()
-}
-
-fn unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
-
-fn encoded(byte: u8) -> String {
-    format!("%{byte:02X}")
+    let is_code = |at: usize| {
+        let digits = name.as_bytes().get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    encoded(name, |at, byte| match byte {
+        b'%' => is_code(at),
+        _ => unreserved(byte) || b"/!$&'()*+,;=:@".contains(&byte),
+    })
 }
 
 #[cfg(test)]

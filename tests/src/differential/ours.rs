@@ -10,10 +10,8 @@ use plimsoll::{
 use plimsoll_core::tuf::{Error, MetaFile, Outcome};
 use serde_json::json;
 
-use super::{
-    repository::encode,
-    verdict::{Answer, Failure, Kind, Verdict},
-};
+use super::verdict::{Answer, Failure, Kind, Verdict};
+use crate::tuf_repository::segment_of;
 
 /// What our client says of stage `stage` of the case in `folder`; it keeps its state there, in `plimsoll`.
 pub(super) fn judge(
@@ -88,7 +86,7 @@ impl Folder {
     }
 
     fn listed(&self, role: &str, meta: &MetaFile, consistent: bool) -> Result<Vec<u8>, SourceError> {
-        let role = encode(role);
+        let role = segment_of(role);
         let file = if consistent { format!("{}.{role}.json", meta.version) } else { format!("{role}.json") };
         self.file(&file).ok_or_else(|| SourceError::Gone { location: self.location(), file })
     }

@@ -10,6 +10,7 @@ use super::{
     json::{self as tree, Twice, canonical},
     keys::{Pool, Spelling},
 };
+use crate::tuf_repository::segment_of;
 
 /// The top-level roles, in the order in which they come to be.
 pub(super) const TOP: [&str; 4] = ["root", "timestamp", "snapshot", "targets"];
@@ -366,7 +367,7 @@ pub(super) fn write(repository: &Repository, edits: &[Edit], pool: &Pool) -> Fil
     for (name, role) in published {
         let written = one(repository, name, &metas, edits, pool);
         let version = written.version.unwrap_or(role.version);
-        put(name, versioned(version, &encode(name)), written.bytes);
+        put(name, versioned(version, &segment_of(name)), written.bytes);
         metas.roles.insert(name.clone(), (version, written.meta));
     }
     let snapshot = one(repository, "snapshot", &metas, edits, pool);
@@ -525,16 +526,4 @@ fn second_spelling(key: usize, repository: &Repository, pool: &Pool) -> Value {
 fn second_id(key: usize, repository: &Repository, pool: &Pool) -> String {
     let canonical = canonical(&second_spelling(key, repository, pool));
     HEXLOWER.encode(digest(&SHA256, &canonical).as_ref())
-}
-
-/// A role's name in a file name, as RFC 3986 escapes it and python-tuf and tough write it.
-pub(super) fn encode(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }

@@ -36,6 +36,14 @@ pub struct Tag(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReferenceError {
+    /// It begins as a URL does.
+    #[error("`{text}`: a reference is written without `{scheme}://`")]
+    Scheme {
+        /// The whole text, cut to 300 characters.
+        text: String,
+        /// What stands before `://`.
+        scheme: String,
+    },
     /// The host part is not a host with an optional port.
     #[error("`{text}`: `{host}` is not a registry host")]
     Host {
@@ -196,6 +204,9 @@ impl FromStr for Reference {
     /// Reads `[HOST/]NAME[:TAG][@DIGEST]`. As in docker, the first component is a host if it has a `.` or `:` or is
     /// `localhost`; without a host, `docker.io` is meant, and a single-component name there is under `library/`.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if let Some((scheme, _)) = text.split_once("://") {
+            return Err(ReferenceError::Scheme { text: cut(text), scheme: cut(scheme) });
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (
                 rest,
@@ -297,6 +308,9 @@ mod tests {
         }
         assert!(format!("r.io/{}", "a".repeat(256)).parse::<Reference>().is_err());
         assert!(format!("r.io/a:{}", "a".repeat(129)).parse::<Reference>().is_err());
+        for url in ["docker://r.io/a:v1", "https://r.io/a", "oci://a"] {
+            assert!(matches!(url.parse::<Reference>(), Err(ReferenceError::Scheme { .. })), "{url}");
+        }
         assert!(matches!("r.io/a:v1".parse::<RepositoryAddress>(), Err(ReferenceError::NotBare { .. })));
     }
 
