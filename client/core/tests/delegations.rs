@@ -4,7 +4,7 @@ mod simulator;
 
 use plimsoll_core::{
     oci::Digest,
-    tuf::{Error, Outcome, Revocation, Step},
+    tuf::{Error, Outcome, Revocation, Search, Step},
 };
 use simulator::*;
 
@@ -544,6 +544,22 @@ fn an_absent_name_tells_what_was_revoked() {
     assert_eq!(revocations[0].0, "team");
 }
 
+/// P3: what was revoked is known while the walk is under way, so a role below that cannot be had does not hide it.
+#[test]
+fn a_revocation_is_known_before_the_roles_below_are_had() {
+    let mut repository = Repository::with_team();
+    repository.revoke("targets", revoked("image"));
+    repository.publish();
+    let mut trusted = Client::new(&repository).refresh(&repository).unwrap();
+    let mut search = Search::new(NAME);
+    assert!(matches!(search.step(&trusted), Ok(Step::Load { role, .. }) if role == "targets"));
+    assert!(search.revocations().is_empty());
+    trusted.update_targets("targets", "root", repository.bytes("targets")).unwrap();
+    assert!(matches!(search.step(&trusted), Ok(Step::Load { role, .. }) if role == "team"));
+    let [(role, revocation)] = search.revocations() else { panic!("{:?}", search.revocations()) };
+    assert_eq!((role.as_str(), revocation.digest), ("targets", Some(digest("image"))));
+}
+
 /// P3: a scope that was taken back reads as revoked, whoever lists names in it.
 #[test]
 fn a_revoked_scope_is_revoked() {
@@ -667,7 +683,7 @@ fn a_role_that_nobody_delegates_to_is_never_asked() {
     let mut client = Client::new(&repository);
     assert!(absent(&mut client, &repository, NAME));
     let mut trusted = client.refresh(&repository).unwrap();
-    let mut search = plimsoll_core::tuf::Search::new(NAME);
+    let mut search = Search::new(NAME);
     assert!(matches!(search.step(&trusted), Ok(Step::Load { role, .. }) if role == "targets"));
     trusted.update_targets("targets", "root", repository.bytes("targets")).unwrap();
     assert!(matches!(search.step(&trusted), Ok(Step::Done(Outcome::Absent { .. }))));

@@ -377,6 +377,10 @@ fn the_sha512_of_a_snapshot_that_was_withheld_binds() {
 #[test]
 fn a_hash_that_was_left_out_is_remembered_as_long_as_its_snapshots_count() {
     let (mut repository, mut client, _) = seen();
+    repository.edit("targets", |_| ());
+    repository.publish();
+    client.finds(&repository, NAME);
+    assert!(client.memory.unlisted.is_empty(), "what is listed needs no other memory");
     repository.publish_snapshot(|snapshot| {
         let team = snapshot.meta.get_mut("team.json").unwrap();
         (team.hashes, team.length) = (None, None);
@@ -611,6 +615,37 @@ fn a_held_snapshot_that_a_new_timestamp_describes_otherwise_is_not_kept() {
             error => panic!("{what}: {error}"),
         }
         assert_eq!(client.memory.snapshot, before);
+    }
+}
+
+/// T26: a held snapshot is kept unread if the timestamp says nothing of it but what the memory knows. What else it says
+/// is compared with the document itself.
+#[test]
+fn a_held_snapshot_is_kept_unread_only_by_what_is_remembered_of_it() {
+    type Say = fn(&mut MetaFile, String);
+    let cases: [(Say, bool, bool); 6] = [
+        (|_, _| (), true, true),
+        (|meta, _| meta.length = None, true, true),
+        (|meta, _| meta.hashes = None, true, true),
+        (|meta, sha512| drop(meta.hashes.as_mut().unwrap().insert("sha512".to_owned(), sha512)), false, true),
+        (|meta, sha512| meta.hashes = Some([("sha512".to_owned(), sha512)].into()), false, true),
+        (|meta, _| meta.length = meta.length.map(|length| length + 1), false, false),
+    ];
+    let (mut repository, client, _) = seen();
+    let snapshot = client.snapshot.unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA512, &snapshot);
+    for (n, (say, kept, fits)) in cases.into_iter().enumerate() {
+        let sha512 = data_encoding::HEXLOWER.encode(digest.as_ref());
+        repository
+            .publish_timestamp(|timestamp| say(timestamp.meta.get_mut("snapshot.json").unwrap(), sha512));
+        let (memory, timestamp) = (client.memory.clone(), client.timestamp.as_deref());
+        let mut trusted = Trusted::resume(&client.root, memory, timestamp, now()).unwrap();
+        trusted.hold_snapshot(&snapshot).unwrap();
+        assert!(!trusted.held_snapshot_fits(), "there is no timestamp yet");
+        trusted.finish_root().unwrap();
+        trusted.update_timestamp(repository.bytes("timestamp")).unwrap();
+        assert_eq!(trusted.keep_snapshot().unwrap(), kept, "case {n}");
+        assert_eq!(trusted.held_snapshot_fits(), fits, "case {n}");
     }
 }
 

@@ -268,6 +268,27 @@ fn a_client_that_lost_its_newest_root_forgets_nothing_on_the_way_up() {
     assert_eq!(client.memory, memory);
 }
 
+/// T12, T25: nor does the last step of that way, though the timestamp that the memory is of was lost as well, and the keys
+/// before that step have all been replaced.
+#[test]
+fn a_client_that_lost_its_root_and_its_timestamp_forgets_nothing_on_the_way_up() {
+    let mut repository = Repository::with_team();
+    repository.rotate("timestamp", &Signer::ed25519(12));
+    let mut client = Client::new(&repository);
+    repository.publish();
+    let older = repository.files.clone();
+    repository.publish();
+    client.finds(&repository, NAME);
+    let memory = client.memory.clone();
+
+    client.root = repository.files["1.root.json"].clone();
+    client.timestamp = None;
+    repository.files = older;
+    let error = client.refusal(&repository, NAME);
+    assert!(matches!(error, Error::Rollback { ref role, .. } if role == "timestamp"), "{error}");
+    assert_eq!(client.memory, memory);
+}
+
 /// A document is believed by its sha256 only under the root whose keys vouched for it.
 #[test]
 fn a_document_remembered_under_another_root_is_verified_again() {
@@ -346,6 +367,21 @@ fn a_run_that_is_started_again_still_forgets_what_lapsed() {
     assert!(resume(&client).is_behind());
     client.finds(&repository, NAME);
     assert_eq!(client.memory.timestamp.unwrap().version, 11);
+    assert!(!resume(&client).is_behind());
+}
+
+/// T10, T12: only the root that the memory names is believed by its sha256; any other one must vouch for itself.
+#[test]
+fn a_root_that_is_not_the_one_remembered_is_verified() {
+    let mut repository = Repository::new();
+    let mut client = Client::new(&repository);
+    client.refresh(&repository).unwrap();
+    repository.next_root(|_, _| ());
+    repository.put_root(&[]);
+    client.root = repository.bytes("root").to_vec();
+    let error = client.refuses(&repository);
+    assert!(matches!(error, Error::Threshold { ref role, .. } if role == "root"), "{error}");
+    assert!(client.requests.is_empty());
 }
 
 /// T25, 5.3.11: a fast-forward is recovered from even if the timestamp that brought it was lost since. Only if no
