@@ -5,7 +5,7 @@
 mod simulator;
 
 use data_encoding::{BASE64, HEXLOWER};
-use plimsoll_core::tuf::{Key, KeyError, PublicKey};
+use plimsoll_core::tuf::{Key, KeyError, KeyId, PublicKey};
 use serde::Deserialize;
 use serde_json::Value;
 use simulator::*;
@@ -264,4 +264,18 @@ fn only_sound_keys_that_everybody_reads_are_authored() {
         assert_eq!(key.check_authored(), Err(KeyError::Weak("ecdsa")));
     }
     assert_eq!(Key::new(&PublicKey::Ed25519([0; 32])).check_authored(), Err(KeyError::Weak("ed25519")));
+}
+
+/// A key id is text, whatever it holds: eight characters of it are shown to people, and maps are asked for it by text.
+#[test]
+fn a_key_id_is_text() {
+    for (id, short) in
+        [("0123456789abcdef", "01234567"), ("01234567", "01234567"), ("", ""), ("ééééééééé", "éééééééé")]
+    {
+        let id = KeyId(id.to_owned());
+        assert_eq!(id.short(), short);
+        assert_eq!(id.to_string(), id.0);
+        let ids = std::collections::BTreeMap::from([(id.clone(), ())]);
+        assert!(ids.contains_key(id.0.as_str()) && !ids.contains_key("another"));
+    }
 }
