@@ -456,7 +456,8 @@ fn a_step_out_of_order_is_refused() {
         trusted.update_targets("targets", "root", repository.bytes("targets")),
         Err(Error::Order { .. })
     ));
-    trusted.update_snapshot(repository.bytes("snapshot")).unwrap();
+    assert!(trusted.update_snapshot(repository.bytes("snapshot")).unwrap(), "it is new");
+    assert!(!trusted.update_snapshot(repository.bytes("snapshot")).unwrap(), "it is held already");
     // T31: nobody delegated this way.
     assert!(matches!(
         trusted.update_targets("team", "targets", repository.bytes("team")),
