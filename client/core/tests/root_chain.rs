@@ -434,6 +434,7 @@ fn a_root_that_comes_late_starts_the_run_again() {
     let mut client = Client::new(&repository);
     let mut trusted = client.refresh(&repository).unwrap();
     trusted.update_targets("targets", "root", repository.bytes("targets")).unwrap();
+    assert_eq!(trusted.snapshot().unwrap().version(), repository.snapshot.common.version);
     repository.rotate("targets", &Signer::ed25519(14));
     trusted.update_root(repository.bytes("root")).unwrap();
     assert!(
