@@ -95,6 +95,13 @@ pub struct Identity {
     /// Targets roles only: what must not be run any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revocations: Vec<Revocation>,
+    /// Targets roles only: digests whose revocation was taken back, and why. Clients need not look: what counts is that
+    /// `revocations` lists them no more; this makes it a signed act, where a lost revocation would be an accident.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reinstated: Vec<Revocation>,
+    /// What people call the keys that this document gives roles to, by key id. Only for showing: nothing is decided by it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<KeyId, String>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: Extra,
@@ -102,10 +109,10 @@ pub struct Identity {
 
 object!(Identity {
     trust: "trust" needed, at: "at" needed, scope: "scope" optional, view: "view" optional,
-    revocations: "revocations" optional,
+    revocations: "revocations" optional, reinstated: "reinstated" optional, names: "names" optional,
 } extra => {
     let Time(at) = at;
-    Identity { trust, at, scope, view, revocations, extra }
+    Identity { trust, at, scope, view, revocations, reinstated, names, extra }
 });
 
 impl Identity {
@@ -117,6 +124,8 @@ impl Identity {
             scope: Vec::new(),
             view: None,
             revocations: Vec::new(),
+            reinstated: Vec::new(),
+            names: BTreeMap::new(),
             extra: BTreeMap::new(),
         }
     }
@@ -258,7 +267,7 @@ pub struct Target {
     pub length: u64,
     /// Hashes in hex, by algorithm.
     pub hashes: BTreeMap<String, String>,
-    /// Whatever the publisher adds; we add `mediaType`. What is not an object stands in `extra` instead.
+    /// Whatever the publisher adds; we add `mediaType`, `immutable` and `index`. What is not an object stands in `extra` instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub custom: Option<BTreeMap<String, Json>>,
     /// Members this version does not know.
@@ -496,6 +505,11 @@ impl Targets {
     pub fn revocations(&self) -> &[Revocation] {
         self.common.identity.as_ref().map_or(&[], |identity| &identity.revocations)
     }
+
+    /// The revocations that the role took back.
+    pub fn reinstated(&self) -> &[Revocation] {
+        self.common.identity.as_ref().map_or(&[], |identity| &identity.reinstated)
+    }
 }
 
 impl Target {
@@ -516,6 +530,18 @@ impl Target {
     /// `custom.mediaType`: the media type of the manifest.
     pub fn media_type(&self) -> Option<&str> {
         self.custom.as_ref()?.get("mediaType")?.as_str()
+    }
+
+    /// `custom.immutable`: the tag was promised to mean this digest and no other, until the digest is revoked. Publishers
+    /// and the daemon hold to it; clients do not need to.
+    pub fn is_immutable(&self) -> bool {
+        self.custom.as_ref().and_then(|custom| custom.get("immutable")?.read()).unwrap_or(false)
+    }
+
+    /// `custom.index`: the multi-platform indexes that this manifest was signed with. Revoking one revokes this, too.
+    /// Empty for whatever was signed for itself.
+    pub fn indexes(&self) -> Vec<Digest> {
+        self.custom.as_ref().and_then(|custom| custom.get("index")?.read()).unwrap_or_default()
     }
 }
 

@@ -31,6 +31,16 @@ impl Json {
             Self::Other(_) => None,
         }
     }
+
+    /// The value as `T`, if it is one.
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+        match self {
+            Self::String(text) => {
+                T::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text)).ok()
+            }
+            Self::Other(raw) => serde_json::from_str(raw.get()).ok(),
+        }
+    }
 }
 
 /// Equal values are equal however they were written; numbers with fraction or exponent if they were written alike.
