@@ -2,7 +2,7 @@
 
 use plimsoll_core::{oci::Digest, policy::Verdict};
 
-use super::author::AuthorError;
+use super::{author::AuthorError, draft::DraftError};
 use crate::{
     keys::SignError,
     registry::RegistryError,
@@ -19,6 +19,27 @@ pub enum PublishError {
     /// Signing failed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The draft cannot be used.
+    #[error(transparent)]
+    Draft(DraftError),
+    /// The keys at hand are not enough.
+    #[error("not signed by enough keys: {missing}")]
+    Unsigned {
+        /// Which roles need how many signatures of whom, for people.
+        missing: String,
+    },
+    /// Somebody else gave the name another digest while this change was made.
+    #[error("{name} was just signed by somebody else: {role} says {theirs} now, and you sign {ours}")]
+    Clash {
+        /// The role.
+        role: String,
+        /// The target name.
+        name: String,
+        /// What we sign.
+        ours: Digest,
+        /// What it means since.
+        theirs: Digest,
+    },
     /// The present metadata could not be fetched or is not to be trusted.
     #[error("cannot read the present metadata")]
     Update(#[from] UpdateError),
@@ -189,6 +210,7 @@ impl PublishError {
             },
             Self::Update(error) => error.verdict(),
             Self::Server(error) => registry_verdict(error),
+            Self::Clash { .. } => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
