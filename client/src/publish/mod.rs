@@ -6,12 +6,14 @@
 pub mod api;
 pub mod author;
 mod error;
+mod inbox;
 mod init;
 mod publisher;
 mod seen;
 mod server;
 
 pub use error::PublishError;
+pub use inbox::{Answer, Inbox, Left};
 pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
 pub use publisher::{DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, SignRequest, status};
 pub use seen::{Expected, seen};

@@ -25,7 +25,7 @@ const CREATED: &str = "org.opencontainers.image.created";
 
 /// What lies under one tag of an inbox, by its manifest: an unsigned hint, whatever the tag's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Left {
+pub enum Entry {
     /// A submission; the descriptor of its one layer, which the caller has yet to hold to a limit.
     Submission(Descriptor),
     /// An answer.
@@ -98,7 +98,7 @@ pub fn answer(submission: &Digest, json: &[u8], now: DateTime<Utc>, profile: Pro
 ///
 /// # Errors
 /// [`InboxError`], by rule.
-pub fn read(manifest: &[u8]) -> Result<Left, InboxError> {
+pub fn read(manifest: &[u8]) -> Result<Entry, InboxError> {
     if manifest.len() > MAX_INBOX_MANIFEST {
         return Err(InboxError::TooLarge { size: manifest.len() });
     }
@@ -114,10 +114,10 @@ pub fn read(manifest: &[u8]) -> Result<Left, InboxError> {
         return Err(InboxError::Layers { count: 1 });
     }
     if found == SUBMISSION_TYPE {
-        return Ok(Left::Submission(layer.clone()));
+        return Ok(Entry::Submission(layer.clone()));
     }
     let created = manifest.annotations.get(CREATED).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    Ok(Left::Answer { layer: layer.clone(), created: created.map(|at| at.to_utc()) })
+    Ok(Entry::Answer { layer: layer.clone(), created: created.map(|at| at.to_utc()) })
 }
 
 fn artifact(
@@ -158,10 +158,10 @@ mod tests {
             let left = submission(b"{\"documents\":{}}", profile);
             let layer = Descriptor::of(SUBMISSION_TYPE, b"{\"documents\":{}}");
             assert_eq!(left.tag, format!("s-{}", layer.digest.hex()));
-            assert_eq!(read(&left.manifest).unwrap(), Left::Submission(layer.clone()));
+            assert_eq!(read(&left.manifest).unwrap(), Entry::Submission(layer.clone()));
             let answered = answer(&layer.digest, b"{}", now, profile);
             assert_eq!(answered.tag, format!("a-{}", layer.digest.hex()));
-            let expected = Left::Answer { layer: Descriptor::of(ANSWER_TYPE, b"{}"), created: Some(now) };
+            let expected = Entry::Answer { layer: Descriptor::of(ANSWER_TYPE, b"{}"), created: Some(now) };
             assert_eq!(read(&answered.manifest).unwrap(), expected);
         }
         assert_ne!(submission(b"x", BOTH[0]).digest, submission(b"x", BOTH[1]).digest);
@@ -206,6 +206,6 @@ mod tests {
         let written =
             answer(&Digest::of(b"x"), b"{}", "2026-11-21T14:30:00Z".parse().unwrap(), Profile::Oci11);
         let text = String::from_utf8(written.manifest).unwrap().replace("2026-11-21T", "yesterday ");
-        assert!(matches!(read(text.as_bytes()), Ok(Left::Answer { created: None, .. })));
+        assert!(matches!(read(text.as_bytes()), Ok(Entry::Answer { created: None, .. })));
     }
 }
