@@ -208,6 +208,14 @@ pub enum PublishError {
         /// The target name.
         name: String,
     },
+    /// It lies in the inbox, and no timestamp that names it was seen in time. The daemon may still collect it.
+    #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
+    NotCollected {
+        /// The inbox.
+        inbox: RepositoryAddress,
+        /// The submission's tag.
+        tag: String,
+    },
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -221,6 +229,7 @@ impl PublishError {
             | Self::Inbox { source: RegistryError::Connect { .. }, .. } => false,
             Self::Server(error) | Self::Inbox { source: error, .. } => !error.is_auth() && !error.is_misuse(),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
             | Self::Unconfirmed { .. }
             | Self::NotSeen { .. }
@@ -242,6 +251,7 @@ impl PublishError {
             Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
             Self::Clash { .. } => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
             | Self::NotPublishedInTime { .. } => Some(Verdict::Unreachable),
