@@ -77,6 +77,8 @@ enum Command {
     Trust(trust::Command),
     /// Show the roles of a trust repository: versions, expiries, keys, scopes
     Status(status::StatusArgs),
+    /// Show everything in a trust repository: its roles with each name, digest and revocation
+    Inspect(status::InspectArgs),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -151,6 +153,7 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Resolve(args) => verify::resolve(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
         Command::Status(args) => status::status(env, out, &args).await,
+        Command::Inspect(args) => status::inspect(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,

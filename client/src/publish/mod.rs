@@ -26,4 +26,4 @@ pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
 pub use publisher::{Done, Edit, How, Published, Publisher};
 pub use seen::{Expected, seen};
 pub use server::{Server, Submitted};
-pub use status::{RoleStatus, status};
+pub use status::{Contents, Depth, Entry, KeyStatus, RoleStatus, is_aging, status};
