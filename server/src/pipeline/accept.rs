@@ -27,6 +27,8 @@ use crate::keys::Keyring;
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 /// Reasons beyond this are not for people, bytes.
 const MAX_REASON: usize = 1000;
+/// Names of keys beyond this, too.
+const MAX_KEY_NAME: usize = 64;
 /// Patterns in one delegation, and scopes in a root. Names are matched against all of them in the one thread that signs,
 /// so without a bound one team's document could keep everybody's timestamp from being signed.
 const MAX_PATTERNS: usize = 64;
@@ -164,9 +166,9 @@ impl<P: Present> Set<'_, P> {
             Some(bytes) => Some(parse::<Targets>(role, &bytes)?.signed),
             None => None,
         };
-        entries::check(role, &document.signed, &chain)?;
+        entries::check(role, before.as_ref(), &document.signed, &chain)?;
         self.check_delegations(role, &document.signed, &chain)?;
-        revocations::check(role, before.as_ref(), &document.signed, &chain)?;
+        revocations::check(role, before.as_ref(), &document.signed, &chain, self.rules.now)?;
         self.report_children(role, before.as_ref(), &document.signed)?;
         self.take(role, document.version(), bytes);
         Ok(())

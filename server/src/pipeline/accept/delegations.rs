@@ -6,10 +6,11 @@ use plimsoll::publish::{
     api::{Refusal, RefusalReason as Why},
     author,
 };
-use plimsoll_core::tuf::{DelegatedRole, Key, KeyId, MAX_DEPTH, Targets, distinct_signers, within};
+use plimsoll_core::tuf::{DelegatedRole, Identity, Key, KeyId, MAX_DEPTH, Targets, distinct_signers, within};
 
 use super::{
-    Chain, MAX_PATTERNS, Present, RoleKeys, Set, check_reachable, cut, is_pattern, refused, role_keys,
+    Chain, MAX_KEY_NAME, MAX_PATTERNS, Present, RoleKeys, Set, check_reachable, cut, is_pattern, refused,
+    role_keys,
 };
 
 impl<P: Present> Set<'_, P> {
@@ -20,6 +21,9 @@ impl<P: Present> Set<'_, P> {
         targets: &Targets,
         chain: &Chain,
     ) -> Result<(), Refusal> {
+        let none = BTreeMap::new();
+        let keys = targets.delegations.as_ref().map_or(&none, |delegations| &delegations.keys);
+        check_key_names(role, targets.common.identity.as_ref(), keys)?;
         let Some(delegations) = &targets.delegations else { return Ok(()) };
         if delegations.succinct_roles.is_some() {
             return Err(refused(Why::Delegation, format!("{role}: hash bins are not published here")));
@@ -144,6 +148,36 @@ impl<P: Present> Set<'_, P> {
         }
         Ok(())
     }
+}
+
+/// Names that people can tell apart, of keys that stand in the document.
+pub(super) fn check_key_names(
+    role: &str,
+    identity: Option<&Identity>,
+    keys: &BTreeMap<KeyId, Key>,
+) -> Result<(), Refusal> {
+    let safe = |name: &str| {
+        (1..=MAX_KEY_NAME).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@+- ".contains(&b))
+            && name.trim() == name
+    };
+    let mut seen = BTreeSet::new();
+    for (id, name) in identity.iter().flat_map(|identity| &identity.names) {
+        let refuse = |why: &str| {
+            let message = format!("{role}: the name `{}` of key {} {why}", cut(name), cut(&id.0));
+            Err(refused(Why::KeyNames, message))
+        };
+        if !keys.contains_key(id) {
+            return refuse("is of no key that stands there");
+        }
+        if !safe(name) {
+            return refuse("is not one of 1 to 64 letters, digits, `._@+-`, and spaces inside");
+        }
+        if !seen.insert(name) {
+            return refuse("is another key's, too");
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn orphaned(child: &str, version: u64, have: u64, need: u64, parent: &str) -> String {

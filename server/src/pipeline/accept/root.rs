@@ -10,7 +10,9 @@ use plimsoll_core::{
 };
 
 use super::{
-    MAX_PATTERNS, Present, Set, check_reachable, delegations::orphaned, parse, refused, trust_id, untrusted,
+    MAX_PATTERNS, Present, Set, check_reachable,
+    delegations::{check_key_names, orphaned},
+    parse, refused, trust_id, untrusted,
 };
 use crate::keys::OnlineRole;
 
@@ -57,6 +59,7 @@ impl<P: Present> Set<'_, P> {
         }
         self.check_common(ROLE, &document)?;
         self.check_keys(ROLE, &new.keys)?;
+        check_key_names(ROLE, new.common.identity.as_ref(), &new.keys)?;
         for (role, keys) in &new.roles {
             check_reachable(role, &new.keys, &keys.keyids, keys.threshold)?;
         }

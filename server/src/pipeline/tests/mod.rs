@@ -3,8 +3,10 @@
 mod accept;
 mod delegations;
 mod faults;
+mod promises;
 mod rotation;
 mod rounds;
+mod sets;
 mod size;
 
 use std::{
