@@ -282,14 +282,15 @@ fn print_keys(ring: &Keyring, output: Output) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&Pairs { current, next }).context("the keys as JSON")?;
         writeln!(out, "{text}")?;
     } else {
+        let width = if next.is_some() { 14 } else { 9 };
         for (prefix, pair) in [("", Some(current)), ("next ", next)] {
             let Some(pair) = pair else { continue };
             for (role, key) in [("timestamp", &pair.timestamp), ("snapshot", &pair.snapshot)] {
                 let text = key.keyval.get("public").and_then(|text| text.as_str()).unwrap_or_default();
                 let role = format!("{prefix}{role}");
-                writeln!(out, "{role:<9}  {}  key id {}", key.keytype, key.id())?;
+                writeln!(out, "{role:<width$}  {}  key id {}", key.keytype, key.id())?;
                 for line in text.lines() {
-                    writeln!(out, "           public {line}")?;
+                    writeln!(out, "{:width$}  public {line}", "")?;
                 }
             }
         }
