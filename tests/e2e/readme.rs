@@ -1,8 +1,7 @@
 //! The README's terminal examples, run as they are written.
 //!
-//! A `console` block is run if the line before it is `<!-- run -->`. In it, a line that starts with `$ ` is a command;
-//! the lines up to the next command are its output, both streams, where `…` stands for any text within a line
-//! and a line `...` for any lines. All blocks share one bash and one folder, from the first to the last.
+//! The blocks are those of `plimsoll_tests::transcript`; the output of a command is that of both streams. All blocks share
+//! one bash and one folder, from the first to the last.
 //!
 //! The README says that `REGISTRY` and `DAEMON` may be set beforehand; the test sets them to free ports, and puts these
 //! addresses into the expected output instead of the ones that are written there.
@@ -18,17 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plimsoll_tests::process;
+use plimsoll_tests::{
+    process,
+    transcript::{lines_match, steps},
+};
 
 const WRITTEN: [(&str, &str); 2] = [("REGISTRY", "127.0.0.1:5005"), ("DAEMON", "127.0.0.1:8480")];
 const LIMIT: Duration = Duration::from_secs(120);
-
-#[derive(Debug)]
-struct Step {
-    line: usize,
-    command: String,
-    output: Vec<String>,
-}
 
 #[test]
 fn the_readme_does_what_it_says() {
@@ -86,48 +81,6 @@ fn the_readme_does_what_it_says() {
     }
 }
 
-/// The commands of the blocks that are to be run.
-fn steps(text: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let (mut marked, mut inside, mut here) = (false, false, None::<String>);
-    for (number, line) in text.lines().enumerate() {
-        if !inside {
-            inside = marked && line == "```console";
-            assert!(!marked || inside, "README.md:{}: a mark without a block", number + 1);
-            marked = line == "<!-- run -->";
-            continue;
-        }
-        if line == "```" {
-            inside = false;
-            continue;
-        }
-        let last = steps.last_mut();
-        match (line.strip_prefix("$ "), last) {
-            _ if here.is_some() => {
-                let last = last_command(&mut steps);
-                last.push('\n');
-                last.push_str(line);
-                here = here.filter(|end| end != line);
-            }
-            (None, Some(last)) if last.command.ends_with('\\') => {
-                last.command.push('\n');
-                last.command.push_str(line);
-            }
-            (Some(command), _) => {
-                here = command.split_once("<<").map(|(_, end)| end.trim().to_owned());
-                steps.push(Step { line: number + 1, command: command.to_owned(), output: Vec::new() });
-            }
-            (None, Some(last)) => last.output.push(line.to_owned()),
-            (None, None) => panic!("README.md:{}: output before any command", number + 1),
-        }
-    }
-    steps
-}
-
-fn last_command(steps: &mut [Step]) -> &mut String {
-    &mut steps.last_mut().unwrap().command
-}
-
 fn with_addresses(line: &str, addresses: &[String]) -> String {
     WRITTEN
         .iter()
@@ -157,72 +110,4 @@ fn wait(mut child: Child) -> bool {
         // The standard library has no wait with a limit.
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Whether `found` is what `expected` says; empty lines at the end do not count.
-fn lines_match(expected: &[String], found: &[&str]) -> bool {
-    let trimmed = found.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
-    let mut rest = &found[..trimmed];
-    let mut groups = expected.split(|line| line == "...");
-    let first = groups.next().unwrap_or_default();
-    let matches = |lines: &[String], found: &[&str]| {
-        lines.len() <= found.len() && lines.iter().zip(found).all(|(line, found)| line_matches(line, found))
-    };
-    if !matches(first, rest) {
-        return false;
-    }
-    rest = &rest[first.len()..];
-    let groups: Vec<_> = groups.collect();
-    for (at, group) in groups.iter().enumerate() {
-        let last = at + 1 == groups.len();
-        let places = 0..=rest.len().saturating_sub(group.len());
-        let place = places.into_iter().find(|&place| {
-            matches(group, &rest[place..]) && (!last || group.is_empty() || place + group.len() == rest.len())
-        });
-        let Some(place) = place else { return false };
-        if last {
-            return true;
-        }
-        rest = &rest[place + group.len()..];
-    }
-    rest.is_empty()
-}
-
-fn line_matches(expected: &str, found: &str) -> bool {
-    let mut parts = expected.split('…');
-    let Some(mut rest) = found.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
-}
-
-#[test]
-fn wildcards_stand_for_text_and_for_lines() {
-    assert!(line_matches("signed … by …", "signed this by that"));
-    assert!(line_matches("a…", "a") && line_matches("a", "a"));
-    assert!(!line_matches("a", "ab") && !line_matches("…b", "ba") && !line_matches("x…", "a"));
-    let check = |expected: &[&str], found: &[&str]| {
-        lines_match(&expected.iter().map(ToString::to_string).collect::<Vec<_>>(), found)
-    };
-    assert!(check(&[], &[]) && check(&[], &[""]) && !check(&[], &["a"]));
-    assert!(check(&["..."], &["a", "b"]) && check(&["a", "...", "c"], &["a", "b", "c"]));
-    assert!(check(&["...", "b", "...", "d"], &["a", "b", "b", "c", "d", ""]));
-    assert!(!check(&["a", "...", "c"], &["a", "b"]) && !check(&["a"], &["a", "b"]));
-}
-
-#[test]
-fn only_marked_blocks_are_steps() {
-    let text =
-        "```console\n$ no\n```\n<!-- run -->\n```console\n$ a \\\n  b\nout\n$ cat <<END\n$ x\nEND\n```\n";
-    let steps = steps(text);
-    assert_eq!(steps.len(), 2, "{steps:?}");
-    assert_eq!(
-        (steps[0].command.as_str(), steps[0].output.as_slice()),
-        ("a \\\n  b", &["out".to_owned()][..])
-    );
-    assert_eq!(steps[1].command, "cat <<END\n$ x\nEND");
 }

@@ -18,5 +18,6 @@ pub mod skopeo;
 pub mod tls;
 pub mod token_server;
 pub mod tough_peer;
+pub mod transcript;
 pub mod tuf_repository;
 pub mod world;
