@@ -6,6 +6,7 @@
 pub mod api;
 pub mod author;
 mod error;
+pub mod history;
 mod init;
 mod publisher;
 mod seen;
