@@ -301,7 +301,7 @@ fn address(policy: &Policy, root: &str) -> RepositoryAddress {
 }
 
 /// The root to publish under: the one named, else the one that the policy requires for the reference.
-fn covering(
+pub(super) fn covering(
     policy: &Policy,
     named: Option<&str>,
     reference: &Reference,
@@ -321,7 +321,7 @@ fn covering(
 }
 
 /// The root called `named`, wherever it is, else the only one, at `host` if that is given.
-fn chosen(policy: &Policy, named: Option<&str>, host: Option<&str>) -> Result<String, Failure> {
+pub(super) fn chosen(policy: &Policy, named: Option<&str>, host: Option<&str>) -> Result<String, Failure> {
     let roots = policy.root.iter().filter(|(name, entry)| {
         named.is_none_or(|named| named == *name)
             && (named.is_some()
