@@ -7,6 +7,7 @@
 mod failure;
 mod init;
 mod key;
+mod log;
 mod output;
 mod panic;
 mod publish;
@@ -72,6 +73,8 @@ enum Command {
     Trust(trust::Command),
     /// Show the roles of a trust repository: versions, expiries, keys, scopes
     Status(publish::StatusArgs),
+    /// Tell who signed what, and when, from every version that the daemon has
+    Log(log::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -146,6 +149,7 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Resolve(args) => verify::resolve(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
         Command::Status(args) => publish::status(env, out, &args).await,
+        Command::Log(args) => log::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => publish::delegate(env, out, command).await,
