@@ -239,9 +239,8 @@ impl<'a> Role<'a> {
 
     fn trusted(&mut self, document: Document<Targets>, signers: &[KeyId]) -> Entry {
         let now = document.signed;
-        let complete = self.entries.last().is_none_or(|last| last.fault.is_none());
-        // Whatever stands in the first version that is known may have stood there before.
-        let known = complete && (self.before.is_some() || self.eras.whole || now.common.version == 1);
+        // Only what the first version that is known delegates may have been delegated before.
+        let known = self.before.is_some() || self.eras.whole || now.common.version == 1;
         let (grants, names) = (changes::grants_of(&now), changes::names(&now.common));
         for role in grants.keys().filter(|role| !self.below.contains_key(*role)).cloned().collect::<Vec<_>>()
         {

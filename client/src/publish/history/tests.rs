@@ -401,6 +401,36 @@ fn what_is_older_than_the_pinned_root_is_not_verified() {
     assert!(history.entries()[0].changes.is_empty());
 }
 
+/// Nothing is excused by an older time where everything since the beginning is known.
+#[test]
+fn a_first_version_by_a_stranger_is_not_trusted() {
+    let (owner, amy, stranger) = (key(), key(), key());
+    let mut targets = Made::new("targets");
+    targets.then(&[&stranger], same).then(&[&owner], give(&[(&amy, "amy")], 1));
+    let (history, below) = targets.verified(&owned_by(&owner));
+    let is_untrusted = |history: &History| {
+        let bad: Vec<_> = history.faults().collect();
+        assert!(matches!(bad[..], [(1, Fault::Untrusted(Error::Threshold { .. }))]), "{bad:?}");
+    };
+    is_untrusted(&history);
+    let mut team = Made::new(TEAM);
+    team.then(&[&stranger], same).then(&[&amy], same);
+    is_untrusted(&team.verified(&below[TEAM]).0);
+
+    // Of a pinned second root: the team was given its role when that was known already, or maybe before.
+    let mut root = first_root(&[&owner]);
+    root.common.version = 2;
+    let eras = Roots::new(&sign(&root, &[&owner]), hour(100)).unwrap().finish().1;
+    let (history, below) = targets.verified_from(2, &eras);
+    assert!(matches!(history.faults().collect::<Vec<_>>()[..], [(1, Fault::Unproven { pinned: 2 })]));
+    let history = team.verified_from(2, &below[TEAM]).0;
+    assert!(matches!(history.faults().collect::<Vec<_>>()[..], [(1, Fault::Unproven { pinned: 2 })]));
+    let mut targets = Made::new("targets");
+    targets.then(&[&owner], same).then(&[&owner], give(&[(&amy, "amy")], 1));
+    let below = targets.verified_from(2, &eras).1;
+    is_untrusted(&team.verified_from(2, &below[TEAM]).0);
+}
+
 #[test]
 fn roots_form_a_chain_from_the_pinned_one() {
     let (amy, bob) = (key(), key());
