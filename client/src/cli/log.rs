@@ -15,7 +15,7 @@ use url::Url;
 use super::{
     Env, Failure, Out, argument,
     output::{complain, json},
-    publish::{chosen, covering},
+    place::{chosen, covering},
     servers,
 };
 use crate::{

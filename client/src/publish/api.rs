@@ -63,6 +63,21 @@ pub struct Submission {
     pub documents: BTreeMap<String, Box<RawValue>>,
 }
 
+impl Submission {
+    /// The JSON of a submission of `documents`, by role, each verbatim. Equal documents give equal bytes.
+    ///
+    /// # Panics
+    /// If a document is not JSON; those we author are.
+    pub fn json(documents: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+        let raw = |bytes: &Vec<u8>| {
+            let text = String::from_utf8(bytes.clone()).expect("authored documents are UTF-8");
+            RawValue::from_string(text).expect("authored documents are JSON")
+        };
+        let documents = documents.iter().map(|(role, bytes)| (role.clone(), raw(bytes))).collect();
+        serde_json::to_vec(&Self { documents }).expect("JSON in JSON always serialises")
+    }
+}
+
 /// The answer to a submission that was taken, and to a question about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
