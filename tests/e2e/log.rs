@@ -82,6 +82,7 @@ fn the_log_says_who_signed_what_by_role_key_name_and_time() {
     };
     assert_eq!(ask(&["--key", &id[..8]]), of(ROLE, &[4, 3, 2, 1]));
     assert_eq!(ask(&["--key", &id[..8], "-n", "2"]), of(ROLE, &[4, 3]));
+    assert_eq!(ask(&["--key", "team"]), of(ROLE, &[4, 3, 2, 1]));
     assert_eq!(ask(&["--key", "nobody"]), []);
     assert_eq!(ask(&["--role", "targets"]), of("targets", &[3, 2, 1]));
     assert_eq!(ask(&["--role", "root"]), of("root", &[1]));
