@@ -10,6 +10,7 @@ mod failure;
 mod init;
 mod key;
 mod log;
+mod manual;
 mod output;
 mod panic;
 mod place;
@@ -94,6 +95,17 @@ enum Command {
     Sign(sign::Args),
     /// Take a signed digest back
     Revoke(revoke::Args),
+    /// Print the completions of a shell: `plimsoll completion bash > /etc/bash_completion.d/plimsoll`
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual, one page for each command, into a folder
+    Man {
+        /// The folder, made if it is not there
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 /// What every command has at hand.
@@ -163,6 +175,8 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Delegate(command) => delegate::run(env, out, command).await,
         Command::Sign(args) => sign::run(env, out, &args).await,
         Command::Revoke(args) => revoke::run(env, out, &args).await,
+        Command::Completion { shell } => manual::completion(out, shell),
+        Command::Man { folder } => manual::pages(out, &folder),
     }
 }
 

@@ -13,6 +13,7 @@ use plimsoll_core::{
 };
 use ring::rand::SecureRandom;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use super::{
     PublishError, Server,
@@ -55,8 +56,8 @@ enum Via {
     /// Over its API.
     Daemon {
         server: Server,
-        /// What it calls the trust repository.
-        name: String,
+        /// What it calls the trust repository, once it was asked.
+        name: OnceCell<String>,
     },
     /// Through the registry, for those who reach nothing else.
     Inbox(Inbox),
@@ -131,25 +132,19 @@ impl<T> Edit<T> {
 }
 
 impl Publisher {
-    /// Finds the trust repository at `repository`, which the root `pinned` starts, at the daemon at `server`. `state` is
+    /// The trust repository at `repository`, which the root `pinned` starts, kept by the daemon at `server`. `state` is
     /// the folder of what the publish side remembers, which must not be the verify side's: the daemon shows what it has
-    /// accepted, and that is ahead of the registry until it is pushed.
-    ///
-    /// # Errors
-    /// [`PublishError`].
-    pub async fn connect(
+    /// accepted, and that is ahead of the registry until it is pushed. No I/O.
+    pub fn through_daemon(
         http: Registry,
         server: Server,
         repository: RepositoryAddress,
         pinned: Vec<u8>,
         state: &Path,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, PublishError> {
-        let root = Document::<Root>::parse("root", &pinned).map_err(UpdateError::from)?;
-        let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
-        let name = server.trust_with_id(&id).await?.name;
-        let via = Via::Daemon { server, name };
-        Ok(Self { via, http, repository, pinned, state: state.to_owned(), clock })
+    ) -> Self {
+        let via = Via::Daemon { server, name: OnceCell::new() };
+        Self { via, http, repository, pinned, state: state.to_owned(), clock }
     }
 
     /// The trust repository at `repository`, which the root `pinned` starts, where only the registry can be reached:
@@ -168,12 +163,18 @@ impl Publisher {
         Ok(Self { via, http, repository, pinned, state: state.to_owned(), clock })
     }
 
-    /// The daemon and what it calls the trust repository; none if only the registry is talked to.
-    pub fn daemon(&self) -> Option<(&Server, &str)> {
-        match &self.via {
-            Via::Daemon { server, name } => Some((server, name)),
-            Via::Inbox(_) => None,
-        }
+    /// The daemon and what it calls the trust repository, which is asked once; none if only the registry is talked to.
+    ///
+    /// # Errors
+    /// [`PublishError`] of the daemon's answer; [`PublishError::NotServed`].
+    pub async fn daemon(&self) -> Result<Option<(&Server, &str)>, PublishError> {
+        let Via::Daemon { server, name } = &self.via else { return Ok(None) };
+        let ask = async || {
+            let root = Document::<Root>::parse("root", &self.pinned).map_err(UpdateError::from)?;
+            let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
+            Ok::<_, PublishError>(server.trust_with_id(&id).await?.name)
+        };
+        Ok(Some((server, name.get_or_try_init(ask).await?)))
     }
 
     /// What is published now.
@@ -182,13 +183,11 @@ impl Publisher {
     /// [`PublishError::Update`].
     pub async fn head(&self) -> Result<Head, PublishError> {
         let now = self.clock.now();
-        let reader = match &self.via {
-            Via::Daemon { server, name } => {
+        let reader = match self.daemon().await? {
+            Some((server, name)) => {
                 Reader::Daemon(TufSource::new(self.http.clone(), server.metadata_url(name)))
             }
-            Via::Inbox(_) => {
-                Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone()))
-            }
+            None => Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone())),
         };
         let session = Session::refresh(reader, &self.state, &self.pinned, now).await?;
         Ok(Head::new(session, now))
@@ -238,12 +237,13 @@ impl Publisher {
         if !draft.is_complete() {
             return Err(unsigned(draft));
         }
-        let timestamp = match &self.via {
-            Via::Daemon { server, name } => match server.submit(name, &draft.documents()).await? {
+        let timestamp = match (self.daemon().await?, &self.via) {
+            (Some((server, name)), _) => match server.submit(name, &draft.documents()).await? {
                 Submitted::Accepted(accepted) => Some(server.published(name, &accepted.id).await?.timestamp),
                 Submitted::Conflict(_) => None,
             },
-            Via::Inbox(inbox) => self.leave(inbox, draft).await?,
+            (None, Via::Inbox(inbox)) => self.leave(inbox, draft).await?,
+            (None, Via::Daemon { .. }) => unreachable!("a daemon has a name once it was asked"),
         };
         Ok(timestamp.map(|timestamp| Published { versions: draft.versions(), timestamp }))
     }
