@@ -280,11 +280,52 @@ impl<S: Source> Session<S> {
     ///
     /// # Errors
     /// [`UpdateError`].
-    pub async fn role_to_edit(&mut self, role: &str, delegator: &str) -> Result<tuf::Targets, UpdateError> {
+    pub async fn role_to_edit(
+        &mut self,
+        role: &str,
+        delegator: &str,
+    ) -> Result<tuf::Document<tuf::Targets>, UpdateError> {
+        let bytes = self.present(role).await?;
+        Ok((*self.trusted.verify_targets(role, delegator, &bytes)?).clone())
+    }
+
+    /// Fetches `role` as the snapshot has it, by hash, whoever signed it: for the publisher who takes over what nobody
+    /// vouches for any more. Nothing may be decided by it.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub async fn orphan(&mut self, role: &str) -> Result<tuf::Document<tuf::Targets>, UpdateError> {
+        let bytes = self.present(role).await?;
+        let document = tuf::Document::parse(role, &bytes)?;
+        let meta = self.trusted.wanted_role(role)?;
+        if meta.digest() != Some(document.digest()) || meta.version != document.version() {
+            return Err(SourceError::Gone { location: self.source.location(), file: role.to_owned() }.into());
+        }
+        Ok(document)
+    }
+
+    /// The root documents from version 1 to the trusted one, as the source has them. They are not verified.
+    ///
+    /// # Errors
+    /// [`UpdateError::Source`]; a source that lacks one is [`SourceError::Gone`].
+    pub async fn root_chain(&mut self) -> Result<Vec<Vec<u8>>, UpdateError> {
+        let mut roots = Vec::new();
+        for version in 1..=self.trusted.root().version() {
+            let root = self.source.root(version).await.map_err(UpdateError::Source)?;
+            let gone = || SourceError::Gone {
+                location: self.source.location(),
+                file: format!("{version}.root.json"),
+            };
+            roots.push(root.ok_or_else(gone).map_err(UpdateError::Source)?);
+        }
+        Ok(roots)
+    }
+
+    /// The bytes of `role` that the snapshot lists.
+    async fn present(&mut self, role: &str) -> Result<Vec<u8>, UpdateError> {
         self.read_snapshot()?;
         let meta = self.trusted.wanted_role(role)?.clone();
-        let bytes = self.source.targets(role, &meta, self.consistent()).await?;
-        Ok(self.trusted.verify_targets(role, delegator, &bytes)?.signed.clone())
+        Ok(self.source.targets(role, &meta, self.consistent()).await?)
     }
 
     fn consistent(&self) -> bool {

@@ -1,20 +1,25 @@
 //! Building documents. Pure: time, ids and signers are arguments.
 
-use std::collections::BTreeMap;
+mod delegations;
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
-    oci::{Descriptor, Digest, TargetName},
+    oci::Digest,
     policy::Scope,
     tuf::{
-        DelegatedRole, Delegations, Identity, Key, KeyId, PublicKey, Revocation, RoleKeys, Root, Signature,
-        Target, Targets, assemble, json, matches,
-        metadata::{Common, RoleKeysOnly, RoleType},
+        Identity, Key, KeyId, RoleKeys, Root, Signature, Targets, assemble, json,
+        metadata::{Common, RoleType},
     },
 };
 
 use super::api::OnlineKeys;
 use crate::keys::{SignError, Signer};
+
+pub use delegations::delegate;
+pub use names::{revoke, vouch};
 
 /// The longest life of root and targets documents, also what we give them.
 pub const MAX_ROOT_LIFE: TimeDelta = TimeDelta::days(365);
@@ -170,6 +175,18 @@ pub fn next_version(role: &str, targets: &mut Targets, now: DateTime<Utc>) {
     }
 }
 
+/// Writes down what people call keys (docs/oci-mapping.md, "x-plimsoll"), and forgets the names of keys not in `keep`.
+pub fn name_keys<'a>(
+    common: &mut Common,
+    keep: impl IntoIterator<Item = &'a KeyId>,
+    names: impl IntoIterator<Item = (KeyId, String)>,
+) {
+    let Some(identity) = &mut common.identity else { return };
+    let keep: BTreeSet<&KeyId> = keep.into_iter().collect();
+    identity.names.extend(names);
+    identity.names.retain(|id, _| keep.contains(id));
+}
+
 /// The name of the role that `parent` delegates to under `label`.
 ///
 /// # Errors
@@ -188,128 +205,6 @@ pub fn role_name(parent: &str, label: &str) -> Result<String, AuthorError> {
     }
     let name = format!("{parent}--{label}");
     if name.len() > MAX_ROLE_NAME { Err(AuthorError::NameTooLong { name }) } else { Ok(name) }
-}
-
-/// Adds a delegation of `scope` to `targets`, the document of a role that may speak about `allowed` (path patterns).
-/// More specific scopes come first; the delegation is terminating.
-///
-/// # Errors
-/// [`AuthorError`].
-pub fn delegate(
-    targets: &mut Targets,
-    parent: (&str, &[String]),
-    name: &str,
-    scope: &Scope,
-    keys: &[PublicKey],
-    threshold: u64,
-) -> Result<(), AuthorError> {
-    let (parent, allowed) = parent;
-    let patterns = scope.patterns();
-    if !patterns.iter().all(|pattern| plimsoll_core::tuf::within(pattern, allowed)) {
-        return Err(out_of_scope(scope, parent, allowed));
-    }
-    let distinct: BTreeMap<KeyId, Key> = keys.iter().map(Key::new).map(|key| (key.id(), key)).collect();
-    if threshold == 0 || threshold > distinct.len() as u64 {
-        return Err(AuthorError::Threshold { threshold, keys: distinct.len() });
-    }
-    let delegations = targets.delegations.get_or_insert_with(|| Delegations {
-        keys: BTreeMap::new(),
-        roles: Vec::new(),
-        succinct_roles: None,
-        extra: BTreeMap::new(),
-    });
-    if delegations.roles.iter().any(|role| role.name == name) {
-        return Err(AuthorError::NameTaken { name: name.to_owned() });
-    }
-    if let Scope::Repository(repository) | Scope::Tags { repository, .. } = scope {
-        not_reserved(repository)?;
-    }
-    if let Some(sibling) = delegations.roles.iter().find(|role| role.paths.as_ref() == Some(&patterns)) {
-        return Err(AuthorError::ScopeTaken { scope: scope.to_string(), role: sibling.name.clone() });
-    }
-    let role = DelegatedRole {
-        name: name.to_owned(),
-        keys: RoleKeysOnly { keyids: distinct.keys().cloned().collect(), threshold },
-        terminating: true,
-        paths: Some(patterns),
-        path_hash_prefixes: None,
-        extra: BTreeMap::new(),
-    };
-    delegations.keys.extend(distinct);
-    // Ordered most specific first: before the first sibling that contains it.
-    let at = delegations
-        .roles
-        .iter()
-        .position(|sibling| {
-            let wider = sibling.paths.as_deref().unwrap_or_default();
-            role.paths.iter().flatten().all(|pattern| plimsoll_core::tuf::within(pattern, wider))
-        })
-        .unwrap_or(delegations.roles.len());
-    delegations.roles.insert(at, role);
-    Ok(())
-}
-
-/// Lets `targets`, whose role may speak about `allowed`, vouch for `descriptor` under `name`, and under its digest where
-/// the role may speak about digests. Returns the names written.
-///
-/// # Errors
-/// [`AuthorError::OutOfScope`], [`AuthorError::Revoked`].
-pub fn vouch(
-    targets: &mut Targets,
-    role: (&str, &[String]),
-    name: &TargetName,
-    descriptor: &Descriptor,
-) -> Result<Vec<String>, AuthorError> {
-    let (role, allowed) = role;
-    let may = |name: &str| allowed.iter().any(|pattern| matches(pattern, name));
-    let by_name = name.to_string();
-    if !may(&by_name) {
-        return Err(out_of_scope(name, role, allowed));
-    }
-    not_reserved(name.repository())?;
-    if let Some(revocation) = targets.revocations().iter().find(|r| r.digest == Some(descriptor.digest)) {
-        return Err(AuthorError::Revoked { digest: descriptor.digest, reason: revocation.reason.clone() });
-    }
-    let target = Target {
-        length: descriptor.size,
-        hashes: BTreeMap::from([("sha256".to_owned(), descriptor.digest.hex())]),
-        custom: Some(BTreeMap::from([("mediaType".to_owned(), descriptor.media_type.clone().into())])),
-        extra: BTreeMap::new(),
-    };
-    let by_digest =
-        TargetName::Digest { repository: name.repository().to_owned(), digest: descriptor.digest }
-            .to_string();
-    let mut written = vec![by_name];
-    if may(&by_digest) && !written.contains(&by_digest) {
-        written.push(by_digest);
-    }
-    for name in &written {
-        targets.targets.insert(name.clone(), target.clone());
-    }
-    Ok(written)
-}
-
-/// Takes `digest` back: removes every entry with it and lists it as revoked. Returns the names removed.
-pub fn revoke(targets: &mut Targets, digest: &Digest, reason: &str, now: DateTime<Utc>) -> Vec<String> {
-    let removed: Vec<String> = targets
-        .targets
-        .iter()
-        .filter(|(_, target)| target.digest().as_ref() == Some(digest))
-        .map(|(name, _)| name.clone())
-        .collect();
-    targets.targets.retain(|name, _| !removed.contains(name));
-    if let Some(identity) = &mut targets.common.identity
-        && !identity.revocations.iter().any(|r| r.digest.as_ref() == Some(digest))
-    {
-        identity.revocations.push(Revocation {
-            digest: Some(*digest),
-            paths: Vec::new(),
-            reason: reason.to_owned(),
-            at: now,
-            extra: BTreeMap::new(),
-        });
-    }
-    removed
 }
 
 /// What a root's scopes allow its `targets` role, as path patterns. A root without scopes allows nothing of ours.
