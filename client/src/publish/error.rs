@@ -179,6 +179,12 @@ pub enum PublishError {
         /// The target name.
         name: String,
     },
+    /// There are more versions than are read in one go, or they are too long.
+    #[error("the history up to {role} is too long to be read in one go")]
+    LongHistory {
+        /// The role at which it became too long.
+        role: String,
+    },
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -214,6 +220,7 @@ impl PublishError {
             Self::NotADaemon { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
+            | Self::LongHistory { .. }
             | Self::NotPublishedInTime { .. } => Some(Verdict::Unreachable),
             _ => None,
         }
