@@ -5,7 +5,7 @@ use plimsoll_core::policy::Verdict;
 use crate::{
     home::Home,
     keys::{KeyFileError, SignError},
-    publish::PublishError,
+    publish::{PublishError, author::AuthorError},
     registry::RegistryError,
     state::StateError,
     trust::{self, TrustError},
@@ -145,7 +145,16 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::NoRole { .. } => {
             Some("use a key of a role on the path, or ask its holder for `plimsoll delegate add`")
         }
-        PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
+        PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
+        PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
+        PublishError::TooFewLeft { .. } => {
+            Some("give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`")
+        }
+        PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
+        PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
+        PublishError::Moved(_) => Some("look at it again: run this once more"),
+        PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
+        PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
         PublishError::Shadowed { .. } => {
             Some("ask the holder of that role's key to sign it or to take the name out, or use that key")
         }

@@ -18,7 +18,10 @@ mod seen;
 mod server;
 mod status;
 
-pub use change::{DelegateRequest, Delegated, RevokeRequest, Revoked, SignRequest, Signed};
+pub use change::{
+    Content, DelegateRequest, Delegated, KeyRevoked, Rekeyed, RemoveRequest, Removed, RevokeKeyRequest, RevokeRequest,
+    Revoked, RotateRequest, SignRequest, Signed, TakeOverRequest, Unvouched, Vouched,
+};
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
 pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};

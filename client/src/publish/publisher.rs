@@ -18,6 +18,7 @@ use super::{
     PublishError, Server,
     draft::{Draft, DraftError, Next},
     head::{Head, Reader},
+    history::{self, History},
     server::Submitted,
 };
 use crate::{
@@ -152,6 +153,17 @@ impl Publisher {
         let source = TufSource::new(self.http.clone(), self.server.metadata_url(&self.name));
         let session = Session::refresh(Reader::Daemon(source), &self.state, &self.pinned, now).await?;
         Ok(Head::new(session, now))
+    }
+
+    /// Every version of `role` that the daemon has, as of `head`; none if it was never published.
+    pub(super) async fn history(&self, head: &mut Head, role: &str) -> Result<Option<History>, PublishError> {
+        if head.trusted().wanted_role(role).is_err() {
+            return Ok(None);
+        }
+        let present = history::Present::of(head.session())?;
+        let source = TufSource::new(self.http.clone(), self.server.metadata_url(&self.name));
+        let histories = history::read(&source, &self.pinned, &present, Some(role)).await?;
+        Ok(histories.into_iter().find(|history| history.role() == role))
     }
 
     /// Applies `edit` to the newest head, signs, and submits it unless a draft is wanted; if somebody was faster, again
