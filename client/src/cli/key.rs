@@ -42,7 +42,7 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 pub(super) struct SignerArgs {
     /// Sign with this private key; once for each key that a threshold needs
-    #[arg(long, required = true, value_name = "FILE")]
+    #[arg(long, required_unless_present = "draft", value_name = "FILE")]
     key: Vec<PathBuf>,
     /// Take the passphrase from the first line of this file instead of asking
     #[arg(long, value_name = "FILE")]

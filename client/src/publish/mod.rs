@@ -8,6 +8,7 @@
 pub mod api;
 pub mod author;
 mod change;
+mod delegation;
 pub mod draft;
 mod error;
 mod head;
@@ -22,6 +23,7 @@ pub use change::{
     Content, DelegateRequest, Delegated, KeyRevoked, Rekeyed, RemoveRequest, Removed, RevokeKeyRequest, RevokeRequest,
     Revoked, RotateRequest, SignRequest, Signed, TakeOverRequest, Unvouched, Vouched,
 };
+pub use delegation::{Asked, Delegation, Passed, RoleVersion, RoleView, Trace, Why, as_clients, describe, trace};
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
 pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
