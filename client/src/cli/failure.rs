@@ -147,9 +147,9 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         }
         PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
         PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
-        PublishError::TooFewLeft { .. } => {
-            Some("give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`")
-        }
+        PublishError::TooFewLeft { .. } => Some(
+            "give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`",
+        ),
         PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
         PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
         PublishError::Moved(_) => Some("look at it again: run this once more"),

@@ -99,8 +99,8 @@ pub struct Asked {
     pub role: String,
     /// Its version; none if it could not be had, or does not verify.
     pub version: Option<u64>,
-    /// The patterns of its delegation that cover the name.
-    pub covers: Vec<String>,
+    /// What it may speak about, path patterns.
+    pub paths: Vec<String>,
     /// True if no role after it is asked.
     pub terminating: bool,
     /// What it lists for the name.
@@ -187,11 +187,7 @@ pub async fn describe(head: &mut Head, name: &str) -> Result<RoleView, PublishEr
 ///
 /// # Errors
 /// Local faults only; what keeps clients from deciding is part of the answer.
-pub async fn trace(
-    head: &mut Head,
-    name: &str,
-    presented: Option<Digest>,
-) -> Result<Trace, PublishError> {
+pub async fn trace(head: &mut Head, name: &str, presented: Option<Digest>) -> Result<Trace, PublishError> {
     let session = head.session();
     let mut search = Search::new(name);
     let mut asked: Vec<(String, String)> = Vec::new();
@@ -248,7 +244,7 @@ pub async fn trace(
         Asked {
             role: role.clone(),
             version: targets.map(|targets| targets.common.version),
-            covers: paths.into_iter().filter(|path| matches(path, name)).collect(),
+            paths,
             terminating: delegation.is_some_and(|delegation| delegation.terminating),
             lists: targets.and_then(|targets| targets.targets.get(name)?.digest()),
             revokes: targets.and_then(|targets| targets.revocations().iter().find(takes_back).cloned()),

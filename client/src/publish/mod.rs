@@ -20,10 +20,12 @@ mod server;
 mod status;
 
 pub use change::{
-    Content, DelegateRequest, Delegated, KeyRevoked, Rekeyed, RemoveRequest, Removed, RevokeKeyRequest, RevokeRequest,
-    Revoked, RotateRequest, SignRequest, Signed, TakeOverRequest, Unvouched, Vouched,
+    Content, DelegateRequest, Delegated, KeyRevoked, Rekeyed, RemoveRequest, Removed, RevokeKeyRequest,
+    RevokeRequest, Revoked, RotateRequest, SignRequest, Signed, TakeOverRequest, Unvouched, Vouched,
 };
-pub use delegation::{Asked, Delegation, Passed, RoleVersion, RoleView, Trace, Why, as_clients, describe, trace};
+pub use delegation::{
+    Asked, Delegation, Passed, RoleVersion, RoleView, Trace, Why, as_clients, describe, trace,
+};
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
 pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};

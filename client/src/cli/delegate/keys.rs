@@ -168,7 +168,10 @@ pub(super) async fn take_over(env: &Env, out: &Out, args: &TakeOverArgs) -> Resu
     let done = desk.publisher.take_over(&request, &plan, how).await?;
     let words = |told: &Rekeyed| {
         let mut notes = changed(told);
-        notes.push(format!("{} names vouched for anew, with a full life; what it took back stays so", told.names.len()));
+        notes.push(format!(
+            "{} names vouched for anew, with a full life; what it took back stays so",
+            told.names.len()
+        ));
         if !told.below.is_empty() {
             notes.push(format!(
                 "it delegates to {}, with keys that its old team chose: look at them",

@@ -56,7 +56,8 @@ pub(in crate::cli) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8,
         .filter_map(|(name, digest)| Some((name.parse().ok()?, digest)))
         .take(LOOKED_UP)
         .collect();
-    let expected = |_: &Removed| names.iter().map(|(name, digest)| Expected::Revoked(name, *digest)).collect();
+    let expected =
+        |_: &Removed| names.iter().map(|(name, digest)| Expected::Revoked(name, *digest)).collect();
     let words = |removed: &Removed| (format!("removed {}", removed.role), told(removed));
     args.place.conclude(env, out, &desk, &done, expected, words).await
 }
@@ -70,7 +71,9 @@ fn told(removed: &Removed) -> Vec<String> {
             "every name under {scope} reads REVOKED, also those of {}; nobody can sign one again",
             beside.join(", ")
         )],
-        (false, []) => vec![format!("names under {scope} read ABSENT, unless {} lists them itself", removed.parent)],
+        (false, []) => {
+            vec![format!("names under {scope} read ABSENT, unless {} lists them itself", removed.parent)]
+        }
         (false, beside) => vec![format!("for names under {scope}, clients ask {} next", beside.join(", "))],
     };
     if !removed.below.is_empty() {

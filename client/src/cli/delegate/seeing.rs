@@ -65,7 +65,8 @@ async fn head(env: &Env, policy: &Policy, root: &str) -> Result<Head, Failure> {
 }
 
 fn described(view: &RoleView, now: DateTime<Utc>) -> Vec<String> {
-    let mut notes: Vec<String> = view.above.iter().map(|above| format!("below  {}", aged(above, now))).collect();
+    let mut notes: Vec<String> =
+        view.above.iter().map(|above| format!("below  {}", aged(above, now))).collect();
     let own = RoleVersion { role: "itself".to_owned(), version: view.version, expires: view.expires };
     notes.push(format!("       {}", aged(&own, now)));
     notes.extend(view.fault.iter().map(|fault| format!("wrong  {fault}")));
@@ -131,7 +132,7 @@ fn steps(trace: &Trace) -> Vec<String> {
         if asked.terminating && at == last {
             says.push_str("; terminating, so nobody else is asked");
         }
-        format!("{}  {} {version}, by {}: {says}", at + 1, asked.role, Scope::spell(&asked.covers))
+        format!("{}  {} {version}, by {}: {says}", at + 1, asked.role, Scope::spell(&asked.paths))
     };
     let mut notes: Vec<String> = trace.asked.iter().enumerate().map(step).collect();
     notes.extend(trace.fault.iter().map(|fault| format!("   {fault}")));

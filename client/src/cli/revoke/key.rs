@@ -39,7 +39,8 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args, reason: String) -> Re
         parsed.take(LOOKED_UP).collect()
     };
     let names = expected(&plan);
-    let expected = |_: &KeyRevoked| names.iter().map(|(name, digest)| Expected::Revoked(name, *digest)).collect();
+    let expected =
+        |_: &KeyRevoked| names.iter().map(|(name, digest)| Expected::Revoked(name, *digest)).collect();
     let words = |revoked: &KeyRevoked| {
         let mut notes = told(revoked);
         notes.push("clients read REVOKED from their next update on; stop what runs it already".to_owned());

@@ -137,8 +137,7 @@ pub(super) async fn rekey(
     let nobody = BTreeMap::new();
     let identity = before.common.identity.as_ref();
     let names = identity.map_or(&nobody, |identity| &identity.names);
-    let NewKeys { keys, threshold } =
-        new(&Given { role: delegation, keys: &delegations.keys, names })?;
+    let NewKeys { keys, threshold } = new(&Given { role: delegation, keys: &delegations.keys, names })?;
 
     author::give_keys(&mut next_parent, role, keys.iter().cloned(), threshold)?;
     let keyids: Vec<KeyId> =
@@ -147,7 +146,10 @@ pub(super) async fn rekey(
     author::name_keys(&mut next_parent.common, &needed, rules.names.iter().cloned());
     let parent_changes =
         next_parent.delegations != before.delegations || names_of(&next_parent) != names_of(&before);
-    if parent_changes && !rules.how.draft && !rules.how.signers.iter().any(|s| at.keyids.contains(&s.key_id())) {
+    if parent_changes
+        && !rules.how.draft
+        && !rules.how.signers.iter().any(|s| at.keyids.contains(&s.key_id()))
+    {
         return Err(no_role(rules.how.signers, &format!("what {role} may speak about"), &[at]));
     }
 
@@ -172,7 +174,8 @@ pub(super) async fn rekey(
     if let Some(document) = last_content(head, role).await? {
         let mut child = content(&document, &revoked);
         told.names = vouched(&child);
-        told.below = child.delegations.iter().flat_map(|d| &d.roles).map(|below| below.name.clone()).collect();
+        told.below =
+            child.delegations.iter().flat_map(|d| &d.roles).map(|below| below.name.clone()).collect();
         let stands = distinct_signers(&document, &now, &keyids).len() as u64 >= threshold;
         let at_hand = at_hand(rules.how.signers, &keyids);
         // Whoever of the role is at hand, and not for the parent alone, is here to sign it.
@@ -240,7 +243,11 @@ fn stood_for(
 ) -> Result<BTreeSet<String>, PublishError> {
     let never = || PublishError::NeverVouched { role: role.to_owned(), version };
     let history = history.ok_or_else(never)?;
-    history.entries().last().filter(|last| last.fault.is_none() && last.version == version).ok_or_else(never)?;
+    history
+        .entries()
+        .last()
+        .filter(|last| last.fault.is_none() && last.version == version)
+        .ok_or_else(never)?;
     let signed = history.entries().iter().rev().find(|entry| {
         entry.fault.is_none() && entry.signers.iter().any(|signer| keys.contains(&signer.keyid))
     });

@@ -46,11 +46,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`PublishError`].
-    pub async fn plan_removal(
-        &self,
-        request: &RemoveRequest,
-        how: How<'_>,
-    ) -> Result<Removed, PublishError> {
+    pub async fn plan_removal(&self, request: &RemoveRequest, how: How<'_>) -> Result<Removed, PublishError> {
         let mut head = self.head().await?;
         Ok(removal(&mut head, request, how).await?.told)
     }

@@ -87,13 +87,15 @@ impl Publisher {
             KeyRevoked { key: key.clone(), roles: Vec::new(), revoked: Vec::new(), dropped: Vec::new() };
         for role in &roles {
             let rules = Rules { how, unvouched: Unvouched::Drop, resign: false, names: &[] };
-            let rekeyed = rekey(self, head, &mut documents, role, |given| without(given, &key.keyid), rules).await?;
+            let rekeyed =
+                rekey(self, head, &mut documents, role, |given| without(given, &key.keyid), rules).await?;
             let alone: BTreeSet<&Vouched> = rekeyed.unvouched.iter().collect();
             let others: BTreeSet<Option<Digest>> =
                 rekeyed.names.iter().filter(|vouched| !alone.contains(vouched)).map(|v| v.digest).collect();
             let (dropped, revoked): (Vec<&Vouched>, Vec<&Vouched>) =
                 alone.into_iter().partition(|vouched| others.contains(&vouched.digest));
-            let parent = documents.get_mut(&rekeyed.parent).expect("a parent that takes a key away is changed");
+            let parent =
+                documents.get_mut(&rekeyed.parent).expect("a parent that takes a key away is changed");
             for digest in revoked.iter().filter_map(|vouched| vouched.digest) {
                 author::revoke(parent, &digest, &request.reason, head.now());
             }
@@ -184,7 +186,9 @@ fn drop_revoked(documents: &mut Documents) {
     for (role, targets) in documents {
         let above = |above: &str| role.strip_prefix(above).is_some_and(|rest| rest.starts_with("--"));
         for (_, revoked) in revoked.iter().filter(|(by, _)| above(by)) {
-            targets.targets.retain(|_, target| target.digest().is_none_or(|digest| !revoked.contains(&digest)));
+            targets
+                .targets
+                .retain(|_, target| target.digest().is_none_or(|digest| !revoked.contains(&digest)));
         }
     }
 }

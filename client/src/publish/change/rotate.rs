@@ -3,9 +3,7 @@
 use plimsoll_core::tuf::{Key, KeyId, PublicKey};
 
 use super::rekey::{Content, Documents, Given, NewKeys, Rekeyed, Rules, Unvouched, next, rekey};
-use crate::publish::{
-    Done, Edit, How, PublishError, Publisher, author::AuthorError, head::Head,
-};
+use crate::publish::{Done, Edit, How, PublishError, Publisher, author::AuthorError, head::Head};
 
 /// Other keys for a role. With none, and no other threshold, its last content is signed anew by those it has.
 #[derive(Debug, Clone)]
@@ -27,9 +25,8 @@ pub struct RotateRequest {
 impl Rekeyed {
     /// True if the same was asked of whoever agreed to `self` and to `other`.
     fn asks_as(&self, other: &Self) -> bool {
-        let asked = |told: &Self| {
-            (told.content, told.removed.clone(), told.names.clone(), told.unvouched.clone())
-        };
+        let asked =
+            |told: &Self| (told.content, told.removed.clone(), told.names.clone(), told.unvouched.clone());
         asked(self) == asked(other)
     }
 }
