@@ -150,6 +150,9 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::TooFewLeft { .. } => Some(
             "give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`",
         ),
+        PublishError::NoHistory(_) => {
+            Some("run this where the daemon can be reached, without --via-registry")
+        }
         PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
         PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
         PublishError::Moved(_) => Some("look at it again: run this once more"),
@@ -161,6 +164,13 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::NotPublishedInTime { .. } | PublishError::Unconfirmed { .. } => {
             Some("look at `plimsoll status` in a while; nothing needs to be done again")
         }
+        PublishError::NotCollected { .. } => Some(
+            "look at `plimsoll status` in a while; if it stays, ask who runs the daemon whether it collects from the inbox",
+        ),
+        PublishError::Unsigned { .. } => {
+            Some("give the other keys with --key too, or collect their signatures: --draft FILE")
+        }
+        PublishError::Clash { .. } => Some("agree with whoever signed it; to replace theirs, run this again"),
         PublishError::NotSeen { .. } => Some(
             "look at `plimsoll status` in a while; if it stays, ask who runs the daemon and the registry",
         ),

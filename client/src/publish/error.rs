@@ -1,7 +1,11 @@
 //! Why a publish did not happen.
 
 use chrono::{DateTime, Utc};
-use plimsoll_core::{oci::Digest, policy::Verdict, tuf::KeyId};
+use plimsoll_core::{
+    oci::{Digest, ReferenceError, RepositoryAddress},
+    policy::Verdict,
+    tuf::KeyId,
+};
 
 use super::{author::AuthorError, draft::DraftError};
 use crate::{
@@ -47,6 +51,32 @@ pub enum PublishError {
     /// The daemon did not answer usably.
     #[error("cannot talk to the daemon")]
     Server(#[from] RegistryError),
+    /// The inbox of a trust repository cannot be used.
+    #[error("cannot use the inbox {inbox}")]
+    Inbox {
+        /// The repository.
+        inbox: RepositoryAddress,
+        /// Why.
+        source: RegistryError,
+    },
+    /// The trust repository's name leaves no room for that of its inbox.
+    #[error("{trust} can have no inbox")]
+    NoInbox {
+        /// The trust repository.
+        trust: RepositoryAddress,
+        /// Why.
+        source: ReferenceError,
+    },
+    /// More than one submission may hold.
+    #[error(
+        "the change is {size} bytes long, at most {max} go into one submission: make it in smaller steps"
+    )]
+    TooLarge {
+        /// Its length in bytes.
+        size: u64,
+        /// The limit.
+        max: u64,
+    },
     /// The daemon's answer is not one of its API.
     #[error("{url} answers, but not as plimsolld does")]
     NotADaemon {
@@ -135,6 +165,9 @@ pub enum PublishError {
         /// The version.
         version: u64,
     },
+    /// The registry keeps no history, and nothing else was to be talked to.
+    #[error("who vouched for what in {0} is known to the daemon only, and this goes through the registry")]
+    NoHistory(String),
     /// There is nothing to be changed.
     #[error("{0} stays as it is: nothing of it was asked to be changed, and it needs no new signature")]
     NothingToChange(String),
@@ -232,6 +265,14 @@ pub enum PublishError {
         /// The role at which it became too long.
         role: String,
     },
+    /// It lies in the inbox, and no timestamp that names it was seen in time. The daemon may still collect it.
+    #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
+    NotCollected {
+        /// The inbox.
+        inbox: RepositoryAddress,
+        /// The submission's tag.
+        tag: String,
+    },
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -241,9 +282,11 @@ impl PublishError {
     /// True if the daemon may have taken the submission all the same: it did, or its answer was lost.
     pub fn may_be_taken(&self) -> bool {
         match self {
-            Self::Server(RegistryError::Connect { .. }) => false,
-            Self::Server(error) => !error.is_auth() && !error.is_misuse(),
+            Self::Server(RegistryError::Connect { .. })
+            | Self::Inbox { source: RegistryError::Connect { .. }, .. } => false,
+            Self::Server(error) | Self::Inbox { source: error, .. } => !error.is_auth() && !error.is_misuse(),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
             | Self::Unconfirmed { .. }
             | Self::NotSeen { .. }
@@ -262,9 +305,10 @@ impl PublishError {
                 verdict => verdict,
             },
             Self::Update(error) => error.verdict(),
-            Self::Server(error) => registry_verdict(error),
+            Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
             Self::Clash { .. } | Self::Moved(_) => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
             | Self::LongHistory { .. }

@@ -1,6 +1,6 @@
 //! Who signed what, and when: every version of a role that the daemon has, each one verified.
 //!
-//! [`read`](read::read) fetches the versions and [`check`] verifies them; what is asked of them here is pure.
+//! [`read()`] fetches the versions, `check` verifies them; what is asked of them here is pure.
 //!
 //! What a history can prove: each version carries signatures of a threshold of the keys that its delegator, at one of its
 //! own verified versions, gave it to; along a role these never go back; the newest version is the one that the snapshot

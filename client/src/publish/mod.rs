@@ -13,6 +13,7 @@ pub mod draft;
 mod error;
 mod head;
 pub mod history;
+mod inbox;
 mod init;
 mod publisher;
 mod seen;
@@ -28,8 +29,9 @@ pub use delegation::{
 };
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
+pub use inbox::{Answer, Inbox, Left};
 pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
 pub use publisher::{Done, Edit, How, Published, Publisher};
 pub use seen::{Expected, seen};
 pub use server::{Server, Submitted};
-pub use status::{RoleStatus, status};
+pub use status::{Contents, Depth, Entry, KeyStatus, RoleStatus, is_aging, status};

@@ -186,8 +186,12 @@ pub(super) async fn rekey(
             () if rules.how.draft || at_hand.len() as u64 >= threshold => Content::Signed,
             () => Content::Unsigned,
         };
+        let vouched_now =
+            distinct_signers(&document, &delegations.keys, old).len() as u64 >= delegation.keys.threshold;
         let staying: Vec<KeyId> = old.iter().filter(|id| keyids.contains(id)).cloned().collect();
-        if distinct_signers(&document, &delegations.keys, &staying).is_empty() {
+        // Where all of it is taken over, it matters only that it was vouched for at all.
+        let past_matters = !(rules.resign && vouched_now);
+        if past_matters && distinct_signers(&document, &delegations.keys, &staying).is_empty() {
             let history = publisher.history(head, role).await?;
             let stood_for = stood_for(history.as_ref(), role, document.version(), &staying)?;
             told.unvouched = told.names.iter().filter(|v| !stood_for.contains(&v.name)).cloned().collect();

@@ -188,7 +188,7 @@ impl<'a> Role<'a> {
     pub(super) fn take(&mut self, version: u64, bytes: Option<&[u8]>, meta: Option<&MetaFile>) {
         let entry = match bytes.map(|bytes| self.verified(version, bytes, meta)) {
             None => Entry::faulty(self.role, version, Fault::Missing),
-            Some(Ok((document, signers))) => self.trusted(document, signers),
+            Some(Ok((document, signers))) => self.trusted(document, &signers),
             Some(Err(Error::Threshold { .. })) if self.before.is_none() && !self.eras.whole => {
                 Entry::faulty(self.role, version, Fault::Unproven { pinned: self.pinned })
             }
@@ -237,11 +237,10 @@ impl<'a> Role<'a> {
         Ok((document, signers))
     }
 
-    fn trusted(&mut self, document: Document<Targets>, signers: Vec<KeyId>) -> Entry {
+    fn trusted(&mut self, document: Document<Targets>, signers: &[KeyId]) -> Entry {
         let now = document.signed;
-        let complete = self.entries.last().is_none_or(|last| last.fault.is_none());
-        // Whatever stands in the first version that is known may have stood there before.
-        let known = complete && (self.before.is_some() || self.eras.whole || now.common.version == 1);
+        // Only what the first version that is known delegates may have been delegated before.
+        let known = self.before.is_some() || self.eras.whole || now.common.version == 1;
         let (grants, names) = (changes::grants_of(&now), changes::names(&now.common));
         for role in grants.keys().filter(|role| !self.below.contains_key(*role)).cloned().collect::<Vec<_>>()
         {

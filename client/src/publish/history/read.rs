@@ -175,3 +175,8 @@ async fn file(source: &TufSource, role: &str, version: u64) -> Result<Option<Vec
         other => Ok(other.map(Some)?),
     }
 }
+
+#[cfg(test)]
+pub(super) fn present(root: &[u8], snapshot: Snapshot, now: DateTime<Utc>) -> Present {
+    Present { root: Document::parse("root", root).expect("a root"), snapshot, now }
+}
