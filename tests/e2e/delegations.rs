@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,10 @@ use chrono::TimeDelta;
 use plimsoll::{
     clock::{Clock, SystemClock},
     keys::{Passphrase, PrivateKey, Signer},
-    publish::{author, draft::Draft},
+    publish::{
+        Content, Done, How, PublishError, Publisher, RotateRequest, Server, Unvouched, author, draft::Draft,
+    },
+    registry::{Registry, RegistryOptions},
 };
 use plimsoll_core::tuf::{Document, Targets};
 use plimsoll_tests::{
@@ -424,6 +428,69 @@ fn a_team_finishes_a_rotation_with_its_own_keys() {
     town.clients_say("acme/app:v1", 0);
     town.clients_say("acme/app:v2", 10);
     town.peers_find("acme/app:v1", Some(&one));
+}
+
+/// In a team of two who both sign, the one who stays vouched for everything: nothing is asked, and the new pair signs.
+#[test]
+fn a_pair_loses_one_and_gets_another() {
+    let town = Town::new(&["alice", "bob", "carol"]);
+    let add = "delegate add acme/app --label app --pub alice.pub --pub bob.pub --threshold 2 --key owner.key";
+    town.run(add).ok();
+    let image = town.push("acme/app:v1");
+    town.run("sign HOST/acme/app:v1 --key alice.key --key bob.key").ok();
+    let rotate = "delegate rotate targets--app --remove-key-id alice";
+    town.refused(&format!("{rotate} --key owner.key"), 2, "threshold 2 cannot be met by 1");
+    let rotate = format!("{rotate} --pub carol.pub --key owner.key --key bob.key");
+    town.refused(&rotate, 2, "let 2 names read UNTRUSTED until they sign?");
+    let run = town.run(&format!("{rotate} --key carol.key")).ok();
+    says(&run, &["signed by 2 of ", "its content is signed anew"]);
+    town.clients_say("acme/app:v1", 0);
+    town.peers_find("acme/app:v1", Some(&image));
+}
+
+/// What somebody agreed to is what is done: not what it would be since.
+#[tokio::test]
+async fn a_plan_that_somebody_overtook_is_not_carried_out() {
+    let (town, _, _) = Town::with_team();
+    let home = town.world.owner().home().to_owned();
+    let http = Registry::new(RegistryOptions::default()).unwrap();
+    let publisher = Publisher::through_daemon(
+        http.clone(),
+        Server::new(http, town.world.daemon.url().parse().unwrap()),
+        town.world.trust().parse().unwrap(),
+        fs::read(home.join("acme-root.json")).unwrap(),
+        &tempfile::tempdir().unwrap().path().join("publishing"),
+        Arc::new(SystemClock),
+    );
+    let (owner, bob) = (town.key("owner"), town.key("bob"));
+    let signers: [&dyn Signer; 2] = [&owner, &bob];
+    let how = How { signers: &signers, draft: false };
+    let request = RotateRequest {
+        role: "targets--app".to_owned(),
+        add: Vec::new(),
+        names: Vec::new(),
+        remove: vec!["alice".to_owned()],
+        threshold: None,
+        unvouched: Unvouched::Keep,
+    };
+    let plan = publisher.plan_rotation(&request, how).await.unwrap();
+    assert_eq!(plan.content, Content::Signed);
+    let names: Vec<&str> = plan.unvouched.iter().map(|vouched| vouched.name.as_str()).collect();
+    assert_eq!(names.first(), Some(&"acme/app:v2"));
+    assert_eq!(names.len(), 2);
+
+    // Alice signs one more, which nobody has looked at yet.
+    town.push("acme/app:v3");
+    town.sign("acme/app:v3", "alice").ok();
+    let before = town.metadata("timestamp.json").1;
+    let refused = publisher.rotate(&request, &plan, how).await.unwrap_err();
+    assert!(matches!(&refused, PublishError::Moved(role) if role == "targets--app"), "{refused:?}");
+    assert_eq!(town.metadata("timestamp.json").1, before);
+
+    let plan = publisher.plan_rotation(&request, how).await.unwrap();
+    let done = publisher.rotate(&request, &plan, how).await.unwrap();
+    assert!(matches!(done, Done::Published(..)));
+    town.clients_say("acme/app:v3", 0);
 }
 
 #[test]

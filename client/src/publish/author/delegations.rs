@@ -161,3 +161,89 @@ fn forget_keys(targets: &mut Targets) {
     delegations.keys.retain(|id, _| needed.contains(id));
     name_keys(&mut targets.common, &needed, []);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::author::empty_targets;
+
+    fn key(fill: u8) -> PublicKey {
+        PublicKey::Ed25519([fill; 32])
+    }
+
+    fn targets() -> Targets {
+        let mut targets = empty_targets("targets", "trust", DateTime::UNIX_EPOCH);
+        let allowed = ["acme/*".to_owned()];
+        for (label, scope, keys) in [("a", "acme/a", [key(1), key(2)]), ("b", "acme/b", [key(2), key(3)])] {
+            let name = format!("targets--{label}");
+            let scope = scope.parse().unwrap();
+            delegate(&mut targets, ("targets", &allowed), &name, &scope, &keys, 1).unwrap();
+        }
+        let named =
+            [(1, "ann"), (2, "bea"), (3, "cem")].map(|(n, name)| (Key::new(&key(n)).id(), name.into()));
+        let keep: Vec<KeyId> = targets.delegations.as_ref().unwrap().keys.keys().cloned().collect();
+        name_keys(&mut targets.common, &keep, named);
+        targets
+    }
+
+    fn names(targets: &Targets) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            targets.common.identity.as_ref().unwrap().names.values().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn keys_that_no_delegation_needs_are_forgotten_with_their_names() {
+        let mut targets = targets();
+        give_keys(&mut targets, "targets--a", [Key::new(&key(4))], 1).unwrap();
+        assert_eq!(names(&targets), ["bea", "cem"]);
+        assert_eq!(targets.delegated("targets--a").unwrap().keys.keyids, [Key::new(&key(4)).id()]);
+        assert_eq!(targets.delegations.as_ref().unwrap().keys.len(), 3);
+        let removed = undelegate(&mut targets, "targets--b").unwrap();
+        assert_eq!(removed.paths.unwrap(), ["acme/b:*", "acme/b@*"]);
+        assert_eq!(names(&targets), [""; 0]);
+        assert_eq!(targets.delegations.as_ref().unwrap().keys.len(), 1);
+        assert_eq!(undelegate(&mut targets, "targets--b"), None);
+    }
+
+    #[test]
+    fn a_threshold_that_the_new_keys_cannot_meet_changes_nothing() {
+        let mut targets = targets();
+        let before = targets.clone();
+        for threshold in [0, 2] {
+            let twice = [Key::new(&key(4)), Key::new(&key(4))];
+            let refused = give_keys(&mut targets, "targets--a", twice, threshold).unwrap_err();
+            assert_eq!(refused, AuthorError::Threshold { threshold, keys: 1 });
+            assert_eq!(targets, before);
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_by_id_by_the_start_of_it_and_by_name() {
+        let ids = ["abcd1111", "abcd2222", "abcd"].map(|id| KeyId(id.to_owned()));
+        let names = BTreeMap::from([(ids[1].clone(), "bob".to_owned()), (ids[0].clone(), "amy".to_owned())]);
+        let find = |wanted: &str| find_key("r", &ids, &names, wanted);
+        assert_eq!(find("abcd1"), Ok(ids[0].clone()));
+        assert_eq!(find("bob"), Ok(ids[1].clone()));
+        assert_eq!(find("abcd"), Ok(ids[2].clone()), "a whole id is itself");
+        for (wanted, two) in [("abc", false), ("", false), ("carol", false), ("abcd3", false)] {
+            let refused = find(wanted).unwrap_err();
+            assert!(matches!(refused, AuthorError::NoSuchKey { several, .. } if several == two), "{wanted}");
+        }
+        let refused = find_key("r", &ids[..2], &names, "abcd").unwrap_err();
+        let keys = "amy (abcd1111), bob (abcd2222)";
+        assert_eq!(refused.to_string(), format!("`abcd` is more than one of the keys of r: {keys}"));
+    }
+
+    #[test]
+    fn nobody_delegates_below_the_eighth_level() {
+        let parent = format!("targets{}", "--x".repeat(8));
+        let mut targets = empty_targets(&parent, "trust", DateTime::UNIX_EPOCH);
+        let scope = "acme/a".parse().unwrap();
+        let allowed = ["acme/*".to_owned()];
+        let name = format!("{parent}--x");
+        let refused = delegate(&mut targets, (&parent, &allowed), &name, &scope, &[key(1)], 1).unwrap_err();
+        assert_eq!(refused, AuthorError::TooDeep { parent });
+    }
+}
