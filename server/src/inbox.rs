@@ -1,7 +1,7 @@
 //! Collecting submissions from the inbox of a trust repository, `REPOSITORY/inbox` (docs/oci-mapping.md).
 //!
 //! Others push there what they like, so every look is bounded in requests, bytes and time, nothing found there can end
-//! it, and it takes no more than a fifth of the time. It runs beside the engine, whose rounds never wait for it.
+//! it, and it takes no more than half of the time. It runs beside the engine, whose rounds never wait for it.
 
 mod look;
 mod memory;
@@ -21,8 +21,6 @@ use crate::pipeline::Engine;
 
 /// The longest pause between tries against a registry or an engine in trouble, unless the interval is longer.
 const LONGEST: Duration = Duration::from_secs(60);
-/// After a look, at least this many times as long as it took is waited.
-const REST: u32 = 4;
 
 /// What is needed to empty an inbox.
 #[derive(Clone)]
@@ -81,7 +79,7 @@ async fn look_forever(options: InboxOptions) {
             }
             let again = trouble.is_some() || tally.put_off > 0;
             pause = if again { (pause * 2).min(LONGEST.max(interval)) } else { interval };
-            pause = pause.max(started.elapsed() * REST);
+            pause = pause.max(started.elapsed());
             told = text;
         }
         sleep(pause).await;

@@ -1,5 +1,6 @@
 //! One look into an inbox: list, read, submit, answer, remove. In this order, so that whatever breaks off in between,
-//! the submission is still there and is known to the engine when it is found again.
+//! the submission is still there and is known to the engine when it is found again; and removing comes last, as it takes
+//! the longest (docker-registry reads every tag for it), so that nobody waits for the garbage of others.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,8 +25,10 @@ use tokio::{
 use super::{InboxOptions, memory::Memory};
 use crate::api;
 
-/// Tags looked at, and old answers removed, in one look.
-const LOOKS: usize = 64;
+/// Tags looked at in one look.
+const LOOKS: usize = 256;
+/// Manifests removed in one look, and how long that may take.
+const REMOVALS: (usize, Duration) = (64, Duration::from_secs(10));
 /// Bytes of submissions read in one look.
 const BYTES: u64 = 32 << 20;
 /// Bytes of the list read in one look, but for the last page, which may go over it by as much.
@@ -33,7 +36,7 @@ const LIST: u64 = 4 << 20;
 /// Pages of it.
 const PAGES: usize = 16;
 /// No tag is looked at after this.
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_secs(30);
 /// Tags that may fail in one look: more, and it is the registry.
 const FAILURES: usize = 8;
 /// How long an answer stays.
@@ -117,9 +120,7 @@ impl Looker {
 
     async fn try_look(&mut self, tally: &mut Tally) -> Result<(), RegistryError> {
         let now = self.options.clock.now();
-        for (tag, manifest) in self.memory.outdated(now, LOOKS) {
-            self.remove(&tag, &manifest).await?;
-        }
+        self.memory.age(now);
         self.list().await?;
         let (submissions, trouble) = self.read(tally).await;
         let (answers, put_off) = self.submit(submissions).await;
@@ -131,6 +132,14 @@ impl Looker {
                 Err(_) => tally.refused += 1,
             }
             self.settle(tag, &submission, answer, now).await?;
+        }
+        let started = Instant::now();
+        for _ in 0..REMOVALS.0 {
+            if started.elapsed() > REMOVALS.1 {
+                break;
+            }
+            let Some((tag, manifest)) = self.memory.rubbish() else { break };
+            self.remove(tag, manifest).await?;
         }
         trouble.map_or(Ok(()), Err)
     }
@@ -202,17 +211,11 @@ impl Looker {
                 }
                 Ok(Found::Garbage(manifest)) => {
                     tally.garbage += 1;
-                    let removed = match manifest {
-                        Some(manifest) => self.remove(&tag, &manifest).await,
-                        None => {
-                            self.memory.done(&tag);
-                            Ok(())
-                        }
-                    };
-                    match removed {
-                        Ok(()) => continue,
-                        Err(error) => error,
+                    match manifest {
+                        Some(manifest) => self.memory.discard(tag, manifest),
+                        None => self.memory.done(&tag),
                     }
+                    continue;
                 }
                 Err(error) => error,
             };
@@ -296,7 +299,7 @@ impl Looker {
         (decided, later.into_iter().map(|(tag, _, _)| tag).collect())
     }
 
-    /// Writes the answer, then removes the submission. If that fails it waits again: the engine knows what it took.
+    /// Writes the answer and discards the submission. If that fails it waits again: the engine knows what it took.
     async fn settle(
         &mut self,
         tag: String,
@@ -308,15 +311,17 @@ impl Looker {
             Ok(accepted) => self.answer(&submission.json, accepted, now).await,
             Err(refusal) => self.answer(&submission.json, refusal, now).await,
         };
-        let settled = match answered {
-            // Who may not write here answers nobody; the timestamp tells them.
-            Err(error) if !error.is_auth() => Err(error),
-            _ => self.remove(&tag, &submission.manifest).await,
-        };
-        if settled.is_err() {
-            self.memory.put_off(tag);
+        match answered {
+            // A daemon that may not write here answers nobody; the timestamp tells them.
+            Err(error) if !error.is_auth() => {
+                self.memory.put_off(tag);
+                Err(error)
+            }
+            _ => {
+                self.memory.discard(tag, submission.manifest);
+                Ok(())
+            }
         }
-        settled
     }
 
     /// Writes an answer, unless there are too many that cannot be removed.
@@ -327,9 +332,8 @@ impl Looker {
         now: DateTime<Utc>,
     ) -> Result<(), RegistryError> {
         if self.memory.answers() >= ANSWERS {
-            let oldest = self.memory.outdated(DateTime::<Utc>::MAX_UTC, 1);
-            for (tag, manifest) in oldest {
-                self.remove(&tag, &manifest).await?;
+            if let Some((tag, manifest)) = self.memory.oldest_answer() {
+                self.remove(tag, manifest).await?;
             }
             if self.memory.answers() >= ANSWERS {
                 return Ok(());
@@ -348,17 +352,20 @@ impl Looker {
     }
 
     /// Removes what `tag` names; where that is not possible, it is left alone from now on.
-    async fn remove(&mut self, tag: &str, manifest: &Digest) -> Result<(), RegistryError> {
+    async fn remove(&mut self, tag: String, manifest: Digest) -> Result<(), RegistryError> {
         if self.keep_until.is_some_and(|until| Instant::now() < until) {
-            self.memory.done(tag);
+            self.memory.done(&tag);
             return Ok(());
         }
-        match self.options.registry.delete_manifest(&self.options.repository, manifest).await {
-            Ok(Removal::Removed | Removal::Absent) => self.memory.forget(tag),
-            Err(error) if !error.is_auth() => return Err(error),
+        match self.options.registry.delete_manifest(&self.options.repository, &manifest).await {
+            Ok(Removal::Removed | Removal::Absent) => self.memory.forget(&tag),
+            Err(error) if !error.is_auth() => {
+                self.memory.discard(tag, manifest);
+                return Err(error);
+            }
             Ok(Removal::Unsupported) | Err(_) => {
                 self.keep_until = Some(Instant::now() + NO_REMOVAL);
-                self.memory.done(tag);
+                self.memory.done(&tag);
             }
         }
         Ok(())

@@ -17,6 +17,8 @@ pub(super) struct Memory {
     known: HashMap<String, Known>,
     /// Tags whose turn has not come, some of which may be known otherwise by now.
     waiting: VecDeque<String>,
+    /// What is to be removed, with its manifest.
+    rubbish: VecDeque<(String, Digest)>,
     answers: usize,
     pass: u64,
 }
@@ -92,6 +94,17 @@ impl Memory {
         self.waiting.push_front(tag);
     }
 
+    /// It is to be removed, once there is time for that.
+    pub(super) fn discard(&mut self, tag: String, manifest: Digest) {
+        self.set(&tag, State::Done);
+        self.rubbish.push_back((tag, manifest));
+    }
+
+    /// What is to be removed next. It must be said what became of it.
+    pub(super) fn rubbish(&mut self) -> Option<(String, Digest)> {
+        self.rubbish.pop_front()
+    }
+
     /// It stays in the list, and nothing is to be done about it any more.
     pub(super) fn done(&mut self, tag: &str) {
         self.set(tag, State::Done);
@@ -114,18 +127,24 @@ impl Memory {
         self.answers
     }
 
-    /// At most `max` answers whose time is over, the oldest first, and their manifests.
-    pub(super) fn outdated(&self, now: DateTime<Utc>, max: usize) -> Vec<(String, Digest)> {
-        let mut outdated: Vec<_> = self
-            .known
-            .iter()
-            .filter_map(|(tag, known)| match known.state {
-                State::Answer { manifest, until } if until <= now => Some((until, tag, manifest)),
-                _ => None,
-            })
-            .collect();
-        outdated.sort_unstable();
-        outdated.into_iter().take(max).map(|(_, tag, manifest)| (tag.clone(), manifest)).collect()
+    /// Discards the answers whose time is over.
+    pub(super) fn age(&mut self, now: DateTime<Utc>) {
+        let outdated = |known: &Known| match known.state {
+            State::Answer { manifest, until } if until <= now => Some(manifest),
+            _ => None,
+        };
+        let outdated: Vec<_> =
+            self.known.iter().filter_map(|(tag, known)| Some((tag.clone(), outdated(known)?))).collect();
+        outdated.into_iter().for_each(|(tag, manifest)| self.discard(tag, manifest));
+    }
+
+    /// The oldest answer and its manifest.
+    pub(super) fn oldest_answer(&self) -> Option<(String, Digest)> {
+        let answers = self.known.iter().filter_map(|(tag, known)| match known.state {
+            State::Answer { manifest, until } => Some((until, tag, manifest)),
+            _ => None,
+        });
+        answers.min().map(|(_, tag, manifest)| (tag.clone(), manifest))
     }
 
     fn set(&mut self, tag: &str, state: State) {
@@ -173,7 +192,9 @@ mod tests {
     fn what_left_the_list_is_forgotten_once_all_of_it_was_read() {
         let mut memory = Memory::default();
         memory.listed(tags(&["a", "b"]));
-        memory.done("a");
+        while let Some(tag) = memory.take() {
+            memory.done(&tag);
+        }
         memory.answer("b", Digest::of(b"b"), at(0));
         memory.passed(true);
         memory.passed(false);
@@ -199,15 +220,19 @@ mod tests {
         }
         memory.answer("a", Digest::of(b"a"), at(30));
         assert_eq!(memory.answers(), 4);
-        let outdated = |max| memory.outdated(at(30), max).into_iter().map(|(tag, _)| tag).collect::<Vec<_>>();
-        assert_eq!(outdated(9), ["b", "c", "a"]);
-        assert_eq!(outdated(1), ["b"]);
+        assert_eq!(memory.oldest_answer(), Some(("b".to_owned(), Digest::of(b"b"))));
+        memory.age(at(20));
+        assert_eq!((memory.answers(), memory.oldest_answer().unwrap().0.as_str()), (2, "a"));
+        let mut gone = [memory.rubbish().unwrap(), memory.rubbish().unwrap()];
+        gone.sort_unstable();
+        assert_eq!(gone, [("b".to_owned(), Digest::of(b"b")), ("c".to_owned(), Digest::of(b"c"))]);
+        assert_eq!(memory.rubbish(), None);
         memory.done("d");
-        memory.forget("b");
-        assert_eq!(memory.answers(), 2);
+        memory.forget("a");
+        assert_eq!((memory.answers(), memory.oldest_answer()), (0, None));
     }
 
-    /// T41.
+    /// T42.
     #[test]
     fn there_is_an_end_to_what_is_remembered_and_still_everyone_has_a_turn() {
         let mut memory = Memory::default();
