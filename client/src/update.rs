@@ -7,8 +7,8 @@ use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
     tuf::{
-        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Step, TimestampUpdate,
-        Trusted,
+        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
+        TimestampUpdate, Trusted, Verified,
     },
 };
 
@@ -231,6 +231,16 @@ impl<S: Source> Session<S> {
         &self.trusted
     }
 
+    /// The snapshot that is trusted now, read from the disk if it was not yet. No network.
+    ///
+    /// # Errors
+    /// [`UpdateError::State`].
+    pub fn verified_snapshot(&mut self) -> Result<&Verified<Snapshot>, UpdateError> {
+        self.read_snapshot()?;
+        let missing = || tuf::Error::Order { role: "snapshot".to_owned(), missing: "the timestamp" };
+        self.trusted.snapshot().ok_or_else(|| missing().into())
+    }
+
     /// True if the source showed the held timestamp's version with other content: its signer said two things.
     pub fn equivocation(&self) -> bool {
         self.equivocation
@@ -280,11 +290,52 @@ impl<S: Source> Session<S> {
     ///
     /// # Errors
     /// [`UpdateError`].
-    pub async fn role_to_edit(&mut self, role: &str, delegator: &str) -> Result<tuf::Targets, UpdateError> {
+    pub async fn role_to_edit(
+        &mut self,
+        role: &str,
+        delegator: &str,
+    ) -> Result<tuf::Document<tuf::Targets>, UpdateError> {
+        let bytes = self.present(role).await?;
+        Ok((*self.trusted.verify_targets(role, delegator, &bytes)?).clone())
+    }
+
+    /// Fetches `role` as the snapshot has it, by hash, whoever signed it: for the publisher who takes over what nobody
+    /// vouches for any more. Nothing may be decided by it.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub async fn orphan(&mut self, role: &str) -> Result<tuf::Document<tuf::Targets>, UpdateError> {
+        let bytes = self.present(role).await?;
+        let document = tuf::Document::parse(role, &bytes)?;
+        let meta = self.trusted.wanted_role(role)?;
+        if meta.digest() != Some(document.digest()) || meta.version != document.version() {
+            return Err(SourceError::Gone { location: self.source.location(), file: role.to_owned() }.into());
+        }
+        Ok(document)
+    }
+
+    /// The root documents from version 1 to the trusted one, as the source has them. They are not verified.
+    ///
+    /// # Errors
+    /// [`UpdateError::Source`]; a source that lacks one is [`SourceError::Gone`].
+    pub async fn root_chain(&mut self) -> Result<Vec<Vec<u8>>, UpdateError> {
+        let mut roots = Vec::new();
+        for version in 1..=self.trusted.root().version() {
+            let root = self.source.root(version).await.map_err(UpdateError::Source)?;
+            let gone = || SourceError::Gone {
+                location: self.source.location(),
+                file: format!("{version}.root.json"),
+            };
+            roots.push(root.ok_or_else(gone).map_err(UpdateError::Source)?);
+        }
+        Ok(roots)
+    }
+
+    /// The bytes of `role` that the snapshot lists.
+    async fn present(&mut self, role: &str) -> Result<Vec<u8>, UpdateError> {
         self.read_snapshot()?;
         let meta = self.trusted.wanted_role(role)?.clone();
-        let bytes = self.source.targets(role, &meta, self.consistent()).await?;
-        Ok(self.trusted.verify_targets(role, delegator, &bytes)?.signed.clone())
+        Ok(self.source.targets(role, &meta, self.consistent()).await?)
     }
 
     fn consistent(&self) -> bool {

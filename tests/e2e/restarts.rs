@@ -19,7 +19,7 @@ use std::{
 use plimsoll::{
     clock::SystemClock,
     keys::{Passphrase, PrivateKey, Signer},
-    publish::{PublishError, Publisher, Receipt, Server, SignRequest},
+    publish::{Done, How, PublishError, Publisher, Server, SignRequest},
     registry::{Registry as Client, RegistryOptions},
 };
 use plimsoll_core::{
@@ -164,7 +164,7 @@ fn killed_again_and_again(external: Option<&str>) {
                     }
                     let name = name(team, at, number);
                     match publisher.sign(&name, &images[at]) {
-                        Ok(Receipt { role, version, .. }) => {
+                        Ok((role, version)) => {
                             let digest = images[at].digest();
                             acknowledged.lock().unwrap().push(Acknowledged { name, digest, role, version });
                         }
@@ -288,7 +288,8 @@ impl Signing {
         Self { desk, url: url.parse().unwrap(), registry, key, runtime }
     }
 
-    fn sign(&self, name: &str, image: &Image) -> Result<Receipt, PublishError> {
+    /// The role that signed, and its version.
+    fn sign(&self, name: &str, image: &Image) -> Result<(String, u64), PublishError> {
         let descriptor = Descriptor {
             media_type: image.media_type().to_owned(),
             digest: image.digest(),
@@ -302,8 +303,15 @@ impl Signing {
         let state = self.desk.file("state");
         self.runtime.block_on(async {
             let clock = Arc::new(SystemClock);
-            let publisher = Publisher::connect(self.registry.clone(), server, root, &state, clock).await?;
-            publisher.sign(&request, &[&self.key as &dyn Signer]).await
+            // Only drafts say where they belong.
+            let place = "registry.example/acme/trust".parse().unwrap();
+            let publisher =
+                Publisher::through_daemon(self.registry.clone(), server, place, root, &state, clock);
+            let how = How { signers: &[&self.key as &dyn Signer], draft: false };
+            match publisher.sign(&[request.clone()], how).await? {
+                Done::Published(published, _) => Ok(published.versions.into_iter().next().unwrap()),
+                Done::Drafted(..) => unreachable!("nobody asked for a draft"),
+            }
         })
     }
 }

@@ -15,7 +15,7 @@ use super::{
     servers,
 };
 use crate::{
-    publish::{Expected, InitRequest, PublishError, Server, api::OnlineKeys, prepare, seen, served},
+    publish::{InitRequest, PublishError, Server, api::OnlineKeys, prepare, seen, served},
     state::{read, replace},
     trust::{self, Addition},
 };
@@ -110,7 +110,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let confirmed = match submitted {
         Ok(made) => {
             let (place, state) = ((&env.registry, &args.repository), env.home.state());
-            seen(place, &state, &root, &env.clock, made.timestamp, Expected::Metadata).await.map(|()| made)
+            seen(place, &state, &root, &env.clock, made.timestamp, &[]).await.map(|()| made)
         }
         Err(error) => Err(error),
     };

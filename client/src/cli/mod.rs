@@ -4,13 +4,20 @@
 //! `--pub` grants, `-o` is the output format, `--out` a file. Passphrases come from a prompt or a file, never from an
 //! argument.
 
+mod ask;
+mod delegate;
 mod failure;
 mod init;
 mod key;
+mod log;
+mod manual;
 mod output;
 mod panic;
-mod publish;
+mod place;
+mod revoke;
 mod servers;
+mod sign;
+mod status;
 mod trust;
 mod verify;
 
@@ -71,7 +78,11 @@ enum Command {
     #[command(subcommand)]
     Trust(trust::Command),
     /// Show the roles of a trust repository: versions, expiries, keys, scopes
-    Status(publish::StatusArgs),
+    Status(status::StatusArgs),
+    /// Show everything in a trust repository: its roles with each name, digest and revocation
+    Inspect(status::InspectArgs),
+    /// Tell who signed what, and when, from every version that the daemon has
+    Log(log::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -79,11 +90,22 @@ enum Command {
     Init(init::Args),
     /// Give a namespace to other keys
     #[command(subcommand)]
-    Delegate(publish::DelegateCommand),
+    Delegate(delegate::Command),
     /// Sign what a tag points to now
-    Sign(publish::SignArgs),
+    Sign(sign::Args),
     /// Take a signed digest back
-    Revoke(publish::RevokeArgs),
+    Revoke(revoke::Args),
+    /// Print the completions of a shell: `plimsoll completion bash > /etc/bash_completion.d/plimsoll`
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual, one page for each command, into a folder
+    Man {
+        /// The folder, made if it is not there
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 /// What every command has at hand.
@@ -145,12 +167,16 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Verify(args) => verify::verify(env, out, &args).await,
         Command::Resolve(args) => verify::resolve(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
-        Command::Status(args) => publish::status(env, out, &args).await,
+        Command::Status(args) => status::status(env, out, &args).await,
+        Command::Inspect(args) => status::inspect(env, out, &args).await,
+        Command::Log(args) => log::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
-        Command::Delegate(command) => publish::delegate(env, out, command).await,
-        Command::Sign(args) => publish::sign(env, out, &args).await,
-        Command::Revoke(args) => publish::revoke(env, out, &args).await,
+        Command::Delegate(command) => delegate::run(env, out, command).await,
+        Command::Sign(args) => sign::run(env, out, &args).await,
+        Command::Revoke(args) => revoke::run(env, out, &args).await,
+        Command::Completion { shell } => manual::completion(out, shell),
+        Command::Man { folder } => manual::pages(out, &folder),
     }
 }
 

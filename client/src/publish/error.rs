@@ -5,7 +5,7 @@ use plimsoll_core::{
     policy::Verdict,
 };
 
-use super::author::AuthorError;
+use super::{author::AuthorError, draft::DraftError};
 use crate::{
     keys::SignError,
     registry::RegistryError,
@@ -22,6 +22,27 @@ pub enum PublishError {
     /// Signing failed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The draft cannot be used.
+    #[error(transparent)]
+    Draft(DraftError),
+    /// The keys at hand are not enough.
+    #[error("not signed by enough keys: {missing}")]
+    Unsigned {
+        /// Which roles need how many signatures of whom, for people.
+        missing: String,
+    },
+    /// Somebody else gave the name another digest while this change was made.
+    #[error("{name} was just signed by somebody else: {role} says {theirs} now, and you sign {ours}")]
+    Clash {
+        /// The role.
+        role: String,
+        /// The target name.
+        name: String,
+        /// What we sign.
+        ours: Digest,
+        /// What it means since.
+        theirs: Digest,
+    },
     /// The present metadata could not be fetched or is not to be trusted.
     #[error("cannot read the present metadata")]
     Update(#[from] UpdateError),
@@ -187,6 +208,20 @@ pub enum PublishError {
         /// The target name.
         name: String,
     },
+    /// There are more versions than are read in one go, or they are too long.
+    #[error("the history up to {role} is too long to be read in one go")]
+    LongHistory {
+        /// The role at which it became too long.
+        role: String,
+    },
+    /// It lies in the inbox, and no timestamp that names it was seen in time. The daemon may still collect it.
+    #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
+    NotCollected {
+        /// The inbox.
+        inbox: String,
+        /// The submission's tag.
+        tag: String,
+    },
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -202,6 +237,7 @@ impl PublishError {
             Self::Server(error) => sent(error),
             Self::Inbox { source, .. } => sent(source),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
             | Self::Unconfirmed { .. }
             | Self::NotSeen { .. }
@@ -222,9 +258,12 @@ impl PublishError {
             Self::Update(error) => error.verdict(),
             Self::Server(error) => registry_verdict(error),
             Self::Inbox { source, .. } => registry_verdict(source),
+            Self::Clash { .. } => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
+            | Self::LongHistory { .. }
             | Self::NotPublishedInTime { .. } => Some(Verdict::Unreachable),
             _ => None,
         }

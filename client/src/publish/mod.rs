@@ -1,20 +1,30 @@
 //! The publish side: making, signing and submitting metadata.
 //!
-//! [`author`] builds documents and is pure; [`api`] is what client and daemon say to each other; [`Publisher`] fetches the
-//! verified head, applies a change to it, submits it, and applies it again to a newer head if somebody was faster.
+//! [`author`] builds documents and is pure; [`draft`] collects their signatures and is pure, too; [`api`] is what client
+//! and daemon say to each other. [`Publisher::change`] reads the verified [`Head`], applies an edit to it, has it signed,
+//! submits it, and does so again on a newer head if somebody was faster. Every change is a method of [`Publisher`] in
+//! `change/`.
 
 pub mod api;
 pub mod author;
+mod change;
+pub mod draft;
 mod error;
+mod head;
+pub mod history;
 mod inbox;
 mod init;
 mod publisher;
 mod seen;
 mod server;
+mod status;
 
+pub use change::{DelegateRequest, Delegated, RevokeRequest, Revoked, SignRequest, Signed};
 pub use error::PublishError;
+pub use head::{Head, OnPath, Writable};
 pub use inbox::{Answer, Inbox, Left};
 pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
-pub use publisher::{DelegateRequest, Publisher, Receipt, RevokeRequest, RoleStatus, SignRequest, status};
+pub use publisher::{Done, Edit, How, Published, Publisher};
 pub use seen::{Expected, seen};
 pub use server::{Server, Submitted};
+pub use status::{Contents, Depth, Entry, KeyStatus, RoleStatus, is_aging, status};

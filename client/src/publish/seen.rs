@@ -18,19 +18,19 @@ use crate::{
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What clients shall see.
+/// What clients shall see in the new metadata.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected<'a> {
-    /// The new metadata; what it says is not looked at.
-    Metadata,
     /// This digest under this name.
     Signed(&'a TargetName, Digest),
     /// This digest taken back, for whoever asks for this name.
     Revoked(&'a TargetName, Digest),
+    /// Nobody who may speak about this name lists it.
+    Absent(&'a TargetName),
 }
 
 /// Reads the trust repository at `repository` as a client does and returns once it shows `timestamp` or a newer one,
-/// and in it what is `expected`. Moves trusted state in the folder `state` forward; asks for about 5 seconds.
+/// and in it all that is `expected`. Moves trusted state in the folder `state` forward; asks for about 5 seconds.
 ///
 /// # Errors
 /// [`PublishError::NotSeen`], [`PublishError::Overruled`].
@@ -40,7 +40,7 @@ pub async fn seen(
     pinned: &[u8],
     clock: &Arc<dyn Clock>,
     timestamp: u64,
-    expected: Expected<'_>,
+    expected: &[Expected<'_>],
 ) -> Result<(), PublishError> {
     let not_seen = |error| PublishError::NotSeen {
         location: repository.to_string(),
@@ -58,28 +58,45 @@ pub async fn seen(
             result => break result.map_err(not_seen)?,
         }
     };
-    let stopped = |unfinished: Unfinished| not_seen(unfinished.error);
-    let (name, what) = match expected {
-        Expected::Metadata => return Ok(()),
+    for expected in expected {
+        if let Some((name, what)) = contradicted(&mut session, expected).await.map_err(not_seen)? {
+            let (location, name) = (repository.to_string(), name.to_string());
+            return Err(PublishError::Overruled { location, name, what });
+        }
+    }
+    Ok(())
+}
+
+/// What clients see instead of what is expected; none if they see that.
+async fn contradicted<'a, S: Source>(
+    session: &mut Session<S>,
+    expected: &Expected<'a>,
+) -> Result<Option<(&'a TargetName, String)>, UpdateError> {
+    let stopped = |unfinished: Unfinished| unfinished.error;
+    Ok(Some(match *expected {
         Expected::Signed(name, digest) => match session.find(&name.to_string()).await.map_err(stopped)? {
             Outcome::Found(found) if found.revocation(&digest).is_some() => (name, "revoked".to_owned()),
-            Outcome::Found(found) if found.target.digest() == Some(digest) => return Ok(()),
+            Outcome::Found(found) if found.target.digest() == Some(digest) => return Ok(None),
             Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
             Outcome::Revoked { role, .. } => (name, format!("revoked by {role}")),
             Outcome::Absent { .. } => (name, "nobody signs it".to_owned()),
         },
         Expected::Revoked(name, digest) => match session.find(&name.to_string()).await {
-            Err(unfinished) if lists(&unfinished.revocations, digest) => return Ok(()),
+            Err(unfinished) if lists(&unfinished.revocations, digest) => return Ok(None),
             result => match result.map_err(stopped)? {
-                Outcome::Revoked { .. } => return Ok(()),
-                Outcome::Absent { revocations } if lists(&revocations, digest) => return Ok(()),
-                Outcome::Found(found) if lists(&found.revocations, digest) => return Ok(()),
+                Outcome::Revoked { .. } => return Ok(None),
+                Outcome::Absent { revocations } if lists(&revocations, digest) => return Ok(None),
+                Outcome::Found(found) if lists(&found.revocations, digest) => return Ok(None),
                 Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
                 Outcome::Absent { .. } => (name, "nobody signs it or takes it back".to_owned()),
             },
         },
-    };
-    Err(PublishError::Overruled { location: repository.to_string(), name: name.to_string(), what })
+        Expected::Absent(name) => match session.find(&name.to_string()).await.map_err(stopped)? {
+            Outcome::Absent { .. } => return Ok(None),
+            Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
+            Outcome::Revoked { role, .. } => (name, format!("revoked by {role}")),
+        },
+    }))
 }
 
 async fn fresh<S: Source>(

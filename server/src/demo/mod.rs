@@ -56,18 +56,14 @@ async fn flow(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     let root = scene.init().await?;
     show.detail(&format!("root metadata: sha256 {}, which clients pin", root.sha256.hex()))?;
     let delegated = scene.delegate().await?;
-    show.detail(&format!(
-        "role {}, signed by key {}",
-        delegated.delegated.as_deref().unwrap_or_default(),
-        scene.team.key_id().short()
-    ))?;
+    show.detail(&format!("role {}, signed by key {}", delegated, scene.team.key_id().short()))?;
 
     show.step(
         3,
         "the team signs the tag; the daemon puts it into a snapshot and a timestamp, in the registry",
     )?;
     let signed = scene.sign("v1", &image).await?;
-    show.detail(&format!("{} version {}, in timestamp {}", signed.role, signed.version, signed.timestamp))?;
+    show.detail(&format!("{signed}, in timestamp {}", signed.timestamp))?;
 
     show.step(4, "a client that pins the root asks: may I run acme/net-monitor:v1?")?;
     scene.pin(&root)?;
@@ -138,7 +134,7 @@ async fn repoint(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
 async fn revoke(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     show.step(4, "serve a revoked image: the team took it back, the registry still has it under its tag")?;
     let revoked = scene.revoke("v1", "CVE-2026-0001 in the parser").await?;
-    show.detail(&format!("revoked in {} version {}", revoked.role, revoked.version))?;
+    show.detail(&format!("revoked in {revoked}"))?;
     let seen = scene.verify("net-monitor:v1").await?;
     Ok(show.verdict(seen.verdict, Verdict::Revoked, &seen.detail)?)
 }

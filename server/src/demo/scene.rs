@@ -11,8 +11,8 @@ use plimsoll::{
     home::Home,
     keys::{Algorithm, PrivateKey, Signer},
     publish::{
-        self, DelegateRequest, InitRequest, Initialised, Publisher, Receipt, RevokeRequest, Server,
-        SignRequest, author,
+        self, DelegateRequest, Done, How, InitRequest, Initialised, Published, Publisher, RevokeRequest,
+        Server, SignRequest, author,
     },
     registry::{Credentials, Registry, RegistryOptions},
     trust::{self, Addition},
@@ -120,38 +120,45 @@ impl Scene {
         Ok(made)
     }
 
-    pub(super) async fn delegate(&self) -> anyhow::Result<Receipt> {
+    /// Gives the team its namespace and returns its role.
+    pub(super) async fn delegate(&self) -> anyhow::Result<String> {
         let request = DelegateRequest {
             parent: "targets".to_owned(),
             scope: "acme/net-monitor".parse()?,
             label: "net-monitor".to_owned(),
             keys: vec![self.team.public().clone()],
+            names: vec![(self.team.key_id(), "team".to_owned())],
             threshold: 1,
         };
-        Ok(self.publisher().await?.delegate(&request, &[&self.owner]).await?)
+        let how = How { signers: &[&self.owner], draft: false };
+        Ok(published(self.publisher()?.delegate(&request, how).await?)?.1.role)
     }
 
-    pub(super) async fn sign(&self, tag: &str, descriptor: &Descriptor) -> anyhow::Result<Receipt> {
+    /// Signs a tag with the team's key.
+    pub(super) async fn sign(&self, tag: &str, descriptor: &Descriptor) -> anyhow::Result<Published> {
         let request = SignRequest { name: net_monitor(tag)?, descriptor: descriptor.clone() };
-        Ok(self.publisher().await?.sign(&request, &[&self.team]).await?)
+        let how = How { signers: &[&self.team], draft: false };
+        Ok(published(self.publisher()?.sign(&[request], how).await?)?.0)
     }
 
-    pub(super) async fn revoke(&self, tag: &str, reason: &str) -> anyhow::Result<Receipt> {
+    /// Takes back what a tag means.
+    pub(super) async fn revoke(&self, tag: &str, reason: &str) -> anyhow::Result<Published> {
         let request = RevokeRequest { name: net_monitor(tag)?, reason: reason.to_owned() };
-        Ok(self.publisher().await?.revoke(&request, &[&self.team]).await?)
+        let how = How { signers: &[&self.team], draft: false };
+        Ok(published(self.publisher()?.revoke(&request, how).await?)?.0)
     }
 
-    async fn publisher(&self) -> anyhow::Result<Publisher> {
+    fn publisher(&self) -> anyhow::Result<Publisher> {
         let root = self.root.get().ok_or_else(|| anyhow!("there is no trust repository yet"))?;
         let state = self.folder.path().join("publisher");
-        let publisher = Publisher::connect(
+        Ok(Publisher::through_daemon(
             self.http.clone(),
             self.server.clone(),
+            format!("{}/{TRUST}/trust", self.daemon.address()).parse()?,
             root.clone(),
             &state,
             self.clock.clone(),
-        );
-        Ok(publisher.await?)
+        ))
     }
 
     /// The client pins the root; it reaches metadata and images through the attacker's registry only.
@@ -283,4 +290,11 @@ impl Scene {
 
 fn net_monitor(tag: &str) -> anyhow::Result<TargetName> {
     Ok(format!("acme/net-monitor:{tag}").parse()?)
+}
+
+fn published<T>(done: Done<T>) -> anyhow::Result<(Published, T)> {
+    match done {
+        Done::Published(published, told) => Ok((published, told)),
+        Done::Drafted(..) => Err(anyhow!("nobody asked for a draft")),
+    }
 }

@@ -1,0 +1,58 @@
+//! `revoke`.
+
+use plimsoll_core::oci::{Reference, TargetName};
+
+use super::{
+    Env, Failure, Out, argument,
+    key::{SignerArgs, signers},
+    place::Where,
+};
+use crate::{
+    publish::{Expected, How, RevokeRequest, Revoked},
+    verify::target_name,
+};
+
+const MAX_REASON: usize = 200;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// HOST/REPOSITORY:TAG, whose signed digest is meant, or HOST/REPOSITORY@sha256:HEX
+    #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>)]
+    reference: Reference,
+    /// Why; everybody who verifies it is shown this
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    signer: SignerArgs,
+    #[command(flatten)]
+    place: Where,
+}
+
+pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure> {
+    let reason = reason(&args.reason)?;
+    let name = match args.reference.digest {
+        Some(digest) => TargetName::Digest { repository: args.reference.repository.name.clone(), digest },
+        None => target_name(&args.reference),
+    };
+    let desk = args.place.desk_for(env, &args.reference, &name).await?;
+    let keys = args.signer.open()?;
+    let signers = signers(&keys);
+    let how = How { signers: &signers, draft: args.place.draft.is_some() };
+    let done = desk.publisher.revoke(&RevokeRequest { name: name.clone(), reason }, how).await?;
+    let words = |told: &Revoked| {
+        let mut notes: Vec<String> = told.entries.iter().map(|entry| format!("removed  {entry}")).collect();
+        notes.push("clients read REVOKED from their next update on; stop what runs it already".to_owned());
+        (format!("revoked {}", told.digest), notes)
+    };
+    let expected = |told: &Revoked| vec![Expected::Revoked(&name, told.digest)];
+    args.place.conclude(env, out, &desk, &done, expected, words).await
+}
+
+/// Checks `--reason`.
+pub(super) fn reason(text: &str) -> Result<String, Failure> {
+    let reason = text.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON || reason.chars().any(char::is_control) {
+        return Err(Failure::usage(format!("--reason must be 1 to {MAX_REASON} characters on one line")));
+    }
+    Ok(reason.to_owned())
+}

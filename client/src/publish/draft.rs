@@ -1,0 +1,630 @@
+//! A change that waits for signatures: one file, carried between people who are apart in place and time
+//! (docs/publishing.md, "Drafts").
+//!
+//! A draft holds the documents to be published, and what they start from: the chain of roots and the present document of
+//! each role on the way. So a machine without a network can tell who must sign and what changes, and need not believe
+//! whoever made the draft. Pure: no I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{
+        self, Document, Identity, Key, KeyId, RoleType, Root, Signature, Targets, assemble, distinct_signers,
+        json, limit, verify,
+    },
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::keys::{SignError, Signer};
+
+/// A draft may be this long, bytes.
+pub const MAX_DRAFT: u64 = 64 * 1024 * 1024;
+/// The one format there is.
+const FORMAT: u32 = 1;
+
+/// The next version of a role.
+#[derive(Debug, Clone)]
+pub enum Next {
+    /// The next root.
+    Root(Box<Root>),
+    /// The next version of `targets` or of a delegated role.
+    Targets(Box<Targets>),
+}
+
+impl From<Root> for Next {
+    fn from(root: Root) -> Self {
+        Self::Root(Box::new(root))
+    }
+}
+
+impl From<Targets> for Next {
+    fn from(targets: Targets) -> Self {
+        Self::Targets(Box::new(targets))
+    }
+}
+
+/// Where a change starts: what is published now.
+#[derive(Debug, Clone, Default)]
+pub struct Base {
+    /// Root documents, each one version after the one before it, the newest last; none before the first root. Only the
+    /// newest is needed to submit; a draft that travels has all of them, from version 1 on.
+    pub roots: Vec<Vec<u8>>,
+    /// The present document of each changed role and of every role above it, as far as there is one.
+    pub documents: BTreeMap<String, Vec<u8>>,
+}
+
+/// A change that waits for signatures.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    repository: String,
+    roots: Vec<Document<Root>>,
+    base: BTreeMap<String, Document<Targets>>,
+    root: Option<Document<Root>>,
+    targets: BTreeMap<String, Document<Targets>>,
+}
+
+/// Why a draft cannot be used. All of it is misuse, or somebody tampered with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DraftError {
+    /// Not a draft at all.
+    #[error("not a draft of this version of plimsoll: {0}")]
+    Shape(String),
+    /// A document in it is not one.
+    #[error("a document in the draft is damaged")]
+    Document(#[from] tuf::Error),
+    /// What it starts from does not hold together.
+    #[error("what the draft starts from does not hold together: {0}")]
+    Base(String),
+    /// It starts from a root that the pinned one does not lead to.
+    #[error(
+        "the draft is of another trust repository, or starts from a root that the pinned one does not lead to"
+    )]
+    Foreign,
+    /// A document is not the version after the present one.
+    #[error("the draft has {role} version {found} where version {expected} must follow")]
+    Version {
+        /// The role.
+        role: String,
+        /// The version in the draft.
+        found: u64,
+        /// The version that must follow.
+        expected: u64,
+    },
+    /// Nobody may sign it.
+    #[error("nobody delegates to a role `{0}`")]
+    NotDelegated(String),
+    /// A signature that does not verify, or of a key that has no say.
+    #[error("the draft was tampered with: {role} carries a signature of {keyid} that does not count")]
+    Signature {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// Two drafts that are not one change.
+    #[error("these are two different changes: they differ in {0}; let everybody sign the same draft")]
+    Different(String),
+    /// A key that need not sign.
+    #[error("key {} need not sign this: no document in the draft asks for it", .0.short())]
+    NotAsked(KeyId),
+    /// The key's home did not sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+/// Whose signatures one document needs. A root needs two: of the root before it and of itself (5.3.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Requirement {
+    /// The role that is signed.
+    pub role: String,
+    /// Its version in the draft.
+    pub version: u64,
+    /// Who asks: `root version 3`, `targets version 7`.
+    pub by: String,
+    /// How many of the keys must sign.
+    pub threshold: u64,
+    /// The keys that may.
+    pub keys: Vec<Holder>,
+}
+
+/// A key that may sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// Its id.
+    pub keyid: KeyId,
+    /// What people call it, if the document that gives it the role says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// True if it signed.
+    pub signed: bool,
+}
+
+impl Requirement {
+    /// How many signatures are still missing.
+    pub fn missing(&self) -> u64 {
+        let signed = self.keys.iter().filter(|holder| holder.signed).count() as u64;
+        self.threshold.saturating_sub(signed)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// [`FORMAT`].
+    draft: u32,
+    repository: String,
+    roots: Vec<Box<RawValue>>,
+    base: BTreeMap<String, Box<RawValue>>,
+    documents: BTreeMap<String, Box<RawValue>>,
+}
+
+impl Draft {
+    /// A draft without signatures: `next` over `base`, for the trust repository at `repository` (`HOST/REPOSITORY`).
+    ///
+    /// # Errors
+    /// [`DraftError`].
+    pub fn new(
+        repository: &str,
+        base: &Base,
+        next: impl IntoIterator<Item = (String, Next)>,
+    ) -> Result<Self, DraftError> {
+        let mut documents = BTreeMap::new();
+        for (role, next) in next {
+            let bytes = match next {
+                Next::Root(root) => assemble(&*root, &[]),
+                Next::Targets(targets) => assemble(&*targets, &[]),
+            };
+            documents.insert(role, bytes);
+        }
+        Self::assembled(repository.to_owned(), base, &documents)
+    }
+
+    /// Reads a draft and checks everything in it: that the roots are a chain, that the documents it starts from are
+    /// signed by whom they must be, that each new one is the next version, and that each signature counts. Expiry is not
+    /// looked at: what ran out may be renewed.
+    ///
+    /// # Errors
+    /// [`DraftError`].
+    pub fn read(bytes: &[u8]) -> Result<Self, DraftError> {
+        let shape = |error: &dyn std::error::Error| DraftError::Shape(error.to_string());
+        json::check(bytes).map_err(|error| shape(&error))?;
+        let written: Written = serde_json::from_slice(bytes).map_err(|error| shape(&error))?;
+        if written.draft != FORMAT {
+            return Err(DraftError::Shape(format!("it has format {}", written.draft)));
+        }
+        let raw = |map: BTreeMap<String, Box<RawValue>>| {
+            map.into_iter().map(|(role, raw)| (role, raw.get().as_bytes().to_vec())).collect()
+        };
+        let roots = written.roots.iter().map(|raw| raw.get().as_bytes().to_vec()).collect();
+        let base = Base { roots, documents: raw(written.base) };
+        Self::assembled(written.repository, &base, &raw(written.documents))
+    }
+
+    /// The draft as a file: JSON with the documents verbatim.
+    ///
+    /// # Panics
+    /// Never: every document is JSON.
+    pub fn write(&self) -> Vec<u8> {
+        let raw = |bytes: &[u8]| {
+            let text = std::str::from_utf8(bytes).expect("a document is UTF-8");
+            RawValue::from_string(text.to_owned()).expect("a document is JSON")
+        };
+        let written = Written {
+            draft: FORMAT,
+            repository: self.repository.clone(),
+            roots: self.roots.iter().map(|root| raw(&root.bytes)).collect(),
+            base: self.base.iter().map(|(role, document)| (role.clone(), raw(&document.bytes))).collect(),
+            documents: self.documents().into_iter().map(|(role, bytes)| (role, raw(&bytes))).collect(),
+        };
+        let mut bytes = serde_json::to_vec(&written).expect("JSON in JSON always serialises");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Where the change shall be published, `HOST/REPOSITORY`. Nobody vouches for this: it is a hint.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The roots it starts from, the newest last.
+    pub fn roots(&self) -> &[Document<Root>] {
+        &self.roots
+    }
+
+    /// The present document of `role`, if the draft has it. It is verified for the roles above a changed one; that of a
+    /// changed role may be orphaned: [`Draft::is_vouched`].
+    pub fn present(&self, role: &str) -> Option<&Document<Targets>> {
+        self.base.get(role)
+    }
+
+    /// The new root, if the change has one.
+    pub fn next_root(&self) -> Option<&Document<Root>> {
+        self.root.as_ref()
+    }
+
+    /// The new versions of `targets` and delegated roles, parents before children.
+    pub fn next_targets(&self) -> impl Iterator<Item = (&str, &Document<Targets>)> {
+        self.targets.iter().map(|(role, document)| (role.as_str(), document))
+    }
+
+    /// A code over everything that is to be signed: everybody who signs the same change reads the same 16 hex digits.
+    pub fn code(&self) -> String {
+        let mut all = Vec::new();
+        for canonical in
+            self.root.iter().map(Document::canonical).chain(self.targets.values().map(Document::canonical))
+        {
+            all.extend_from_slice(Digest::of(canonical).hex().as_bytes());
+        }
+        Digest::of(&all).hex()[..16].to_owned()
+    }
+
+    /// Whose signatures are needed, document by document, and who signed already.
+    pub fn requirements(&self) -> Vec<Requirement> {
+        let mut all = Vec::new();
+        if let Some(next) = &self.root {
+            if let Some(old) = self.roots.last() {
+                all.push(self.asked_by_root("root", next, old));
+            }
+            all.push(self.asked_by_root("root", next, next));
+        }
+        for (role, document) in &self.targets {
+            let asked = self.keys_of(role).map(|asked| asked.requirement(role, document));
+            all.extend(asked);
+        }
+        all
+    }
+
+    /// True if every document has the signatures it needs.
+    pub fn is_complete(&self) -> bool {
+        self.requirements().iter().all(|requirement| requirement.missing() == 0)
+    }
+
+    /// The documents with the signatures they have, by role.
+    pub fn documents(&self) -> BTreeMap<String, Vec<u8>> {
+        let root = self.root.iter().map(|root| ("root".to_owned(), root.bytes.clone()));
+        let targets = self.targets.iter().map(|(role, document)| (role.clone(), document.bytes.clone()));
+        root.chain(targets).collect()
+    }
+
+    /// The version of each document, by role.
+    pub fn versions(&self) -> BTreeMap<String, u64> {
+        let root = self.root.iter().map(|root| ("root".to_owned(), root.version()));
+        root.chain(self.targets.iter().map(|(role, document)| (role.clone(), document.version()))).collect()
+    }
+
+    /// True if the present document of `role` is signed by the keys that may sign it now; false if it is orphaned, or if
+    /// there is none.
+    pub fn is_vouched(&self, role: &str) -> bool {
+        let Some(document) = self.base.get(role) else { return false };
+        self.present_keys_of(role).is_some_and(|asked| {
+            verify(document.clone(), role, asked.keys, asked.keyids, asked.threshold).is_ok()
+        })
+    }
+
+    /// Signs every document that asks for the signer's key and has no signature of it. Returns their roles.
+    ///
+    /// # Errors
+    /// [`DraftError::NotAsked`], [`DraftError::Sign`].
+    pub fn sign(&mut self, signer: &dyn Signer) -> Result<Vec<String>, DraftError> {
+        let id = signer.key_id();
+        let asked = self.roles_asking(&id);
+        if asked.is_empty() {
+            return Err(DraftError::NotAsked(id));
+        }
+        for role in &asked {
+            let sig = data_encoding::HEXLOWER.encode(&signer.sign(&self.payload(role)?)?);
+            self.add(role, Signature { keyid: id.clone(), sig });
+        }
+        Ok(asked)
+    }
+
+    /// What is signed for `role`: the canonical form of its new document.
+    ///
+    /// # Errors
+    /// [`DraftError::NotDelegated`] if the draft does not change that role.
+    pub fn payload(&self, role: &str) -> Result<Vec<u8>, DraftError> {
+        match (role, &self.root) {
+            ("root", Some(root)) => Ok(root.canonical().to_vec()),
+            _ => match self.targets.get(role) {
+                Some(document) => Ok(document.canonical().to_vec()),
+                None => Err(DraftError::NotDelegated(role.to_owned())),
+            },
+        }
+    }
+
+    /// Adds a signature over [`Draft::payload`] that was made elsewhere.
+    ///
+    /// # Errors
+    /// [`DraftError::NotAsked`], [`DraftError::Signature`], [`DraftError::NotDelegated`].
+    pub fn attach(&mut self, role: &str, keyid: &KeyId, signature: &[u8]) -> Result<(), DraftError> {
+        self.payload(role)?;
+        if !self.roles_asking(keyid).iter().any(|asking| asking == role) {
+            return Err(DraftError::NotAsked(keyid.clone()));
+        }
+        let mut with = self.clone();
+        with.add(role, Signature { keyid: keyid.clone(), sig: data_encoding::HEXLOWER.encode(signature) });
+        with.check_signatures()?;
+        *self = with;
+        Ok(())
+    }
+
+    /// Takes over the signatures of `other`, a copy of the same change. Returns how many were new.
+    ///
+    /// # Errors
+    /// [`DraftError::Different`].
+    pub fn merge(&mut self, other: &Self) -> Result<usize, DraftError> {
+        let canonical = |draft: &Self| -> BTreeMap<String, Vec<u8>> {
+            draft
+                .versions()
+                .into_keys()
+                .map(|role| (role.clone(), draft.payload(&role).unwrap_or_default()))
+                .collect()
+        };
+        let (ours, theirs) = (canonical(self), canonical(other));
+        let roles: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        if let Some(role) = roles.into_iter().find(|role| ours.get(*role) != theirs.get(*role)) {
+            return Err(DraftError::Different(role.clone()));
+        }
+        let start = |draft: &Self| draft.roots.last().map(Document::digest);
+        if start(self) != start(other) {
+            return Err(DraftError::Different("the root they start from".to_owned()));
+        }
+        let mut new = 0;
+        for role in ours.keys() {
+            let known: Vec<KeyId> = self.signatures(role).iter().map(|known| known.keyid.clone()).collect();
+            for signature in other.signatures(role).iter().filter(|other| !known.contains(&other.keyid)) {
+                self.add(role, signature.clone());
+                new += 1;
+            }
+        }
+        Ok(new)
+    }
+
+    /// Checks that the draft goes on from the root document `pinned`, which the caller trusts.
+    ///
+    /// # Errors
+    /// [`DraftError::Foreign`].
+    pub fn check_pinned(&self, pinned: &[u8]) -> Result<(), DraftError> {
+        let digest = Digest::of(pinned);
+        if self.roots.iter().any(|root| root.digest() == digest) { Ok(()) } else { Err(DraftError::Foreign) }
+    }
+
+    fn assembled(
+        repository: String,
+        base: &Base,
+        documents: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Self, DraftError> {
+        let roots = base.roots.iter().map(|bytes| parse("root", bytes)).collect::<Result<_, _>>()?;
+        let targets = |documents: &BTreeMap<String, Vec<u8>>| {
+            let targets = documents.iter().filter(|(role, _)| *role != "root");
+            targets
+                .map(|(role, bytes)| Ok((role.clone(), parse(role, bytes)?)))
+                .collect::<Result<_, DraftError>>()
+        };
+        let draft = Self {
+            repository,
+            roots,
+            base: targets(&base.documents)?,
+            root: documents.get("root").map(|bytes| parse("root", bytes)).transpose()?,
+            targets: targets(documents)?,
+        };
+        draft.check_base()?;
+        draft.check_next()?;
+        draft.check_signatures()?;
+        Ok(draft)
+    }
+
+    /// The roots are a chain (5.3.4, 5.3.5), and every role above a changed one is signed by whom its parent names.
+    fn check_base(&self) -> Result<(), DraftError> {
+        let mut before: Option<&Document<Root>> = None;
+        for root in &self.roots {
+            for by in before.into_iter().chain([root]) {
+                let keys = &by.signed.roles["root"];
+                verify(root.clone(), "root", &by.signed.keys, &keys.keyids, keys.threshold)?;
+            }
+            if before.is_some_and(|before| before.version() + 1 != root.version()) {
+                return Err(DraftError::Base(format!("root version {} does not follow", root.version())));
+            }
+            before = Some(root);
+        }
+        for (role, document) in &self.base {
+            let above = self.targets.keys().chain(self.base.keys()).any(|below| is_above(role, below));
+            if above && !self.targets.contains_key(role) {
+                let asked =
+                    self.present_keys_of(role).ok_or_else(|| DraftError::NotDelegated(role.clone()))?;
+                verify(document.clone(), role, asked.keys, asked.keyids, asked.threshold)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each new document is the version after the present one, of the same trust repository, and somebody may sign it.
+    fn check_next(&self) -> Result<(), DraftError> {
+        if self.root.is_none() && self.targets.is_empty() {
+            return Err(DraftError::Shape("it changes nothing".to_owned()));
+        }
+        if let Some(root) = &self.root {
+            follows("root", root.version(), self.roots.last().map(Document::version))?;
+        }
+        for (role, document) in &self.targets {
+            follows(role, document.version(), self.base.get(role).map(Document::version))?;
+            self.keys_of(role).ok_or_else(|| DraftError::NotDelegated(role.clone()))?;
+        }
+        let trust = |identity: Option<&Identity>| identity.map(|identity| identity.trust.clone());
+        let mut ids: BTreeSet<Option<String>> = BTreeSet::new();
+        ids.extend(
+            self.roots.iter().chain(&self.root).map(|root| trust(root.signed.common.identity.as_ref())),
+        );
+        let targets = self.base.values().chain(self.targets.values());
+        ids.extend(targets.map(|document| trust(document.signed.common.identity.as_ref())));
+        if ids.len() != 1 || ids.contains(&None) {
+            return Err(DraftError::Base("its documents are of different trust repositories".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_signatures(&self) -> Result<(), DraftError> {
+        for role in self.versions().into_keys() {
+            for signature in self.signatures(&role) {
+                let counts = |requirement: &Requirement| {
+                    requirement.role == role
+                        && requirement.keys.iter().any(|key| key.keyid == signature.keyid && key.signed)
+                };
+                if !self.requirements().iter().any(counts) {
+                    return Err(DraftError::Signature { role, keyid: signature.keyid.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn asked_by_root(&self, role: &str, document: &Document<Root>, by: &Document<Root>) -> Requirement {
+        let label = format!("root version {}", by.version());
+        AskedBy::root(label, &by.signed, role, self.names()).requirement(role, document)
+    }
+
+    /// Who must sign `role` once the draft takes effect.
+    fn keys_of(&self, role: &str) -> Option<AskedBy<'_>> {
+        if role == "targets" {
+            let root = self.root.as_ref().or(self.roots.last())?;
+            return Some(AskedBy::root(
+                format!("root version {}", root.version()),
+                &root.signed,
+                role,
+                self.names(),
+            ));
+        }
+        let (parent, _) = role.rsplit_once("--")?;
+        AskedBy::parent(parent, self.targets.get(parent).or_else(|| self.base.get(parent))?, role)
+    }
+
+    /// Who must sign `role` now.
+    fn present_keys_of(&self, role: &str) -> Option<AskedBy<'_>> {
+        if role == "targets" {
+            let root = self.roots.last()?;
+            return Some(AskedBy::root(
+                format!("root version {}", root.version()),
+                &root.signed,
+                role,
+                self.names(),
+            ));
+        }
+        let (parent, _) = role.rsplit_once("--")?;
+        AskedBy::parent(parent, self.base.get(parent)?, role)
+    }
+
+    /// What the roots call keys, the newest last.
+    fn names(&self) -> BTreeMap<KeyId, String> {
+        let roots = self.roots.last().into_iter().chain(&self.root);
+        let identities = roots.filter_map(|root| root.signed.common.identity.as_ref());
+        identities.flat_map(|identity| identity.names.clone()).collect()
+    }
+
+    fn roles_asking(&self, id: &KeyId) -> Vec<String> {
+        let asks = |requirement: &Requirement| {
+            requirement.keys.iter().any(|holder| holder.keyid == *id && !holder.signed)
+        };
+        let asked: BTreeSet<String> =
+            self.requirements().into_iter().filter(asks).map(|requirement| requirement.role).collect();
+        asked.into_iter().collect()
+    }
+
+    fn signatures(&self, role: &str) -> &[Signature] {
+        match (role, &self.root) {
+            ("root", Some(root)) => &root.signatures,
+            _ => self.targets.get(role).map_or(&[], |document| &document.signatures),
+        }
+    }
+
+    fn add(&mut self, role: &str, signature: Signature) {
+        match (role, &mut self.root) {
+            ("root", Some(root)) => put(role, root, signature),
+            _ => {
+                if let Some(document) = self.targets.get_mut(role) {
+                    put(role, document, signature);
+                }
+            }
+        }
+    }
+}
+
+/// Keys that are asked for, by whom.
+struct AskedBy<'a> {
+    by: String,
+    keys: &'a BTreeMap<KeyId, Key>,
+    keyids: &'a [KeyId],
+    threshold: u64,
+    names: BTreeMap<KeyId, String>,
+}
+
+impl<'a> AskedBy<'a> {
+    fn root(by: String, root: &'a Root, role: &str, names: BTreeMap<KeyId, String>) -> Self {
+        let keys = &root.roles[role];
+        Self { by, keys: &root.keys, keyids: &keys.keyids, threshold: keys.threshold, names }
+    }
+
+    fn parent(parent: &str, document: &'a Document<Targets>, role: &str) -> Option<Self> {
+        let delegated = document.signed.delegated(role)?;
+        let identity = document.signed.common.identity.as_ref();
+        Some(Self {
+            by: format!("{parent} version {}", document.version()),
+            keys: &document.signed.delegations.as_ref()?.keys,
+            keyids: &delegated.keys.keyids,
+            threshold: delegated.keys.threshold,
+            names: identity.map(|identity| identity.names.clone()).unwrap_or_default(),
+        })
+    }
+
+    fn requirement<T: RoleType>(self, role: &str, document: &Document<T>) -> Requirement {
+        let holder = |keyid: &KeyId| Holder {
+            keyid: keyid.clone(),
+            name: self.names.get(keyid).cloned(),
+            signed: !distinct_signers(document, self.keys, std::slice::from_ref(keyid)).is_empty(),
+        };
+        Requirement {
+            role: role.to_owned(),
+            version: document.version(),
+            threshold: self.threshold,
+            keys: self.keyids.iter().map(holder).collect(),
+            by: self.by,
+        }
+    }
+}
+
+fn is_above(role: &str, below: &str) -> bool {
+    below.strip_prefix(role).is_some_and(|rest| rest.starts_with("--"))
+}
+
+fn follows(role: &str, found: u64, present: Option<u64>) -> Result<(), DraftError> {
+    let expected = present.unwrap_or_default() + 1;
+    if found == expected {
+        Ok(())
+    } else {
+        Err(DraftError::Version { role: role.to_owned(), found, expected })
+    }
+}
+
+fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, DraftError> {
+    let limit = limit::of(role);
+    if bytes.len() as u64 > limit {
+        return Err(tuf::Error::TooLong { role: role.to_owned(), limit }.into());
+    }
+    Ok(Document::parse(role, bytes)?)
+}
+
+/// The same document with one signature more. A document that does not survive being written anew cannot be one of ours;
+/// it stays as it is, and the signature does not count.
+fn put<T: RoleType>(role: &str, document: &mut Document<T>, signature: Signature) {
+    let mut signatures = document.signatures.clone();
+    signatures.retain(|known| known.keyid != signature.keyid);
+    signatures.push(signature);
+    let written = Document::parse(role, &assemble(&document.signed, &signatures));
+    if let Ok(written) = written
+        && written.canonical() == document.canonical()
+    {
+        *document = written;
+    }
+}
