@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Digest, ReferenceError, RepositoryAddress},
+    oci::{Digest, ReferenceError},
     policy::Verdict,
     tuf::KeyId,
 };
@@ -55,15 +55,15 @@ pub enum PublishError {
     #[error("cannot use the inbox {inbox}")]
     Inbox {
         /// The repository.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// Why.
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// The trust repository's name leaves no room for that of its inbox.
     #[error("{trust} can have no inbox")]
     NoInbox {
         /// The trust repository.
-        trust: RepositoryAddress,
+        trust: String,
         /// Why.
         source: ReferenceError,
     },
@@ -269,7 +269,7 @@ pub enum PublishError {
     #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
     NotCollected {
         /// The inbox.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// The submission's tag.
         tag: String,
     },
@@ -281,10 +281,12 @@ pub enum PublishError {
 impl PublishError {
     /// True if the daemon may have taken the submission all the same: it did, or its answer was lost.
     pub fn may_be_taken(&self) -> bool {
+        let sent = |error: &RegistryError| {
+            !matches!(error, RegistryError::Connect { .. }) && !error.is_auth() && !error.is_misuse()
+        };
         match self {
-            Self::Server(RegistryError::Connect { .. })
-            | Self::Inbox { source: RegistryError::Connect { .. }, .. } => false,
-            Self::Server(error) | Self::Inbox { source: error, .. } => !error.is_auth() && !error.is_misuse(),
+            Self::Server(error) => sent(error),
+            Self::Inbox { source, .. } => sent(source),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
@@ -305,7 +307,8 @@ impl PublishError {
                 verdict => verdict,
             },
             Self::Update(error) => error.verdict(),
-            Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
+            Self::Server(error) => registry_verdict(error),
+            Self::Inbox { source, .. } => registry_verdict(source),
             Self::Clash { .. } | Self::Moved(_) => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
