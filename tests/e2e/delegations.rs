@@ -69,6 +69,12 @@ impl Town {
         self.world.owner().run(&arguments)
     }
 
+    /// Runs `line` as [`Town::run`] does, but on a terminal where `answer` is typed.
+    fn on_a_terminal(&self, line: &str, answer: &str) -> Run {
+        let line = format!("plimsoll {line} --passphrase-file passphrase");
+        self.world.owner().shell(&format!("echo {answer} | script -qec '{line}' /dev/null"))
+    }
+
     fn push(&self, name: &str) -> Image {
         let image = Image::busybox(name);
         image.push(&format!("{}/{name}", self.world.host()), &self.world.side()).ok();
@@ -378,6 +384,28 @@ fn what_only_a_removed_key_vouched_for_is_asked_about() {
         town.submit(&json!({"targets--app": serde_json::from_slice::<Value>(&forged).unwrap()}));
     assert_eq!(status, 422, "{answer}");
     town.sign("acme/app:v2", "carol").ok();
+    town.clients_say("acme/app:v2", 0);
+}
+
+#[test]
+fn on_a_terminal_somebody_is_asked_and_can_say_no() {
+    let (town, _, _) = Town::with_team();
+    let before = town.metadata("timestamp.json").1;
+    let run = town.on_a_terminal("delegate remove targets--app --key owner.key", "no").expect_code(2);
+    says(&run, &["remove targets--app with its 4 names? [yes/no]", "not confirmed: nothing was changed"]);
+    assert_eq!(town.metadata("timestamp.json").1, before);
+
+    let rotate = "delegate rotate targets--app --remove-key-id alice --key owner.key --key bob.key";
+    let run = town.on_a_terminal(rotate, "no").ok();
+    says(
+        &run,
+        &["vouch for these 2 names anew, with the keys at hand? [yes/no]", "left out, so they read ABSENT"],
+    );
+    town.clients_say("acme/app:v1", 0);
+    town.clients_say("acme/app:v2", 10);
+    town.sign("acme/app:v2", "bob").ok();
+    let run = town.on_a_terminal("delegate take-over targets--app --key owner.key", "yes").ok();
+    says(&run, &["and let 1 of", "vouch for these 4 names? [yes/no]", "took over targets--app"]);
     town.clients_say("acme/app:v2", 0);
 }
 

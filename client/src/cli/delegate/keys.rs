@@ -158,9 +158,10 @@ pub(super) async fn take_over(env: &Env, out: &Out, args: &TakeOverArgs) -> Resu
     out.aside(&format!("{} last said, and its new keys will vouch for:", plan.role));
     lines(&plan.names).iter().for_each(|line| out.aside(line));
     let question = format!(
-        "take {} from {} and let {} vouch for these {} names?",
+        "take {} from {} and let {} of {} vouch for these {} names?",
         plan.role,
         if plan.removed.is_empty() { "nobody".to_owned() } else { list(&plan.removed) },
+        plan.threshold,
         list(&plan.keys),
         plan.names.len()
     );
