@@ -38,7 +38,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let digest = descriptor.digest;
     let signers = signers(&keys);
     let how = How { signers: &signers, draft: args.place.draft.is_some() };
-    let requests = [SignRequest { name: name.clone(), descriptor }];
+    let requests = [SignRequest::new(name.clone(), descriptor)];
     let done = desk.publisher.sign(&requests, how).await?;
     let words = |told: &Vec<Signed>| {
         let mut notes = Vec::new();

@@ -104,6 +104,16 @@ pub enum PublishError {
         /// The name.
         name: String,
     },
+    /// The role does not vouch for the name, so there is nothing to take out.
+    #[error("{role} does not sign {name}{}{others}", if others.is_empty() { "" } else { ", but others do: " })]
+    NotSigned {
+        /// The role.
+        role: String,
+        /// The name.
+        name: String,
+        /// Roles that do, joined by commas; empty if there are none.
+        others: String,
+    },
     /// Revoked already, with nothing left to remove.
     #[error("{role} revoked {digest} before")]
     AlreadyRevoked {

@@ -17,7 +17,7 @@ mod seen;
 mod server;
 mod status;
 
-pub use change::{DelegateRequest, Delegated, RevokeRequest, Revoked, SignRequest, Signed};
+pub use change::{DelegateRequest, Delegated, RevokeRequest, Revoked, SignRequest, Signed, Unsigned};
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
 pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};

@@ -4,7 +4,9 @@
 mod delegate;
 mod revoke;
 mod sign;
+mod unsign;
 
 pub use delegate::{DelegateRequest, Delegated};
 pub use revoke::{RevokeRequest, Revoked};
 pub use sign::{SignRequest, Signed};
+pub use unsign::Unsigned;
