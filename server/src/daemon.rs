@@ -16,7 +16,6 @@ use std::{
 
 use plimsoll::{
     clock::Clock,
-    keys::Signer,
     publish::api::TrustInfo,
     registry::{Credentials, Registry, RegistryError, RegistryOptions, Secret},
 };
@@ -39,7 +38,7 @@ use crate::{
     },
     config::{Config, TrustConfig},
     host::{Host, HostError},
-    keys::{self, OnlineKeyError, OnlinePair},
+    keys::{self, Keyring, OnlineKeyError},
     pipeline::{Engine, EngineError, EngineOptions},
     store::{SledStore, Store, StoreError, TrustKey},
 };
@@ -175,7 +174,7 @@ pub enum DaemonError {
 struct Opened {
     store: Arc<dyn Store>,
     /// One for each trust repository, in the configuration's order.
-    trusts: Vec<(Registry, OnlinePair)>,
+    trusts: Vec<(Registry, Keyring)>,
 }
 
 impl Daemon {
@@ -219,7 +218,7 @@ impl Daemon {
                 repository,
                 registry,
                 store: store.clone(),
-                keys: keys.signers,
+                keys,
                 clock: clock.clone(),
                 freshness: config.freshness,
                 profile: trust.profile,
@@ -304,19 +303,20 @@ fn open(config: &Config) -> Result<Opened, DaemonError> {
             let folder = config.data.join("keys").join(name);
             return Err(DaemonError::KeysGone { name: name.clone(), folder });
         }
-        let keys = keys::load_or_make(&config.data, name)?;
-        for id in [keys.signers.timestamp.key_id(), keys.signers.snapshot.key_id()] {
+        let keys::OnlinePair { folder, made, .. } = keys::load_or_make(&config.data, name)?;
+        let ring = Keyring::open(&config.data, name)?;
+        for id in ring.ids() {
             if !trust.allow_example_keys && keys::example_keys().contains(&id) {
-                return Err(DaemonError::ExampleKey { folder: keys.folder });
+                return Err(DaemonError::ExampleKey { folder });
             }
-            if let Some(first) = seen.insert(id, keys.folder.clone()).filter(|first| *first != keys.folder) {
-                return Err(DaemonError::SharedKey { first, second: keys.folder });
+            if let Some(first) = seen.insert(id, folder.clone()).filter(|first| *first != folder) {
+                return Err(DaemonError::SharedKey { first, second: folder });
             }
         }
-        if keys.made {
-            info!(trust = name, folder = %keys.folder.display(), "made the online keys");
+        if made {
+            info!(trust = name, folder = %folder.display(), "made the online keys");
         }
-        trusts.push((registry(config, trust)?, keys));
+        trusts.push((registry(config, trust)?, ring));
     }
     Ok(Opened { store, trusts })
 }

@@ -152,6 +152,13 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::NotPublishedInTime { .. } | PublishError::Unconfirmed { .. } => {
             Some("look at `plimsoll status` in a while; nothing needs to be done again")
         }
+        PublishError::NotCollected { .. } => Some(
+            "look at `plimsoll status` in a while; if it stays, ask who runs the daemon whether it collects from the inbox",
+        ),
+        PublishError::Unsigned { .. } => {
+            Some("give the other keys with --key too, or collect their signatures: --draft FILE")
+        }
+        PublishError::Clash { .. } => Some("agree with whoever signed it; to replace theirs, run this again"),
         PublishError::NotSeen { .. } => Some(
             "look at `plimsoll status` in a while; if it stays, ask who runs the daemon and the registry",
         ),

@@ -26,6 +26,9 @@ pub(super) struct Where {
     /// URL of the plimsolld that takes submissions; else the one remembered by init
     #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url)]
     pub(super) server: Option<Url>,
+    /// Leave the change in the inbox of the trust repository, where only the registry can be reached
+    #[arg(long)]
+    pub(super) via_registry: bool,
     /// Publish nothing: write the change to this file, for others to sign with `plimsoll ceremony sign`
     #[arg(long, value_name = "FILE")]
     pub(super) draft: Option<PathBuf>,
@@ -84,21 +87,18 @@ impl Where {
         if let Some(file) = self.draft.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
             return Err(exists(file));
         }
-        let server = servers::server(&env.home, self.server.as_ref(), &policy.root[&root].repository)?;
         let pinned = load_root(&env.home, &root, &policy.root[&root])?;
         // What is published must be seen by the verify side's memory, too: one that is damaged is told before.
         show(&env.home, &root).await?;
-        let server = Server::new(env.registry.clone(), server);
-        let (address, state) = (address(policy, &root), env.home.publishing());
-        let publisher = Publisher::connect(
-            env.registry.clone(),
-            server,
-            address.clone(),
-            pinned.clone(),
-            &state,
-            env.clock.clone(),
-        )
-        .await?;
+        let (http, address, clock) = (env.registry.clone(), address(policy, &root), env.clock.clone());
+        let publisher = if self.via_registry {
+            Publisher::through_registry(http, address.clone(), pinned.clone(), &env.home.state(), clock)?
+        } else {
+            let url = servers::server(&env.home, self.server.as_ref(), &policy.root[&root].repository)?;
+            let server = Server::new(http.clone(), url);
+            let state = env.home.publishing();
+            Publisher::through_daemon(http, server, address.clone(), pinned.clone(), &state, clock)
+        };
         Ok(Desk { root, address, pinned, publisher })
     }
 

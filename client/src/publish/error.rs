@@ -1,6 +1,9 @@
 //! Why a publish did not happen.
 
-use plimsoll_core::{oci::Digest, policy::Verdict};
+use plimsoll_core::{
+    oci::{Digest, ReferenceError, RepositoryAddress},
+    policy::Verdict,
+};
 
 use super::{author::AuthorError, draft::DraftError};
 use crate::{
@@ -46,6 +49,32 @@ pub enum PublishError {
     /// The daemon did not answer usably.
     #[error("cannot talk to the daemon")]
     Server(#[from] RegistryError),
+    /// The inbox of a trust repository cannot be used.
+    #[error("cannot use the inbox {inbox}")]
+    Inbox {
+        /// The repository.
+        inbox: RepositoryAddress,
+        /// Why.
+        source: RegistryError,
+    },
+    /// The trust repository's name leaves no room for that of its inbox.
+    #[error("{trust} can have no inbox")]
+    NoInbox {
+        /// The trust repository.
+        trust: RepositoryAddress,
+        /// Why.
+        source: ReferenceError,
+    },
+    /// More than one submission may hold.
+    #[error(
+        "the change is {size} bytes long, at most {max} go into one submission: make it in smaller steps"
+    )]
+    TooLarge {
+        /// Its length in bytes.
+        size: u64,
+        /// The limit.
+        max: u64,
+    },
     /// The daemon's answer is not one of its API.
     #[error("{url} answers, but not as plimsolld does")]
     NotADaemon {
@@ -189,6 +218,14 @@ pub enum PublishError {
         /// The target name.
         name: String,
     },
+    /// It lies in the inbox, and no timestamp that names it was seen in time. The daemon may still collect it.
+    #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
+    NotCollected {
+        /// The inbox.
+        inbox: RepositoryAddress,
+        /// The submission's tag.
+        tag: String,
+    },
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -198,9 +235,11 @@ impl PublishError {
     /// True if the daemon may have taken the submission all the same: it did, or its answer was lost.
     pub fn may_be_taken(&self) -> bool {
         match self {
-            Self::Server(RegistryError::Connect { .. }) => false,
-            Self::Server(error) => !error.is_auth() && !error.is_misuse(),
+            Self::Server(RegistryError::Connect { .. })
+            | Self::Inbox { source: RegistryError::Connect { .. }, .. } => false,
+            Self::Server(error) | Self::Inbox { source: error, .. } => !error.is_auth() && !error.is_misuse(),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
             | Self::Unconfirmed { .. }
             | Self::NotSeen { .. }
@@ -219,9 +258,10 @@ impl PublishError {
                 verdict => verdict,
             },
             Self::Update(error) => error.verdict(),
-            Self::Server(error) => registry_verdict(error),
+            Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
             Self::Clash { .. } => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
+            | Self::NotCollected { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
             | Self::NotPublishedInTime { .. } => Some(Verdict::Unreachable),

@@ -1,7 +1,7 @@
 //! What is published now, as a publisher reads it: the roles on the way to a name, expired or orphaned ones too, ready to
 //! be changed.
 
-use std::{borrow::Borrow, collections::BTreeMap};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap};
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
@@ -9,7 +9,10 @@ use plimsoll_core::{
     tuf::{self, DelegatedRole, Document, KeyId, MetaFile, Revocation, Target, Targets, matches},
 };
 
-use super::{PublishError, author, draft::Base};
+use super::{
+    PublishError, author,
+    draft::{Base, Draft},
+};
 use crate::{
     keys::Signer,
     state::Entry,
@@ -30,6 +33,19 @@ pub(super) enum Reader {
 pub struct Head {
     session: Session<Reader>,
     now: DateTime<Utc>,
+}
+
+/// What the head has of a draft's documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// None of them yet.
+    Nothing,
+    /// Each of them.
+    All,
+    /// Newer versions: whether they follow on these or on others cannot be seen.
+    Newer,
+    /// Another document of one of the versions.
+    Others,
 }
 
 /// A role on the way to a name or scope.
@@ -235,6 +251,34 @@ impl Head {
     /// Those of fetching.
     pub async fn orphan(&mut self, role: &str) -> Result<Document<Targets>, PublishError> {
         Ok(self.session.orphan(role).await?)
+    }
+
+    /// What it has of the documents of `draft`.
+    pub(super) fn shows(&self, draft: &Draft) -> Shows {
+        let trusted = self.session.trusted();
+        let versions = draft.versions();
+        let mut shows = Shows::All;
+        for (role, bytes) in draft.documents() {
+            let (wanted, root) = (versions[&role], trusted.root());
+            let (found, digest) = match trusted.wanted_role(&role) {
+                _ if role == "root" => (root.version(), Some(root.digest())),
+                Ok(meta) => (meta.version, meta.digest()),
+                Err(_) => (0, None),
+            };
+            let this = match found.cmp(&wanted) {
+                Ordering::Less => Shows::Nothing,
+                Ordering::Equal if digest == Some(Digest::of(&bytes)) => Shows::All,
+                Ordering::Equal => return Shows::Others,
+                Ordering::Greater => Shows::Newer,
+            };
+            // They take effect together, so one that is not there says that none is.
+            shows = match (shows, this) {
+                (Shows::Nothing, _) | (_, Shows::Nothing) => Shows::Nothing,
+                (Shows::All, Shows::All) => Shows::All,
+                _ => Shows::Newer,
+            };
+        }
+        shows
     }
 
     /// What a change of `roles` starts from. With `travels`, all roots are fetched, so that who pinned any of them can

@@ -13,18 +13,21 @@ use plimsoll_core::{
 };
 use ring::rand::SecureRandom;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use super::{
     PublishError, Server,
+    api::RefusalCode,
     draft::{Draft, DraftError, Next},
-    head::{Head, Reader},
+    head::{Head, Reader, Shows},
+    inbox::{Answer, Inbox},
     server::Submitted,
 };
 use crate::{
     clock::Clock,
     keys::Signer,
     registry::Registry,
-    update::{Session, TufSource, UpdateError},
+    update::{RegistrySource, Session, TufSource, UpdateError},
 };
 
 /// How long a change is applied to newer heads before giving up.
@@ -33,15 +36,31 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// and those who lost together must not try together.
 const PAUSE: Duration = Duration::from_millis(60);
 
+/// How long the daemon may take to collect what was left in the inbox, and how often it is looked for.
+const COLLECTED: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(700);
+
 /// One trust repository, seen from its publish side.
 pub struct Publisher {
-    server: Server,
+    via: Via,
     http: Registry,
-    name: String,
     repository: RepositoryAddress,
     pinned: Vec<u8>,
     state: PathBuf,
     clock: Arc<dyn Clock>,
+}
+
+/// How changes get to the daemon.
+#[derive(Debug)]
+enum Via {
+    /// Over its API.
+    Daemon {
+        server: Server,
+        /// What it calls the trust repository, once it was asked.
+        name: OnceCell<String>,
+    },
+    /// Through the registry, for those who reach nothing else.
+    Inbox(Inbox),
 }
 
 /// What a change makes: the next versions of some roles, which take effect together.
@@ -93,8 +112,8 @@ impl std::fmt::Display for Published {
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher")
-            .field("server", &self.server)
-            .field("name", &self.name)
+            .field("via", &self.via)
+            .field("repository", &self.repository)
             .finish_non_exhaustive()
     }
 }
@@ -113,34 +132,49 @@ impl<T> Edit<T> {
 }
 
 impl Publisher {
-    /// Finds the trust repository at `repository`, which the root `pinned` starts, at the daemon at `server`. `state` is
+    /// The trust repository at `repository`, which the root `pinned` starts, kept by the daemon at `server`. `state` is
     /// the folder of what the publish side remembers, which must not be the verify side's: the daemon shows what it has
-    /// accepted, and that is ahead of the registry until it is pushed.
-    ///
-    /// # Errors
-    /// [`PublishError`].
-    pub async fn connect(
+    /// accepted, and that is ahead of the registry until it is pushed. No I/O.
+    pub fn through_daemon(
         http: Registry,
         server: Server,
         repository: RepositoryAddress,
         pinned: Vec<u8>,
         state: &Path,
         clock: Arc<dyn Clock>,
+    ) -> Self {
+        let via = Via::Daemon { server, name: OnceCell::new() };
+        Self { via, http, repository, pinned, state: state.to_owned(), clock }
+    }
+
+    /// The trust repository at `repository`, which the root `pinned` starts, where only the registry can be reached:
+    /// changes are left in its inbox. `state` is the verify side's folder, since the registry is what is read. No I/O.
+    ///
+    /// # Errors
+    /// [`PublishError::NoInbox`].
+    pub fn through_registry(
+        http: Registry,
+        repository: RepositoryAddress,
+        pinned: Vec<u8>,
+        state: &Path,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, PublishError> {
-        let root = Document::<Root>::parse("root", &pinned).map_err(UpdateError::from)?;
-        let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
-        let trust = server.trust_with_id(&id).await?;
-        Ok(Self { server, http, name: trust.name, repository, pinned, state: state.to_owned(), clock })
+        let via = Via::Inbox(Inbox::new(http.clone(), &repository)?);
+        Ok(Self { via, http, repository, pinned, state: state.to_owned(), clock })
     }
 
-    /// The daemon.
-    pub fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// What the daemon calls the trust repository.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The daemon and what it calls the trust repository, which is asked once; none if only the registry is talked to.
+    ///
+    /// # Errors
+    /// [`PublishError`] of the daemon's answer; [`PublishError::NotServed`].
+    pub async fn daemon(&self) -> Result<Option<(&Server, &str)>, PublishError> {
+        let Via::Daemon { server, name } = &self.via else { return Ok(None) };
+        let ask = async || {
+            let root = Document::<Root>::parse("root", &self.pinned).map_err(UpdateError::from)?;
+            let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
+            Ok::<_, PublishError>(server.trust_with_id(&id).await?.name)
+        };
+        Ok(Some((server, name.get_or_try_init(ask).await?)))
     }
 
     /// What is published now.
@@ -149,8 +183,13 @@ impl Publisher {
     /// [`PublishError::Update`].
     pub async fn head(&self) -> Result<Head, PublishError> {
         let now = self.clock.now();
-        let source = TufSource::new(self.http.clone(), self.server.metadata_url(&self.name));
-        let session = Session::refresh(Reader::Daemon(source), &self.state, &self.pinned, now).await?;
+        let reader = match self.daemon().await? {
+            Some((server, name)) => {
+                Reader::Daemon(TufSource::new(self.http.clone(), server.metadata_url(name)))
+            }
+            None => Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone())),
+        };
+        let session = Session::refresh(reader, &self.state, &self.pinned, now).await?;
         Ok(Head::new(session, now))
     }
 
@@ -198,13 +237,48 @@ impl Publisher {
         if !draft.is_complete() {
             return Err(unsigned(draft));
         }
-        match self.server.submit(&self.name, &draft.documents()).await? {
-            Submitted::Accepted(accepted) => {
-                let accepted = self.server.published(&self.name, &accepted.id).await?;
-                Ok(Some(Published { versions: draft.versions(), timestamp: accepted.timestamp }))
+        let timestamp = match (self.daemon().await?, &self.via) {
+            (Some((server, name)), _) => match server.submit(name, &draft.documents()).await? {
+                Submitted::Accepted(accepted) => Some(server.published(name, &accepted.id).await?.timestamp),
+                Submitted::Conflict(_) => None,
+            },
+            (None, Via::Inbox(inbox)) => self.leave(inbox, draft).await?,
+            (None, Via::Daemon { .. }) => unreachable!("a daemon has a name once it was asked"),
+        };
+        Ok(timestamp.map(|timestamp| Published { versions: draft.versions(), timestamp }))
+    }
+
+    /// Leaves the draft's documents in the inbox and waits for the timestamp that names them; none if somebody published
+    /// one of the roles first.
+    async fn leave(&self, inbox: &Inbox, draft: &Draft) -> Result<Option<u64>, PublishError> {
+        let left = inbox.leave(&draft.documents()).await?;
+        let started = tokio::time::Instant::now();
+        while started.elapsed() < COLLECTED {
+            let head = self.head().await?;
+            let timestamp = head.trusted().timestamp().map_or(0, |timestamp| timestamp.version());
+            match head.shows(draft) {
+                Shows::All => return Ok(Some(timestamp)),
+                Shows::Others => return Ok(None),
+                Shows::Nothing | Shows::Newer => {}
             }
-            Submitted::Conflict(_) => Ok(None),
+            let newer = matches!(head.shows(draft), Shows::Newer);
+            drop(head);
+            // Nobody signed the answer, so it only tells which of two things happened that the metadata leaves open.
+            match inbox.answer(&left).await? {
+                Some(Answer::Accepted(accepted)) if newer && accepted.timestamp <= timestamp => {
+                    return Ok(Some(accepted.timestamp));
+                }
+                Some(Answer::Refused(refusal)) if refusal.code == RefusalCode::Conflict => return Ok(None),
+                Some(Answer::Refused(refusal)) => {
+                    return Err(PublishError::Refused { message: refusal.message });
+                }
+                // Somebody went on from ours, or from another of the same version: what is wanted is applied to that.
+                None if newer => return Ok(None),
+                Some(Answer::Accepted(_)) | None => {}
+            }
+            tokio::time::sleep(LOOK).await;
         }
+        Err(PublishError::NotCollected { inbox: inbox.repository().clone(), tag: left.tag })
     }
 }
 

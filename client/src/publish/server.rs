@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use url::Url;
 
 use super::{
@@ -112,12 +111,7 @@ impl Server {
         name: &str,
         documents: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Submitted, PublishError> {
-        let raw = |bytes: &Vec<u8>| {
-            let text = String::from_utf8(bytes.clone()).expect("authored documents are UTF-8");
-            RawValue::from_string(text).expect("authored documents are JSON")
-        };
-        let documents = documents.iter().map(|(role, bytes)| (role.clone(), raw(bytes))).collect();
-        let body = serde_json::to_vec(&Submission { documents }).expect("JSON in JSON always serialises");
+        let body = Submission::json(documents);
         let url = self.endpoint(&["v1", "trusts", name, "submissions"]);
         let (status, answer) = self.http.post(&url, Bytes::from(body), MAX_ANSWER).await?;
         if status.is_success() {

@@ -37,7 +37,28 @@ pub(super) struct Scope {
     /// The registry as a user names it, `docker.io` for Docker Hub.
     pub(super) host: String,
     pub(super) repository: String,
-    pub(super) push: bool,
+    pub(super) access: Access,
+}
+
+/// What is to be done there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Access {
+    Pull,
+    Push,
+    Delete,
+}
+
+impl Access {
+    const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
+
+    /// As token servers name it.
+    fn actions(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// Credentials and the headers they were turned into, per scope.
@@ -103,11 +124,14 @@ impl Auth {
             cache.clear();
         }
         if cached.until.is_none() {
-            // Basic is the same for pulling and pushing: the other need not be asked for again.
-            let other = Scope { push: !scope.push, ..scope.clone() };
-            cache.insert(other, Cached { header: header.clone(), until: None });
+            // Basic is the same for all that is done: the rest need not be asked for again.
+            for access in Access::ALL {
+                let other = Scope { access, ..scope.clone() };
+                cache.insert(other, Cached { header: header.clone(), until: None });
+            }
+        } else {
+            cache.insert(scope.clone(), cached);
         }
-        cache.insert(scope.clone(), cached);
         Ok(header)
     }
 
@@ -179,8 +203,7 @@ async fn token(
     service: Option<String>,
     login: Option<&Login>,
 ) -> Result<Cached, RegistryError> {
-    let actions = if scope.push { "pull,push" } else { "pull" };
-    let wanted = format!("repository:{}:{actions}", scope.repository);
+    let wanted = format!("repository:{}:{}", scope.repository, scope.access.actions());
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let (url, named_by) = (realm.clone(), registry.names());

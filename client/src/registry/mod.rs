@@ -27,8 +27,10 @@ use url::Url;
 
 pub use credentials::{Credentials, Secret};
 pub use error::{ConfigFault, HelperFault, ManifestFault, Refusal, RegistryError};
+pub use pull::{NextTags, TagPage};
+pub use push::Removal;
 
-use auth::{Auth, Scope};
+use auth::{Access, Auth, Scope};
 use connect::Network;
 use transport::{Request, Response, Transport};
 
@@ -185,8 +187,8 @@ fn missing(request: &Request, response: &Response) -> bool {
     response.status == StatusCode::NOT_FOUND && site::same_origin(&request.url, &response.url)
 }
 
-fn scope(repo: &RepositoryAddress, push: bool) -> Scope {
-    Scope { host: repo.host.clone(), repository: repo.name.clone(), push }
+fn scope(repo: &RepositoryAddress, access: Access) -> Scope {
+    Scope { host: repo.host.clone(), repository: repo.name.clone(), access }
 }
 
 fn request(method: Method, url: Url) -> Request {

@@ -15,8 +15,8 @@ use serde::{Deserialize, de::IgnoredAny};
 use url::Url;
 
 use super::{
-    Known, ManifestAnswer, ManifestBytes, ManifestFault, Refusal, Registry, RegistryError, check_reference,
-    missing, request, scope, site,
+    Access, Known, ManifestAnswer, ManifestBytes, ManifestFault, Refusal, Registry, RegistryError,
+    check_reference, missing, request, scope, site,
     transport::{Request, Response, content_length, unexpected},
 };
 
@@ -29,6 +29,25 @@ const MAX_PAGES: usize = 1000;
 const MAX_TAGS: usize = 200_000;
 /// What registries say a manifest's digest is (OCI distribution 1.1, "Pulling manifests").
 const DIGEST_HEADER: &str = "docker-content-digest";
+
+/// One page of a list of tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagPage {
+    /// The tags, in the registry's order.
+    pub tags: Vec<String>,
+    /// Where the list goes on, if it does.
+    pub next: Option<NextTags>,
+    /// True if the page was longer than what was read of it.
+    pub cut: bool,
+    /// What was asked for, without its query.
+    url: String,
+}
+
+/// Where a list of tags goes on: an address within the same list, which the registry named. It may be kept for later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextTags {
+    url: Url,
+}
 
 impl Registry {
     /// Fetches the manifest that `reference`, a tag or digest, names in `repo`: at most `cap` bytes, in one request once
@@ -64,7 +83,7 @@ impl Registry {
         if let Some(etag) = etag {
             request.headers.insert(IF_NONE_MATCH, etag);
         }
-        let response = self.send(&scope(repo, false), &request).await?;
+        let response = self.send(&scope(repo, Access::Pull), &request).await?;
         match response.status {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if conditional => return Ok(ManifestAnswer::NotModified),
@@ -108,7 +127,7 @@ impl Registry {
     ) -> Result<Option<Descriptor>, RegistryError> {
         let wanted = check_reference(reference)?;
         let request = self.manifest_request(Method::HEAD, repo, reference)?;
-        let response = self.send(&scope(repo, false), &request).await?;
+        let response = self.send(&scope(repo, Access::Pull), &request).await?;
         match response.status {
             StatusCode::OK => {}
             _ if missing(&request, &response) => return Ok(None),
@@ -155,7 +174,7 @@ impl Registry {
     ) -> Result<Option<Bytes>, RegistryError> {
         self.bounded(repo, async {
             let request = request(Method::GET, self.inner.endpoint(repo, &format!("blobs/{digest}"))?);
-            let response = self.send(&scope(repo, false), &request).await?;
+            let response = self.send(&scope(repo, Access::Pull), &request).await?;
             match response.status {
                 StatusCode::OK => {}
                 _ if missing(&request, &response) => return Ok(None),
@@ -187,48 +206,105 @@ impl Registry {
     }
 
     async fn tags_within(&self, repo: &RepositoryAddress) -> Result<Vec<String>, RegistryError> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
-        let first = self.inner.endpoint(repo, "tags/list?n=1000")?;
-        let (mut url, mut seen, mut tags) = (first.clone(), HashSet::new(), Vec::new());
+        let (mut seen, mut tags, mut from) = (HashSet::new(), Vec::new(), None);
         loop {
-            let request = request(Method::GET, url.clone());
-            seen.insert(url.clone());
-            let response = self.send(&scope(repo, false), &request).await?;
-            match response.status {
-                StatusCode::OK => {}
-                _ if missing(&request, &response) => {
-                    return Err(RegistryError::NotFound { url: site::shown(&url) });
-                }
-                _ => return Err(unexpected(&response)),
+            let page = self.page_within(repo, from.as_ref(), MAX_PAGE).await?;
+            if page.cut {
+                return Err(RegistryError::TooLarge { url: page.url, cap: MAX_PAGE });
             }
-            let next = next_page(&response);
-            let body = self.inner.transport.read(response, MAX_PAGE).await?;
-            let malformed = |what| RegistryError::Malformed { url: site::shown(&url), what };
-            let page: Page = serde_json::from_slice(&body).map_err(|_| malformed("no list of tags"))?;
-            let page = page.tags.unwrap_or_default();
-            if !page.iter().all(|tag| valid_tag(tag)) {
-                return Err(malformed("a tag outside the grammar of tags"));
+            tags.extend(page.tags);
+            let Some(next) = page.next else { return Ok(tags) };
+            if !seen.insert(next.url.clone()) || seen.len() >= MAX_PAGES || tags.len() > MAX_TAGS {
+                let (from, to) = (page.url, site::shown(&next.url));
+                return Err(RegistryError::RedirectRefused { from, to, source: Refusal::Circle });
             }
-            tags.extend(page);
-            let Some(next) = next else { return Ok(tags) };
-            let next = next.ok_or_else(|| malformed("no usable Link"))?;
-            let refuse = |source| RegistryError::RedirectRefused {
-                from: site::shown(&url),
-                to: site::shown(&next),
-                source,
-            };
-            if !site::same_origin(&first, &next) || next.path() != first.path() {
-                return Err(refuse(Refusal::OtherList));
-            }
-            if seen.contains(&next) || seen.len() >= MAX_PAGES || tags.len() > MAX_TAGS {
-                return Err(refuse(Refusal::Circle));
-            }
-            url = next;
+            from = Some(next);
         }
     }
+
+    /// One page of the tags of `repo`, as large as the registry makes it: the first, or the one that `from` leads to. At
+    /// most `cap` bytes are read; of a longer page as many whole tags are returned as came until then.
+    ///
+    /// One request. That pages come to an end is for the caller to see to.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] if there is no such repository, [`RegistryError::RedirectRefused`] for a next page that
+    /// leads elsewhere or back to this one, any other [`RegistryError`].
+    pub async fn tags_page(
+        &self,
+        repo: &RepositoryAddress,
+        from: Option<&NextTags>,
+        cap: u64,
+    ) -> Result<TagPage, RegistryError> {
+        self.bounded(repo, self.page_within(repo, from, cap)).await
+    }
+
+    async fn page_within(
+        &self,
+        repo: &RepositoryAddress,
+        from: Option<&NextTags>,
+        cap: u64,
+    ) -> Result<TagPage, RegistryError> {
+        let first = self.inner.endpoint(repo, "tags/list?n=1000")?;
+        let url = from.map_or(&first, |next| &next.url);
+        let refuse = |to: &Url, source| RegistryError::RedirectRefused {
+            from: site::shown(url),
+            to: site::shown(to),
+            source,
+        };
+        let elsewhere = |to: &Url| !site::same_origin(&first, to) || to.path() != first.path();
+        if elsewhere(url) {
+            return Err(refuse(url, Refusal::OtherList));
+        }
+        let request = request(Method::GET, url.clone());
+        let response = self.send(&scope(repo, Access::Pull), &request).await?;
+        match response.status {
+            StatusCode::OK => {}
+            _ if missing(&request, &response) => {
+                return Err(RegistryError::NotFound { url: site::shown(url) });
+            }
+            _ => return Err(unexpected(&response)),
+        }
+        let malformed = |what| RegistryError::Malformed { url: site::shown(url), what };
+        let next = next_page(&response).map(|next| next.ok_or_else(|| malformed("no usable Link")));
+        let (body, cut) = self.inner.transport.read_up_to(response, cap).await?;
+        let tags = if cut { whole_tags(&body) } else { listed(&body) };
+        let tags = tags.ok_or_else(|| malformed("no list of tags"))?;
+        if !tags.iter().all(|tag| valid_tag(tag)) {
+            return Err(malformed("a tag outside the grammar of tags"));
+        }
+        let next = next.transpose()?;
+        if let Some(next) = &next {
+            if elsewhere(next) {
+                return Err(refuse(next, Refusal::OtherList));
+            }
+            if next == url {
+                return Err(refuse(next, Refusal::Circle));
+            }
+        }
+        Ok(TagPage { tags, next: next.map(|url| NextTags { url }), cut, url: site::shown(url) })
+    }
+}
+
+/// The tags in a whole answer.
+fn listed(body: &[u8]) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Page {
+        tags: Option<Vec<String>>,
+    }
+    let page: Page = serde_json::from_slice(body).ok()?;
+    Some(page.tags.unwrap_or_default())
+}
+
+/// The tags in the beginning of an answer that was too long to be read to its end. No tag needs an escape.
+fn whole_tags(body: &[u8]) -> Option<Vec<String>> {
+    let text = String::from_utf8_lossy(body);
+    let (_, tags) = text.split_once("\"tags\"")?;
+    let (_, tags) = tags.split_once('[')?;
+    let parts: Vec<&str> = tags.split('"').collect();
+    // Every second part stands between quotes; what follows the last quote is cut off, or nothing.
+    let whole = parts[..parts.len() - 1].iter().skip(1).step_by(2);
+    Some(whole.map(|tag| (*tag).to_owned()).collect())
 }
 
 fn descriptor(media_type: String, digest: Digest, size: u64) -> Descriptor {

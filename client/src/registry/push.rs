@@ -1,4 +1,4 @@
-//! Pushing: blobs and manifests.
+//! Pushing and removing: blobs and manifests.
 
 use bytes::Bytes;
 use http::{
@@ -8,11 +8,22 @@ use http::{
 use plimsoll_core::oci::{Digest, RepositoryAddress};
 
 use super::{
-    Registry, RegistryError, check_reference, missing,
+    Access, Registry, RegistryError, check_reference, missing,
     pull::header_digest,
     request, scope, site,
     transport::{Response, content_length, location, unexpected},
 };
+
+/// What became of a manifest that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The registry removed it, or will.
+    Removed,
+    /// It had none.
+    Absent,
+    /// This registry removes nothing (405, or 400 and 501 as some say it).
+    Unsupported,
+}
 
 impl Registry {
     /// Stores `bytes` as a blob in `repo` and returns their digest. Nothing is sent if the registry has the blob.
@@ -29,20 +40,26 @@ impl Registry {
     }
 
     async fn put_blob_within(&self, repo: &RepositoryAddress, bytes: Bytes) -> Result<Digest, RegistryError> {
-        let (inner, scope) = (&*self.inner, scope(repo, true));
+        let (inner, scope) = (&*self.inner, scope(repo, Access::Push));
         let digest = Digest::of(&bytes);
         let head = request(Method::HEAD, inner.endpoint(repo, &format!("blobs/{digest}"))?);
-        let response = self.send(&scope, &head).await?;
-        match response.status {
-            StatusCode::OK => {
+        let there = match self.send(&scope, &head).await {
+            // Who may push need not be allowed to look; if it is neither, the upload says so.
+            Err(error) if error.is_auth() => None,
+            response => Some(response?),
+        };
+        match there {
+            None => {}
+            Some(response) if response.status == StatusCode::FORBIDDEN => {}
+            Some(response) if response.status == StatusCode::OK => {
                 let (expected, url) = (bytes.len() as u64, site::shown(&response.url));
                 return match content_length(&response.headers) {
                     Some(got) if got != expected => Err(RegistryError::SizeMismatch { url, expected, got }),
                     _ => confirmed(&response, digest),
                 };
             }
-            _ if missing(&head, &response) => {}
-            _ => return Err(unexpected(&response)),
+            Some(response) if missing(&head, &response) => {}
+            Some(response) => return Err(unexpected(&response)),
         }
 
         let mut start = request(Method::POST, inner.endpoint(repo, "blobs/uploads/")?);
@@ -103,10 +120,37 @@ impl Registry {
             })?;
             put.headers.insert(CONTENT_TYPE, content_type);
             put.body = bytes;
-            let response = self.send(&scope(repo, true), &put).await?;
+            let response = self.send(&scope(repo, Access::Push), &put).await?;
             match response.status {
                 StatusCode::CREATED => confirmed(&response, digest),
                 StatusCode::NOT_FOUND => Err(RegistryError::NotFound { url: site::shown(&put.url) }),
+                _ => Err(unexpected(&response)),
+            }
+        })
+        .await
+    }
+}
+
+impl Registry {
+    /// Removes the manifest `digest` from `repo`, and with it every tag that names it (OCI distribution 1.1, "Deleting
+    /// Manifests").
+    ///
+    /// # Errors
+    /// [`RegistryError`]; [`RegistryError::is_auth`] if these credentials may not.
+    pub async fn delete_manifest(
+        &self,
+        repo: &RepositoryAddress,
+        digest: &Digest,
+    ) -> Result<Removal, RegistryError> {
+        self.bounded(repo, async {
+            let delete = request(Method::DELETE, self.inner.endpoint(repo, &format!("manifests/{digest}"))?);
+            let response = self.send(&scope(repo, Access::Delete), &delete).await?;
+            match response.status {
+                StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(Removal::Removed),
+                StatusCode::NOT_FOUND => Ok(Removal::Absent),
+                StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED => {
+                    Ok(Removal::Unsupported)
+                }
                 _ => Err(unexpected(&response)),
             }
         })

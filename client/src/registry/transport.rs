@@ -217,6 +217,22 @@ impl Transport {
     /// The body of `response`, at most `cap` bytes of it, whatever its `Content-Length` says, and not slower than the
     /// minimum rate.
     pub(super) async fn read(&self, response: Response, cap: u64) -> Result<Bytes, RegistryError> {
+        let url = site::shown(&response.url);
+        if content_length(&response.headers).is_some_and(|length| length > cap) {
+            return Err(RegistryError::TooLarge { url, cap });
+        }
+        match self.read_up_to(response, cap).await? {
+            (_, true) => Err(RegistryError::TooLarge { url, cap }),
+            (bytes, false) => Ok(bytes),
+        }
+    }
+
+    /// As [`Transport::read`], but a longer body is read up to `cap` bytes; then the second value is true.
+    pub(super) async fn read_up_to(
+        &self,
+        response: Response,
+        cap: u64,
+    ) -> Result<(Bytes, bool), RegistryError> {
         let url = || site::shown(&response.url);
         let encoded = |name, plain| response.headers.get_all(name).iter().find(|e| *e != plain);
         let encoding = encoded(CONTENT_ENCODING, "identity");
@@ -224,21 +240,20 @@ impl Transport {
             let got = String::from_utf8_lossy(encoding.as_bytes()).chars().take(200).collect();
             return Err(RegistryError::ContentEncoding { url: url(), got });
         }
-        let too_large = || RegistryError::TooLarge { url: url(), cap };
-        if content_length(&response.headers).is_some_and(|length| length > cap) {
-            return Err(too_large());
-        }
         let mut body = response.body;
         let mut bytes = BytesMut::new();
         let (window, least) = (self.options.rate_window, self.options.rate_bytes);
         let (mut ends, mut came) = (Instant::now() + window, 0);
         loop {
             match timeout_at(ends, body.frame()).await {
-                Ok(None) => return Ok(bytes.freeze()),
+                Ok(None) => return Ok((bytes.freeze(), false)),
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     if (bytes.len() + data.len()) as u64 > cap {
-                        return Err(too_large());
+                        // The rest stays unread, so the connection is closed with the body.
+                        let room = usize::try_from(cap).unwrap_or(usize::MAX) - bytes.len();
+                        bytes.extend_from_slice(&data[..room]);
+                        return Ok((bytes.freeze(), true));
                     }
                     came += data.len() as u64;
                     bytes.extend_from_slice(&data);

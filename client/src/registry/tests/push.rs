@@ -1,6 +1,7 @@
 //! Pushing, and lists of tags.
 
 use super::*;
+use crate::registry::Removal;
 
 #[tokio::test]
 async fn a_blob_is_uploaded_unless_it_is_there() {
@@ -54,6 +55,88 @@ async fn a_registry_that_stored_something_else_is_found_out() {
     let digest = Digest::of(b"other").to_string();
     let put = client().put_manifest(&at(&server), &digest, media_type::MANIFEST, MANIFEST.into()).await;
     assert!(matches!(put, Err(RegistryError::Argument { .. })), "{put:?}");
+}
+
+#[tokio::test]
+async fn who_may_push_and_not_look_uploads_all_the_same() {
+    for status in [401, 403] {
+        let server = Server::start(move |seen| match (seen.header("authorization"), seen.method.as_str()) {
+            (None, _) => answer(401, &[("www-authenticate", "Basic realm=x")], b""),
+            (_, "HEAD") => answer(status, &[("www-authenticate", "Basic realm=x")], b""),
+            (_, "POST") => answer(202, &[("location", "/upload/1")], b""),
+            _ => answer(201, &[], b""),
+        });
+        with_login().put_blob(&at(&server), "content".into()).await.unwrap();
+        assert!(server.lines().iter().any(|line| line.starts_with("PUT /upload/1")), "{:?}", server.lines());
+        let server = Server::start(move |seen| match seen.header("authorization") {
+            None => answer(401, &[("www-authenticate", "Basic realm=x")], b""),
+            _ => answer(status, &[("www-authenticate", "Basic realm=x")], b""),
+        });
+        let error = with_login().put_blob(&at(&server), "content".into()).await.unwrap_err();
+        assert!(error.is_auth(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_is_removed_with_a_right_of_its_own() {
+    let digest = Digest::of(b"manifest");
+    let server = Server::start(|seen| match seen.target.as_str() {
+        target if target.starts_with("/token") => answer(200, &[], br#"{"token":"t"}"#),
+        _ if seen.header("authorization").is_none() => {
+            let realm = format!("Bearer realm=\"http://{}/token\"", seen.header("host").unwrap());
+            answer(401, &[("www-authenticate", &realm)], b"")
+        }
+        _ => answer(202, &[], b""),
+    });
+    assert_eq!(client().delete_manifest(&at(&server), &digest).await.unwrap(), Removal::Removed);
+    let lines = server.lines();
+    assert!(lines[1].contains("scope=repository%3Aacme%2Fapp%3Adelete"), "{lines:?}");
+    assert_eq!(lines[2], format!("DELETE /v2/acme/app/manifests/{digest}"));
+    for (status, removal) in [
+        (200, Removal::Removed),
+        (204, Removal::Removed),
+        (404, Removal::Absent),
+        (405, Removal::Unsupported),
+        (400, Removal::Unsupported),
+        (501, Removal::Unsupported),
+    ] {
+        let server = Server::start(move |_| answer(status, &[], b""));
+        assert_eq!(client().delete_manifest(&at(&server), &digest).await.unwrap(), removal, "{status}");
+    }
+    for (status, auth) in [(403, true), (500, false), (307, false)] {
+        let server = Server::start(move |_| answer(status, &[("location", "/x")], b""));
+        let error = client().delete_manifest(&at(&server), &digest).await.unwrap_err();
+        assert_eq!(error.is_auth(), auth, "{error}");
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_tags_may_be_read_alone_and_in_part() {
+    let server = Server::start(|seen| match seen.target.as_str() {
+        "/v2/acme/app/tags/list?n=1000" => answer(
+            200,
+            &[("link", "</v2/acme/app/tags/list?last=b>; rel=next")],
+            br#"{"name":"acme/app","tags":["a","b"]}"#,
+        ),
+        "/v2/acme/app/tags/list?last=b" => answer(200, &[], br#"{"tags":["c"]}"#),
+        _ => answer(404, &[], b""),
+    });
+    let (client, repo) = (client(), at(&server));
+    let first = client.tags_page(&repo, None, 1000).await.unwrap();
+    assert_eq!((first.tags.as_slice(), first.cut), (&["a".to_owned(), "b".to_owned()][..], false));
+    let second = client.tags_page(&repo, first.next.as_ref(), 1000).await.unwrap();
+    assert_eq!((second.tags.as_slice(), second.next), (&["c".to_owned()][..], None));
+    // `{"name":"acme/app","tags":["a","b"]}` has its quotes at 27, 29, 31 and 33.
+    for (cap, tags) in [(27, 0), (29, 0), (30, 1), (33, 1), (34, 2), (35, 2)] {
+        let page = client.tags_page(&repo, None, cap).await.unwrap();
+        assert_eq!((page.tags.len(), page.cut), (tags, true), "{cap}");
+    }
+    let error = client.tags_page(&repo, None, 20).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Malformed { .. }), "{error}");
+    let elsewhere = RepositoryAddress { name: "acme/other".into(), ..repo };
+    let error = client.tags_page(&elsewhere, first.next.as_ref(), 1000).await.unwrap_err();
+    assert!(matches!(error, RegistryError::RedirectRefused { source: Refusal::OtherList, .. }), "{error}");
 }
 
 #[tokio::test]

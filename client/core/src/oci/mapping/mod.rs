@@ -3,6 +3,7 @@
 //!
 //! Pure: bytes in, bytes out. Nothing here checks a signature: a manifest is an unsigned hint of where files are.
 
+pub mod inbox;
 mod read;
 mod write;
 
@@ -111,6 +112,12 @@ mod tests {
         assert_documented("latest", &small(Profile::Oci11));
         assert_documented("role", &small_role());
         assert_documented("latest, OCI 1.0", &small(Profile::Oci10));
+        let json = br#"{"documents":{"targets--net-monitor":{"signed":"net-monitor 8"}}}"#;
+        let left = inbox::submission(json, Profile::Oci11);
+        assert_documented("submission", &left);
+        let now = "2026-11-21T14:30:00Z".parse().unwrap();
+        let json = br#"{"code":"refused","message":"targets--net-monitor: not enough signatures"}"#;
+        assert_documented("answer", &inbox::answer(&left.blobs[1].0, json, now, Profile::Oci11));
     }
 
     #[test]
@@ -137,7 +144,10 @@ mod tests {
 
     #[test]
     fn the_document_states_the_names_and_limits_of_the_code() {
-        for name in [FILENAME, ARTIFACT_TYPE, ROLE_ARTIFACT_TYPE, METADATA_TYPE, TIMESTAMP] {
+        let inbox = [inbox::SUBMISSION_TYPE, inbox::ANSWER_TYPE];
+        for name in
+            [FILENAME, ARTIFACT_TYPE, ROLE_ARTIFACT_TYPE, METADATA_TYPE, TIMESTAMP].into_iter().chain(inbox)
+        {
             assert!(DOC.contains(&format!("`{name}`")), "{name}");
         }
         for (what, limit) in [
@@ -146,6 +156,7 @@ mod tests {
             ("Roots in `latest`, the newest", MAX_LAYERS - 2 - SNAPSHOTS),
             ("File inside the manifest, bytes", INLINE_MAX),
             ("Snapshots listed", SNAPSHOTS),
+            ("Manifest in an inbox, bytes", inbox::MAX_INBOX_MANIFEST),
         ] {
             assert!(DOC.contains(&format!("| {what} | {limit} |")), "{what} {limit}");
         }
