@@ -9,6 +9,7 @@ mod delegate;
 mod failure;
 mod init;
 mod key;
+mod log;
 mod manual;
 mod output;
 mod panic;
@@ -80,6 +81,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show everything in a trust repository: its roles with each name, digest and revocation
     Inspect(status::InspectArgs),
+    /// Tell who signed what, and when, from every version that the daemon has
+    Log(log::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -166,6 +169,7 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Trust(command) => trust::run(env, out, command).await,
         Command::Status(args) => status::status(env, out, &args).await,
         Command::Inspect(args) => status::inspect(env, out, &args).await,
+        Command::Log(args) => log::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,

@@ -199,7 +199,7 @@ pub(super) fn address(policy: &Policy, root: &str) -> RepositoryAddress {
 }
 
 /// The root to publish under: the one named, else the one that the policy requires for the reference.
-fn covering(
+pub(super) fn covering(
     policy: &Policy,
     named: Option<&str>,
     reference: &Reference,

@@ -218,6 +218,12 @@ pub enum PublishError {
         /// The target name.
         name: String,
     },
+    /// There are more versions than are read in one go, or they are too long.
+    #[error("the history up to {role} is too long to be read in one go")]
+    LongHistory {
+        /// The role at which it became too long.
+        role: String,
+    },
     /// It lies in the inbox, and no timestamp that names it was seen in time. The daemon may still collect it.
     #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
     NotCollected {
@@ -264,6 +270,7 @@ impl PublishError {
             | Self::NotCollected { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
+            | Self::LongHistory { .. }
             | Self::NotPublishedInTime { .. } => Some(Verdict::Unreachable),
             _ => None,
         }

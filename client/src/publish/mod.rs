@@ -11,6 +11,7 @@ mod change;
 pub mod draft;
 mod error;
 mod head;
+pub mod history;
 mod inbox;
 mod init;
 mod publisher;
