@@ -5,7 +5,7 @@ use plimsoll_core::policy::Verdict;
 use crate::{
     home::Home,
     keys::{KeyFileError, SignError},
-    publish::PublishError,
+    publish::{PublishError, author::AuthorError},
     registry::RegistryError,
     state::StateError,
     trust::{self, TrustError},
@@ -144,6 +144,15 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         }
         PublishError::NoRole { .. } => {
             Some("use a key of a role on the path, or ask its holder for `plimsoll delegate add`")
+        }
+        PublishError::RevokedBy { .. } => Some("ask the holder of that role's keys to reinstate it"),
+        PublishError::NothingEarlier { .. } => Some("look at `plimsoll log --ref REFERENCE`"),
+        PublishError::NoHistory => Some("run it where the daemon can be reached, without --via-registry"),
+        PublishError::Author(AuthorError::Immutable { .. }) => {
+            Some("sign it under another tag; revoking that digest frees this one")
+        }
+        PublishError::Author(AuthorError::Revoked { .. }) => {
+            Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
         }
         PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
         PublishError::Shadowed { .. } => {

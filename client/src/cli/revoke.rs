@@ -3,7 +3,8 @@
 use plimsoll_core::oci::{Reference, TargetName};
 
 use super::{
-    Env, Failure, Out, argument,
+    Env, Failure, Out,
+    content::reference,
     key::{SignerArgs, signers},
     place::Where,
 };
@@ -17,7 +18,7 @@ const MAX_REASON: usize = 200;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// HOST/REPOSITORY:TAG, whose signed digest is meant, or HOST/REPOSITORY@sha256:HEX
-    #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>)]
+    #[arg(value_name = "REFERENCE", value_parser = reference)]
     reference: Reference,
     /// Why; everybody who verifies it is shown this
     #[arg(long, value_name = "TEXT")]
@@ -40,7 +41,9 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let how = How { signers: &signers, draft: args.place.draft.is_some() };
     let done = desk.publisher.revoke(&RevokeRequest { name: name.clone(), reason }, how).await?;
     let words = |told: &Revoked| {
-        let mut notes: Vec<String> = told.entries.iter().map(|entry| format!("removed  {entry}")).collect();
+        let mut notes: Vec<String> =
+            told.platforms.iter().map(|platform| format!("with     {platform}, of the same index")).collect();
+        notes.extend(told.entries.iter().map(|entry| format!("removed  {entry}")));
         notes.push("clients read REVOKED from their next update on; stop what runs it already".to_owned());
         (format!("revoked {}", told.digest), notes)
     };

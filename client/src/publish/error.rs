@@ -143,6 +143,25 @@ pub enum PublishError {
         /// Roles that do, joined by commas; empty if there are none.
         others: String,
     },
+    /// The role's history has nothing else that could be brought back.
+    #[error("the history of {role} has nothing to bring back for {name}")]
+    NothingEarlier {
+        /// The role.
+        role: String,
+        /// The name.
+        name: String,
+    },
+    /// Another role took the digest back, so this one cannot bring it back.
+    #[error("{role} revoked {digest}, and only the keys of {role} can take that back")]
+    RevokedBy {
+        /// The role.
+        role: String,
+        /// The digest.
+        digest: Digest,
+    },
+    /// The registry has no history.
+    #[error("the registry keeps the last versions only; the history is at the daemon")]
+    NoHistory,
     /// Revoked already, with nothing left to remove.
     #[error("{role} revoked {digest} before")]
     AlreadyRevoked {

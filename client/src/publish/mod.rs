@@ -19,7 +19,10 @@ mod seen;
 mod server;
 mod status;
 
-pub use change::{DelegateRequest, Delegated, RevokeRequest, Revoked, SignRequest, Signed, Unsigned};
+pub use change::{
+    DelegateRequest, Delegated, ReinstateRequest, Reinstated, RevokeRequest, Revoked, SignRequest, Signed,
+    Unsigned,
+};
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
 pub use inbox::{Answer, Inbox, Left};

@@ -20,6 +20,7 @@ use super::{
     api::RefusalCode,
     draft::{Draft, DraftError, Next},
     head::{Head, Reader, Shows},
+    history::{self, History, Present},
     inbox::{Answer, Inbox},
     server::Submitted,
 };
@@ -124,6 +125,16 @@ impl std::fmt::Debug for How<'_> {
     }
 }
 
+impl<T> Done<T> {
+    /// The same, with `tell` of what is told.
+    pub fn map<U>(self, tell: impl FnOnce(T) -> U) -> Done<U> {
+        match self {
+            Self::Published(published, told) => Done::Published(published, tell(told)),
+            Self::Drafted(draft, told) => Done::Drafted(draft, tell(told)),
+        }
+    }
+}
+
 impl<T> Edit<T> {
     /// A change of one role.
     pub fn of(role: &str, next: impl Into<Next>, told: T) -> Self {
@@ -191,6 +202,20 @@ impl Publisher {
         };
         let session = Session::refresh(reader, &self.state, &self.pinned, now).await?;
         Ok(Head::new(session, now))
+    }
+
+    /// Every version of `role` that the daemon has, each one verified.
+    ///
+    /// # Errors
+    /// [`PublishError::NoHistory`] where only the registry can be reached; those of fetching.
+    pub(super) async fn history(&self, head: &mut Head, role: &str) -> Result<History, PublishError> {
+        let Some((server, name)) = self.daemon().await? else { return Err(PublishError::NoHistory) };
+        let source = TufSource::new(self.http.clone(), server.metadata_url(name));
+        let present = Present::of(head.session())?;
+        let mut all = history::read(&source, &self.pinned, &present, Some(role)).await?;
+        let at = all.iter().position(|history| history.role() == role);
+        let unknown = || PublishError::UnknownRole { role: role.to_owned(), roles: String::new() };
+        at.map(|at| all.swap_remove(at)).ok_or_else(unknown)
     }
 
     /// Applies `edit` to the newest head, signs, and submits it unless a draft is wanted; if somebody was faster, again

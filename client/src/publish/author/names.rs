@@ -243,6 +243,7 @@ pub fn restore(
     }
     let mut known = BTreeSet::new();
     indexes.retain(|index| known.insert(*index) && lists(targets, name.repository(), index));
+    indexes.truncate(MAX_INDEXES);
     targets.targets.insert(text.clone(), target.clone());
     put_indexes(&mut targets.targets, &text, &indexes);
     Ok(())
