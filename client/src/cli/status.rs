@@ -217,3 +217,77 @@ fn listed(contents: &Contents) -> Vec<String> {
     let revoked = entries("revoked", &contents.revoked);
     names.chain(revoked).chain(entries("reinstated", &contents.reinstated)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use plimsoll_core::tuf::KeyId;
+
+    use super::*;
+    use crate::publish::{KeyStatus, is_aging};
+
+    fn role(name: &str, parent: &str) -> RoleStatus {
+        let now = DateTime::UNIX_EPOCH;
+        let key = |id: &str, name: Option<&str>| KeyStatus {
+            key_id: KeyId(id.repeat(32)),
+            name: name.map(str::to_owned),
+        };
+        RoleStatus {
+            role: name.to_owned(),
+            parent: Some(parent.to_owned()),
+            version: Some(3),
+            signed: Some(now),
+            expires: Some(now + TimeDelta::days(80)),
+            aging: false,
+            keys: vec![key("a1", Some("alice")), key("b2", None)],
+            threshold: 2,
+            paths: Vec::new(),
+            targets: 0,
+            revocations: 0,
+            fault: None,
+            contents: None,
+        }
+    }
+
+    #[test]
+    fn delegations_are_drawn_as_a_tree() {
+        let roles = [
+            role("root", ""),
+            role("targets", "root"),
+            role("targets--a", "targets"),
+            role("targets--a--x", "targets--a"),
+            role("targets--a--x--y", "targets--a--x"),
+            role("targets--b", "targets"),
+            role("targets--b--z", "targets--b"),
+        ];
+        let drawn: Vec<String> = roles.iter().enumerate().map(|(at, _)| branches(&roles, at).0).collect();
+        assert_eq!(drawn, ["", "", "├─ ", "│  └─ ", "│     └─ ", "└─ ", "   └─ "]);
+    }
+
+    #[test]
+    fn a_line_names_the_keys_and_counts_down() {
+        let mut role = role("targets--a", "targets");
+        let short = &role.keys[1].key_id.short().to_owned();
+        let text = line(&role, DateTime::UNIX_EPOCH);
+        assert_eq!(
+            text,
+            format!("targets--a  version 3, good for another 80 days, signed by 2 of alice, {short}")
+        );
+        role.keys.truncate(1);
+        role.threshold = 1;
+        let text = line(&role, DateTime::UNIX_EPOCH + TimeDelta::days(83));
+        assert_eq!(text, "targets--a  version 3, expired 3 days ago, signed by alice");
+    }
+
+    #[test]
+    fn what_has_less_than_a_fifth_of_its_life_left_is_aging() {
+        let now = DateTime::UNIX_EPOCH;
+        for (role, days, aging) in
+            [("root", 74, false), ("root", 73, true), ("targets--a", 19, false), ("targets--a", 18, true)]
+        {
+            assert_eq!(is_aging(role, now + TimeDelta::days(days), now), aging, "{role} {days}");
+        }
+        assert!(!is_aging("timestamp", now + TimeDelta::seconds(1), now));
+        assert!(is_aging("timestamp", now, now));
+    }
+}

@@ -1,7 +1,7 @@
 //! Why a publish did not happen.
 
 use plimsoll_core::{
-    oci::{Digest, ReferenceError, RepositoryAddress},
+    oci::{Digest, ReferenceError},
     policy::Verdict,
 };
 
@@ -53,15 +53,15 @@ pub enum PublishError {
     #[error("cannot use the inbox {inbox}")]
     Inbox {
         /// The repository.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// Why.
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// The trust repository's name leaves no room for that of its inbox.
     #[error("{trust} can have no inbox")]
     NoInbox {
         /// The trust repository.
-        trust: RepositoryAddress,
+        trust: String,
         /// Why.
         source: ReferenceError,
     },
@@ -247,7 +247,7 @@ pub enum PublishError {
     #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
     NotCollected {
         /// The inbox.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// The submission's tag.
         tag: String,
     },
@@ -259,10 +259,12 @@ pub enum PublishError {
 impl PublishError {
     /// True if the daemon may have taken the submission all the same: it did, or its answer was lost.
     pub fn may_be_taken(&self) -> bool {
+        let sent = |error: &RegistryError| {
+            !matches!(error, RegistryError::Connect { .. }) && !error.is_auth() && !error.is_misuse()
+        };
         match self {
-            Self::Server(RegistryError::Connect { .. })
-            | Self::Inbox { source: RegistryError::Connect { .. }, .. } => false,
-            Self::Server(error) | Self::Inbox { source: error, .. } => !error.is_auth() && !error.is_misuse(),
+            Self::Server(error) => sent(error),
+            Self::Inbox { source, .. } => sent(source),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
@@ -283,7 +285,8 @@ impl PublishError {
                 verdict => verdict,
             },
             Self::Update(error) => error.verdict(),
-            Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
+            Self::Server(error) => registry_verdict(error),
+            Self::Inbox { source, .. } => registry_verdict(source),
             Self::Clash { .. } => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }

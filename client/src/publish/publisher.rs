@@ -278,32 +278,35 @@ impl Publisher {
     async fn leave(&self, inbox: &Inbox, draft: &Draft) -> Result<Option<u64>, PublishError> {
         let left = inbox.leave(&draft.documents()).await?;
         let started = tokio::time::Instant::now();
+        let mut refused = None;
         while started.elapsed() < COLLECTED {
-            let head = self.head().await?;
-            let timestamp = head.trusted().timestamp().map_or(0, |timestamp| timestamp.version());
-            match head.shows(draft) {
+            let (shows, timestamp) = {
+                let head = self.head().await?;
+                (head.shows(draft), head.trusted().timestamp().map_or(0, |timestamp| timestamp.version()))
+            };
+            let newer = match shows {
                 Shows::All => return Ok(Some(timestamp)),
                 Shows::Others => return Ok(None),
-                Shows::Nothing | Shows::Newer => {}
+                Shows::Newer => true,
+                Shows::Nothing => false,
+            };
+            // Whoever may push to the inbox could have written the answer: the metadata was looked at once more since.
+            if let Some(message) = refused {
+                return Err(PublishError::Refused { message });
             }
-            let newer = matches!(head.shows(draft), Shows::Newer);
-            drop(head);
-            // Nobody signed the answer, so it only tells which of two things happened that the metadata leaves open.
             match inbox.answer(&left).await? {
                 Some(Answer::Accepted(accepted)) if newer && accepted.timestamp <= timestamp => {
                     return Ok(Some(accepted.timestamp));
                 }
                 Some(Answer::Refused(refusal)) if refusal.code == RefusalCode::Conflict => return Ok(None),
-                Some(Answer::Refused(refusal)) => {
-                    return Err(PublishError::Refused { message: refusal.message });
-                }
+                Some(Answer::Refused(refusal)) => refused = Some(refusal.message),
                 // Somebody went on from ours, or from another of the same version: what is wanted is applied to that.
                 None if newer => return Ok(None),
                 Some(Answer::Accepted(_)) | None => {}
             }
             tokio::time::sleep(LOOK).await;
         }
-        Err(PublishError::NotCollected { inbox: inbox.repository().clone(), tag: left.tag })
+        Err(PublishError::NotCollected { inbox: inbox.repository().to_string(), tag: left.tag })
     }
 }
 
