@@ -45,8 +45,8 @@ impl Setting {
         self.world.reference(tag)
     }
 
-    fn by_digest(&self, digest: impl ToString) -> String {
-        format!("{}/{IMAGES}@{}", self.world.host(), digest.to_string())
+    fn by_digest(&self, digest: Digest) -> String {
+        format!("{}/{IMAGES}@{digest}", self.world.host())
     }
 
     /// The client must say `verdict` of `reference`.
