@@ -8,6 +8,11 @@ use crate::verify::printable;
 /// A line of an answer is not longer, bytes.
 const MAX_ANSWER: u64 = 1024;
 
+/// True if there is somebody to ask: what they read and what they type is a terminal.
+pub(super) fn somebody_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 /// Asks `question`, to be answered with `yes`, unless `yes` was given as a flag. Only a terminal is asked: a script that
 /// does not say `--yes` changes nothing.
 pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
@@ -24,9 +29,14 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
 
 /// Whether `question` is answered with `yes`; none without a terminal.
 pub(super) fn answer(question: &str) -> Result<Option<bool>, Failure> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if !somebody_is_there() {
         return Ok(None);
     }
+    agrees(question).map(Some)
+}
+
+/// Asks `question` whoever is there. Anything but `yes` is a no.
+pub(super) fn agrees(question: &str) -> Result<bool, Failure> {
     let unanswered = |error: io::Error| Failure::internal(format!("cannot ask: {error}"));
     let mut terminal = io::stderr().lock();
     write!(terminal, "{} [yes/no] ", printable(question))
@@ -34,5 +44,5 @@ pub(super) fn answer(question: &str) -> Result<Option<bool>, Failure> {
         .map_err(unanswered)?;
     let mut answer = String::new();
     io::Read::take(io::stdin().lock(), MAX_ANSWER).read_line(&mut answer).map_err(unanswered)?;
-    Ok(Some(matches!(answer.trim(), "yes" | "y" | "Yes" | "YES" | "Y")))
+    Ok(matches!(answer.trim(), "yes" | "y" | "Yes" | "YES" | "Y"))
 }

@@ -158,6 +158,14 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Moved(_) => Some("look at it again: run this once more"),
         PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
         PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
+        PublishError::RevokedBy { .. } => Some("ask the holder of that role's keys to reinstate it"),
+        PublishError::NothingEarlier { .. } => Some("look at `plimsoll log --ref REFERENCE`"),
+        PublishError::Author(AuthorError::Immutable { .. }) => {
+            Some("sign it under another tag; revoking that digest frees this one")
+        }
+        PublishError::Author(AuthorError::Revoked { .. }) => {
+            Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
+        }
         PublishError::Shadowed { .. } => {
             Some("ask the holder of that role's key to sign it or to take the name out, or use that key")
         }

@@ -5,6 +5,7 @@
 //! argument.
 
 mod ask;
+mod content;
 mod delegate;
 mod failure;
 mod init;
@@ -14,11 +15,14 @@ mod manual;
 mod output;
 mod panic;
 mod place;
+mod progress;
+mod reinstate;
 mod revoke;
 mod servers;
 mod sign;
 mod status;
 mod trust;
+mod unsign;
 mod verify;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -91,10 +95,14 @@ enum Command {
     /// Give a namespace to other keys
     #[command(subcommand)]
     Delegate(delegate::Command),
-    /// Sign what a tag points to now
+    /// Sign what tags point to now
     Sign(sign::Args),
+    /// Vouch for a name no longer: clients read ABSENT
+    Unsign(unsign::Args),
     /// Take a signed digest back
     Revoke(revoke::Args),
+    /// Bring back what a name meant before: one that was revoked, unsigned or replaced
+    Reinstate(reinstate::Args),
     /// Print the completions of a shell: `plimsoll completion bash > /etc/bash_completion.d/plimsoll`
     Completion {
         /// The shell
@@ -174,7 +182,9 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,
         Command::Sign(args) => sign::run(env, out, &args).await,
+        Command::Unsign(args) => unsign::run(env, out, &args).await,
         Command::Revoke(args) => revoke::run(env, out, &args).await,
+        Command::Reinstate(args) => reinstate::run(env, out, &args).await,
         Command::Completion { shell } => manual::completion(out, shell),
         Command::Man { folder } => manual::pages(out, &folder),
     }

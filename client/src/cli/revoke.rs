@@ -5,7 +5,8 @@ mod key;
 use plimsoll_core::oci::{Reference, TargetName};
 
 use super::{
-    Env, Failure, Out, argument,
+    Env, Failure, Out,
+    content::reference,
     key::{SignerArgs, signers},
     place::Where,
 };
@@ -19,7 +20,7 @@ const MAX_REASON: usize = 200;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// HOST/REPOSITORY:TAG, whose signed digest is meant, or HOST/REPOSITORY@sha256:HEX
-    #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>, required_unless_present = "key_id")]
+    #[arg(value_name = "REFERENCE", value_parser = reference, required_unless_present = "key_id")]
     reference: Option<Reference>,
     /// Instead of a reference: take this key out of every role, and back what it alone vouched for; its id, the start
     /// of that, or its name
@@ -55,7 +56,9 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let how = How { signers: &signers, draft: args.place.draft.is_some() };
     let done = desk.publisher.revoke(&RevokeRequest { name: name.clone(), reason }, how).await?;
     let words = |told: &Revoked| {
-        let mut notes: Vec<String> = told.entries.iter().map(|entry| format!("removed  {entry}")).collect();
+        let mut notes: Vec<String> =
+            told.platforms.iter().map(|platform| format!("with     {platform}, of the same index")).collect();
+        notes.extend(told.entries.iter().map(|entry| format!("removed  {entry}")));
         notes.push("clients read REVOKED from their next update on; stop what runs it already".to_owned());
         (format!("revoked {}", told.digest), notes)
     };

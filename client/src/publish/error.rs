@@ -166,7 +166,9 @@ pub enum PublishError {
         version: u64,
     },
     /// The registry keeps no history, and nothing else was to be talked to.
-    #[error("who vouched for what in {0} is known to the daemon only, and this goes through the registry")]
+    #[error(
+        "the registry keeps the last versions of {0} only; who signed what before is known to the daemon"
+    )]
     NoHistory(String),
     /// There is nothing to be changed.
     #[error("{0} stays as it is: nothing of it was asked to be changed, and it needs no new signature")]
@@ -183,6 +185,32 @@ pub enum PublishError {
         role: String,
         /// The name.
         name: String,
+    },
+    /// The role does not vouch for the name, so there is nothing to take out.
+    #[error("{role} does not sign {name}{}{others}", if others.is_empty() { "" } else { ", but others do: " })]
+    NotSigned {
+        /// The role.
+        role: String,
+        /// The name.
+        name: String,
+        /// Roles that do, joined by commas; empty if there are none.
+        others: String,
+    },
+    /// The role's history has nothing else that could be brought back.
+    #[error("the history of {role} has nothing to bring back for {name}")]
+    NothingEarlier {
+        /// The role.
+        role: String,
+        /// The name.
+        name: String,
+    },
+    /// Another role took the digest back, so this one cannot bring it back.
+    #[error("{role} revoked {digest}, and only the keys of {role} can take that back")]
+    RevokedBy {
+        /// The role.
+        role: String,
+        /// The digest.
+        digest: Digest,
     },
     /// Revoked already, with nothing left to remove.
     #[error("{role} revoked {digest} before")]

@@ -21,8 +21,9 @@ mod server;
 mod status;
 
 pub use change::{
-    Content, DelegateRequest, Delegated, KeyRevoked, Rekeyed, RemoveRequest, Removed, RevokeKeyRequest,
-    RevokeRequest, Revoked, RotateRequest, SignRequest, Signed, TakeOverRequest, Unvouched, Vouched,
+    Content, DelegateRequest, Delegated, KeyRevoked, ReinstateRequest, Reinstated, Rekeyed, RemoveRequest,
+    Removed, RevokeKeyRequest, RevokeRequest, Revoked, RotateRequest, SignRequest, Signed, TakeOverRequest,
+    Unsigned, Unvouched, Vouched,
 };
 pub use delegation::{
     Asked, Delegation, Passed, RoleVersion, RoleView, Trace, Why, as_clients, describe, trace,

@@ -125,6 +125,16 @@ impl std::fmt::Debug for How<'_> {
     }
 }
 
+impl<T> Done<T> {
+    /// The same, with `tell` of what is told.
+    pub fn map<U>(self, tell: impl FnOnce(T) -> U) -> Done<U> {
+        match self {
+            Self::Published(published, told) => Done::Published(published, tell(told)),
+            Self::Drafted(draft, told) => Done::Drafted(draft, tell(told)),
+        }
+    }
+}
+
 impl<T> Edit<T> {
     /// A change of one role.
     pub fn of(role: &str, next: impl Into<Next>, told: T) -> Self {

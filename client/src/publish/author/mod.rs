@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
-    oci::Digest,
+    oci::{Digest, MAX_PLATFORMS},
     policy::Scope,
     tuf::{
         Identity, Key, KeyId, MAX_DEPTH, RoleKeys, Root, Signature, Targets, assemble, json,
@@ -19,7 +19,10 @@ use super::api::OnlineKeys;
 use crate::keys::{SignError, Signer};
 
 pub use delegations::{delegate, find_key, give_keys, revoke_paths, undelegate};
-pub use names::{revoke, vouch};
+pub use names::{
+    MAX_INDEXES, make_immutable, platforms_to_revoke, reinstate, restore, revoke, unvouch, vouch,
+    vouch_platforms,
+};
 
 /// The longest life of root and targets documents, also what we give them.
 pub const MAX_ROOT_LIFE: TimeDelta = TimeDelta::days(365);
@@ -128,6 +131,28 @@ pub enum AuthorError {
         digest: Digest,
         /// The reason given then.
         reason: String,
+    },
+    /// A tag that was promised to mean its digest for good is to mean another, or nothing.
+    #[error("{name} was signed as immutable: it means {digest} until that is revoked")]
+    Immutable {
+        /// The tag's target name.
+        name: String,
+        /// What it means.
+        digest: Digest,
+    },
+    /// A digest is to be listed no more, and something still means it.
+    #[error("{name} is still meant by {by}")]
+    StillMeant {
+        /// The digest's target name.
+        name: String,
+        /// The tags, and the indexes it belongs to.
+        by: String,
+    },
+    /// An index of more platforms than are signed with one.
+    #[error("{index} is an index of more than {MAX_PLATFORMS} manifests")]
+    Platforms {
+        /// The index.
+        index: Digest,
     },
 }
 

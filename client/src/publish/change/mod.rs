@@ -2,6 +2,7 @@
 //! applied anew to every newer head, so each must say what it wants, not what it saw.
 
 mod delegate;
+mod reinstate;
 mod rekey;
 mod remove;
 mod revoke;
@@ -9,8 +10,10 @@ mod revoke_key;
 mod rotate;
 mod sign;
 mod take_over;
+mod unsign;
 
 pub use delegate::{DelegateRequest, Delegated};
+pub use reinstate::{ReinstateRequest, Reinstated};
 pub use rekey::{Content, Rekeyed, Unvouched, Vouched};
 pub use remove::{RemoveRequest, Removed};
 pub use revoke::{RevokeRequest, Revoked};
@@ -18,3 +21,4 @@ pub use revoke_key::{KeyRevoked, RevokeKeyRequest};
 pub use rotate::RotateRequest;
 pub use sign::{SignRequest, Signed};
 pub use take_over::TakeOverRequest;
+pub use unsign::Unsigned;
