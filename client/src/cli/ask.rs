@@ -19,19 +19,19 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    if !somebody_is_there() {
-        return Err(Failure::usage(format!("nobody is there to answer: {question}"))
-            .next("look at what is shown, then add --yes"));
-    }
-    if agrees(question)? {
-        Ok(())
-    } else {
-        Err(Failure::usage("not confirmed: nothing was changed".to_owned()))
+    match answer(question)? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::usage("not confirmed: nothing was changed".to_owned())),
+        None => Err(Failure::usage(format!("nobody is there to answer: {question}"))
+            .next("look at what is shown, then add --yes")),
     }
 }
 
-/// Asks `question` whoever is there. Anything but `yes` is a no.
-pub(super) fn agrees(question: &str) -> Result<bool, Failure> {
+/// Whether `question` is answered with `yes`; none without a terminal.
+pub(super) fn answer(question: &str) -> Result<Option<bool>, Failure> {
+    if !somebody_is_there() {
+        return Ok(None);
+    }
     let unanswered = |error: io::Error| Failure::internal(format!("cannot ask: {error}"));
     let mut terminal = io::stderr().lock();
     write!(terminal, "{} [yes/no] ", printable(question))
@@ -39,5 +39,5 @@ pub(super) fn agrees(question: &str) -> Result<bool, Failure> {
         .map_err(unanswered)?;
     let mut answer = String::new();
     io::Read::take(io::stdin().lock(), MAX_ANSWER).read_line(&mut answer).map_err(unanswered)?;
-    Ok(matches!(answer.trim(), "yes" | "y" | "Yes" | "YES" | "Y"))
+    Ok(Some(matches!(answer.trim(), "yes" | "y" | "Yes" | "YES" | "Y")))
 }

@@ -147,14 +147,25 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         }
         PublishError::RevokedBy { .. } => Some("ask the holder of that role's keys to reinstate it"),
         PublishError::NothingEarlier { .. } => Some("look at `plimsoll log --ref REFERENCE`"),
-        PublishError::NoHistory => Some("run it where the daemon can be reached, without --via-registry"),
         PublishError::Author(AuthorError::Immutable { .. }) => {
             Some("sign it under another tag; revoking that digest frees this one")
         }
         PublishError::Author(AuthorError::Revoked { .. }) => {
             Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
         }
-        PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
+        PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
+        PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
+        PublishError::TooFewLeft { .. } => Some(
+            "give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`",
+        ),
+        PublishError::NoHistory(_) => {
+            Some("run this where the daemon can be reached, without --via-registry")
+        }
+        PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
+        PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
+        PublishError::Moved(_) => Some("look at it again: run this once more"),
+        PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
+        PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
         PublishError::Shadowed { .. } => {
             Some("ask the holder of that role's key to sign it or to take the name out, or use that key")
         }

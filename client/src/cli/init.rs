@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::builder::Resettable;
 use plimsoll_core::{oci::RepositoryAddress, policy::Scope};
 use serde::Serialize;
 use url::Url;
@@ -23,7 +24,7 @@ use crate::{
 const MAX_ONLINE: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("key", |key| key.help(
+#[command(mut_arg("key", |key| key.required_unless_present(Resettable::Reset).required(true).help(
     "Sign with this private key, which becomes an owner's; once for each key, and each may then sign alone (threshold 1)"
 )))]
 pub(super) struct Args {

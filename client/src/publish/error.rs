@@ -1,8 +1,10 @@
 //! Why a publish did not happen.
 
+use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, ReferenceError},
     policy::Verdict,
+    tuf::KeyId,
 };
 
 use super::{author::AuthorError, draft::DraftError};
@@ -123,6 +125,55 @@ pub enum PublishError {
         /// The roles there are.
         roles: String,
     },
+    /// A role on the way ran out, so clients ask none of those below it.
+    #[error("{role} expired at {expires}, so nobody goes by what stands below it")]
+    ExpiredAbove {
+        /// The role that expired.
+        role: String,
+        /// When, UTC.
+        expires: DateTime<Utc>,
+    },
+    /// The keys of `targets` are the root's to change.
+    #[error("the keys of {role} are the owners': the root gives them, and no role delegates to it")]
+    Owners {
+        /// The role.
+        role: String,
+    },
+    /// Without the key, the role's threshold could not be met any more.
+    #[error("without key {}, {role} would have {left} keys and need {threshold} signatures", .keyid.short())]
+    TooFewLeft {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+        /// How many keys would be left.
+        left: usize,
+        /// How many must sign.
+        threshold: u64,
+    },
+    /// No role grants anything to the key.
+    #[error("no role grants anything to a key `{0}`")]
+    UnknownKey(String),
+    /// The role has published nothing that could be taken over.
+    #[error("{0} has published nothing yet")]
+    NothingPublished(String),
+    /// Its last content was never signed by whom it had to be.
+    #[error("the last content of {role} (version {version}) was never vouched for by keys that the role had")]
+    NeverVouched {
+        /// The role.
+        role: String,
+        /// The version.
+        version: u64,
+    },
+    /// The registry keeps no history, and nothing else was to be talked to.
+    #[error("who vouched for what in {0} is known to the daemon only, and this goes through the registry")]
+    NoHistory(String),
+    /// There is nothing to be changed.
+    #[error("{0} stays as it is: nothing of it was asked to be changed, and it needs no new signature")]
+    NothingToChange(String),
+    /// Somebody changed it between the question and the answer.
+    #[error("{0} was changed by somebody else since you were asked")]
+    Moved(String),
     /// Nothing in the role has this name or digest.
     #[error(
         "{role} does not list {name}, nor does a role below it; to bar a digest, name it: REPOSITORY@sha256:HEX"
@@ -159,9 +210,6 @@ pub enum PublishError {
         /// The digest.
         digest: Digest,
     },
-    /// The registry has no history.
-    #[error("the registry keeps the last versions only; the history is at the daemon")]
-    NoHistory,
     /// Revoked already, with nothing left to remove.
     #[error("{role} revoked {digest} before")]
     AlreadyRevoked {
@@ -287,7 +335,7 @@ impl PublishError {
             Self::Update(error) => error.verdict(),
             Self::Server(error) => registry_verdict(error),
             Self::Inbox { source, .. } => registry_verdict(source),
-            Self::Clash { .. } => Some(Verdict::Conflict),
+            Self::Clash { .. } | Self::Moved(_) => Some(Verdict::Conflict),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotNow { .. }

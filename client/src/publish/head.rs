@@ -187,6 +187,7 @@ impl Head {
         let spot = |text: &String| {
             let Some(at) = path.iter().rposition(|role| role.signs(signers) && role.covers(text)) else {
                 let roles: Vec<&OnPath> = path.iter().filter(|role| role.covers(text)).collect();
+                self.check_unexpired(&roles)?;
                 return Err(no_role(signers, text, &roles));
             };
             // What the tag means in this role, or in one below it: a parent revokes what its team signed.
@@ -205,6 +206,7 @@ impl Head {
         // A role's name starts with its parent's: of thousands, only those on the way are fetched.
         let mut path = self.path(|child| is_on_the_way(&child.name, name)).await?;
         if path.last().is_none_or(|last| last.role != name) {
+            self.check_unexpired(&path)?;
             return Err(PublishError::UnknownRole { role: name.to_owned(), roles: names(&path) });
         }
         path.retain(|role| is_on_the_way(&role.role, name));
@@ -221,6 +223,15 @@ impl Head {
         let mut role = chain.pop().expect("a chain ends with its role");
         let targets = self.next(&mut role, &above)?;
         Ok((role, targets))
+    }
+
+    /// What stands below a role that ran out is not followed, so it cannot be told whether it is there.
+    fn check_unexpired<R: Borrow<OnPath>>(&self, path: &[R]) -> Result<(), PublishError> {
+        let ran_out = |role: &OnPath| Some(role.content()?.common.expires).filter(|at| *at <= self.now);
+        match path.iter().map(Borrow::borrow).find_map(|role| Some((role.role.clone(), ran_out(role)?))) {
+            Some((role, expires)) => Err(PublishError::ExpiredAbove { role, expires }),
+            None => Ok(()),
+        }
     }
 
     /// The next version of `role`, or its first, whose document is taken out of it; `above` is what the roles above it
@@ -330,6 +341,11 @@ pub(super) fn names<R: Borrow<OnPath>>(path: &[R]) -> String {
 pub(super) fn no_role<R: Borrow<OnPath>>(signers: &[&dyn Signer], what: &str, path: &[R]) -> PublishError {
     let keyid = signers.first().map(|signer| signer.key_id().0).unwrap_or_default();
     PublishError::NoRole { keyid, name: what.to_owned(), roles: names(path) }
+}
+
+/// The role that delegates to `role`, by the name; none for a top-level role.
+pub(super) fn parent_of(role: &str) -> Option<&str> {
+    role.rsplit_once("--").map(|(parent, _)| parent)
 }
 
 /// What the roles above the one at `at` revoked, and which of them did.

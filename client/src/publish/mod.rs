@@ -8,6 +8,7 @@
 pub mod api;
 pub mod author;
 mod change;
+mod delegation;
 pub mod draft;
 mod error;
 mod head;
@@ -20,8 +21,12 @@ mod server;
 mod status;
 
 pub use change::{
-    DelegateRequest, Delegated, ReinstateRequest, Reinstated, RevokeRequest, Revoked, SignRequest, Signed,
-    Unsigned,
+    Content, DelegateRequest, Delegated, KeyRevoked, ReinstateRequest, Reinstated, Rekeyed, RemoveRequest,
+    Removed, RevokeKeyRequest, RevokeRequest, Revoked, RotateRequest, SignRequest, Signed, TakeOverRequest,
+    Unsigned, Unvouched, Vouched,
+};
+pub use delegation::{
+    Asked, Delegation, Passed, RoleVersion, RoleView, Trace, Why, as_clients, describe, trace,
 };
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};

@@ -20,7 +20,7 @@ use super::{
     api::RefusalCode,
     draft::{Draft, DraftError, Next},
     head::{Head, Reader, Shows},
-    history::{self, History, Present},
+    history::{self, History},
     inbox::{Answer, Inbox},
     server::Submitted,
 };
@@ -204,18 +204,16 @@ impl Publisher {
         Ok(Head::new(session, now))
     }
 
-    /// Every version of `role` that the daemon has, each one verified.
-    ///
-    /// # Errors
-    /// [`PublishError::NoHistory`] where only the registry can be reached; those of fetching.
-    pub(super) async fn history(&self, head: &mut Head, role: &str) -> Result<History, PublishError> {
-        let Some((server, name)) = self.daemon().await? else { return Err(PublishError::NoHistory) };
+    /// Every version of `role` that the daemon has, as of `head`; none if it was never published.
+    pub(super) async fn history(&self, head: &mut Head, role: &str) -> Result<Option<History>, PublishError> {
+        if head.trusted().wanted_role(role).is_err() {
+            return Ok(None);
+        }
+        let (server, name) = self.daemon().await?.ok_or_else(|| PublishError::NoHistory(role.to_owned()))?;
+        let present = history::Present::of(head.session())?;
         let source = TufSource::new(self.http.clone(), server.metadata_url(name));
-        let present = Present::of(head.session())?;
-        let mut all = history::read(&source, &self.pinned, &present, Some(role)).await?;
-        let at = all.iter().position(|history| history.role() == role);
-        let unknown = || PublishError::UnknownRole { role: role.to_owned(), roles: String::new() };
-        at.map(|at| all.swap_remove(at)).ok_or_else(unknown)
+        let histories = history::read(&source, &self.pinned, &present, Some(role)).await?;
+        Ok(histories.into_iter().find(|history| history.role() == role))
     }
 
     /// Applies `edit` to the newest head, signs, and submits it unless a draft is wanted; if somebody was faster, again

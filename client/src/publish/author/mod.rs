@@ -10,7 +10,7 @@ use plimsoll_core::{
     oci::{Digest, MAX_PLATFORMS},
     policy::Scope,
     tuf::{
-        Identity, Key, KeyId, RoleKeys, Root, Signature, Targets, assemble, json,
+        Identity, Key, KeyId, MAX_DEPTH, RoleKeys, Root, Signature, Targets, assemble, json,
         metadata::{Common, RoleType},
     },
 };
@@ -18,7 +18,7 @@ use plimsoll_core::{
 use super::api::OnlineKeys;
 use crate::keys::{SignError, Signer};
 
-pub use delegations::delegate;
+pub use delegations::{delegate, find_key, give_keys, revoke_paths, undelegate};
 pub use names::{
     MAX_INDEXES, make_immutable, platforms_to_revoke, reinstate, restore, revoke, unvouch, vouch,
     vouch_platforms,
@@ -83,6 +83,32 @@ pub enum AuthorError {
         threshold: u64,
         /// How many distinct keys there are.
         keys: usize,
+    },
+    /// A role so deep that clients would not ask it.
+    #[error("{parent} is {MAX_DEPTH} levels below targets, and clients go no deeper: it cannot delegate")]
+    TooDeep {
+        /// The role that would delegate.
+        parent: String,
+    },
+    /// The role has the key already.
+    #[error("key {} is one of {role}'s already", .keyid.short())]
+    KeyTaken {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// No key of the role is meant, or more than one.
+    #[error("`{wanted}` is {} of the keys of {role}: {keys}", if *.several { "more than one" } else { "none" })]
+    NoSuchKey {
+        /// What was asked for: an id, the start of one, or a name.
+        wanted: String,
+        /// True if it fits several.
+        several: bool,
+        /// The role.
+        role: String,
+        /// The keys that it has.
+        keys: String,
     },
     /// Another role has exactly this scope. A second one would take its place, and leave its revocations behind.
     #[error("{scope} is delegated to {role} already")]

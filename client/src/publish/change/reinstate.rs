@@ -91,6 +91,8 @@ impl Publisher {
         }
         let now = path[at].content().and_then(|content| content.targets.get(&name)).and_then(Target::digest);
         let history = self.history(head, &role).await?;
+        let nothing = || PublishError::NothingEarlier { role: role.clone(), name: name.clone() };
+        let history = history.ok_or_else(nothing)?;
         let digest = match &request.name {
             TargetName::Digest { digest, .. } => *digest,
             TargetName::Tag { .. } => {
