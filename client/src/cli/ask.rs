@@ -32,11 +32,6 @@ pub(super) fn answer(question: &str) -> Result<Option<bool>, Failure> {
     if !somebody_is_there() {
         return Ok(None);
     }
-    agrees(question).map(Some)
-}
-
-/// Asks `question` whoever is there. Anything but `yes` is a no.
-pub(super) fn agrees(question: &str) -> Result<bool, Failure> {
     let unanswered = |error: io::Error| Failure::internal(format!("cannot ask: {error}"));
     let mut terminal = io::stderr().lock();
     write!(terminal, "{} [yes/no] ", printable(question))
@@ -44,5 +39,5 @@ pub(super) fn agrees(question: &str) -> Result<bool, Failure> {
         .map_err(unanswered)?;
     let mut answer = String::new();
     io::Read::take(io::stdin().lock(), MAX_ANSWER).read_line(&mut answer).map_err(unanswered)?;
-    Ok(matches!(answer.trim(), "yes" | "y" | "Yes" | "YES" | "Y"))
+    Ok(Some(matches!(answer.trim(), "yes" | "y" | "Yes" | "YES" | "Y")))
 }

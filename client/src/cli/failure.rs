@@ -145,6 +145,14 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::NoRole { .. } => {
             Some("use a key of a role on the path, or ask its holder for `plimsoll delegate add`")
         }
+        PublishError::RevokedBy { .. } => Some("ask the holder of that role's keys to reinstate it"),
+        PublishError::NothingEarlier { .. } => Some("look at `plimsoll log --ref REFERENCE`"),
+        PublishError::Author(AuthorError::Immutable { .. }) => {
+            Some("sign it under another tag; revoking that digest frees this one")
+        }
+        PublishError::Author(AuthorError::Revoked { .. }) => {
+            Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
+        }
         PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
         PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
         PublishError::TooFewLeft { .. } => Some(
@@ -158,14 +166,6 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Moved(_) => Some("look at it again: run this once more"),
         PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
         PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
-        PublishError::RevokedBy { .. } => Some("ask the holder of that role's keys to reinstate it"),
-        PublishError::NothingEarlier { .. } => Some("look at `plimsoll log --ref REFERENCE`"),
-        PublishError::Author(AuthorError::Immutable { .. }) => {
-            Some("sign it under another tag; revoking that digest frees this one")
-        }
-        PublishError::Author(AuthorError::Revoked { .. }) => {
-            Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
-        }
         PublishError::Shadowed { .. } => {
             Some("ask the holder of that role's key to sign it or to take the name out, or use that key")
         }

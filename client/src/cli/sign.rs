@@ -188,7 +188,7 @@ async fn sign(
                 complain(&format!(
                     "{name} was just signed by somebody else\n  theirs  {theirs}\n  ours    {ours}"
                 ));
-                if !ask::agrees("which one shall it mean: is it ours?")? {
+                if ask::answer("which one shall it mean: is it ours?")? != Some(true) {
                     return Err(error.into());
                 }
                 let clashed = requests.iter_mut().find(|request| request.name.to_string() == *name);

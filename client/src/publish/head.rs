@@ -188,6 +188,7 @@ impl Head {
             let Some(at) = path.iter().rposition(|role| role.signs(signers) && role.covers(text)) else {
                 self.check_unexpired(&path)?;
                 let roles: Vec<&OnPath> = path.iter().filter(|role| role.covers(text)).collect();
+                self.check_unexpired(&roles)?;
                 return Err(no_role(signers, text, &roles));
             };
             // What the tag means in this role, or in one below it: a parent revokes what its team signed.
@@ -226,9 +227,9 @@ impl Head {
     }
 
     /// What stands below a role that ran out is not followed, so it cannot be told whether it is there.
-    fn check_unexpired(&self, path: &[OnPath]) -> Result<(), PublishError> {
+    fn check_unexpired<R: Borrow<OnPath>>(&self, path: &[R]) -> Result<(), PublishError> {
         let ran_out = |role: &OnPath| Some(role.content()?.common.expires).filter(|at| *at <= self.now);
-        match path.iter().find_map(|role| Some((role.role.clone(), ran_out(role)?))) {
+        match path.iter().map(Borrow::borrow).find_map(|role| Some((role.role.clone(), ran_out(role)?))) {
             Some((role, expires)) => Err(PublishError::ExpiredAbove { role, expires }),
             None => Ok(()),
         }

@@ -90,8 +90,9 @@ impl Publisher {
             return Err(PublishError::Shadowed { role, first, name });
         }
         let now = path[at].content().and_then(|content| content.targets.get(&name)).and_then(Target::digest);
+        let history = self.history(head, &role).await?;
         let nothing = || PublishError::NothingEarlier { role: role.clone(), name: name.clone() };
-        let history = self.history(head, &role).await?.ok_or_else(nothing)?;
+        let history = history.ok_or_else(nothing)?;
         let digest = match &request.name {
             TargetName::Digest { digest, .. } => *digest,
             TargetName::Tag { .. } => {
