@@ -2,6 +2,7 @@
 
 mod delegations;
 mod names;
+mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +11,16 @@ use plimsoll_core::{
     oci::Digest,
     policy::Scope,
     tuf::{
-        Identity, Key, KeyId, RoleKeys, Root, Signature, Targets, assemble, json,
+        Identity, KeyId, Root, Signature, Targets, assemble, json,
         metadata::{Common, RoleType},
     },
 };
 
-use super::api::OnlineKeys;
 use crate::keys::{SignError, Signer};
 
 pub use delegations::delegate;
 pub use names::{revoke, vouch};
+pub use root::{Granted, Holders, RoleEdit, RootEdit, edit_root, first_root, held_root};
 
 /// The longest life of root and targets documents, also what we give them.
 pub const MAX_ROOT_LIFE: TimeDelta = TimeDelta::days(365);
@@ -81,6 +82,53 @@ pub enum AuthorError {
         /// How many distinct keys there are.
         keys: usize,
     },
+    /// Nobody who signs the role is called so.
+    #[error("no key of {role} is called `{key}`; they are {holders}")]
+    NoSuchKey {
+        /// The role.
+        role: String,
+        /// What was given.
+        key: String,
+        /// Its keys, for people.
+        holders: String,
+    },
+    /// Several keys could be meant.
+    #[error("`{key}` could mean several keys of {role}: {keyids}")]
+    AmbiguousKey {
+        /// The role.
+        role: String,
+        /// What was given.
+        key: String,
+        /// The ids of two of them.
+        keyids: String,
+    },
+    /// A key is given a role that it has, or is given it twice.
+    #[error("key {} may sign {role} already; give each key once", .keyid.short())]
+    HoldsAlready {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// Two keys would have one name.
+    #[error("two keys would be called `{name}` ({keyids}); name one file otherwise")]
+    NameOfTwo {
+        /// The name.
+        name: String,
+        /// The beginnings of their ids.
+        keyids: String,
+    },
+    /// The daemon's key would be an owner's, too.
+    #[error("key {} is one of the daemon's online keys; {role} must be signed by keys that are offline", .keyid.short())]
+    OnlineOwner {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// An edit that changes nothing.
+    #[error("this changes nothing")]
+    Unchanged,
     /// Another role has exactly this scope. A second one would take its place, and leave its revocations behind.
     #[error("{scope} is delegated to {role} already")]
     ScopeTaken {
@@ -124,37 +172,6 @@ pub fn sign<T: RoleType>(signed: &T, signers: &[&dyn Signer]) -> Result<Vec<u8>,
     Ok(assemble(signed, &signatures))
 }
 
-/// The first root of a trust repository: one owner key set for root and targets, the daemon's keys for the rest.
-pub fn first_root(
-    trust: &str,
-    scopes: &[Scope],
-    owners: &[Key],
-    threshold: u64,
-    online: &OnlineKeys,
-    now: DateTime<Utc>,
-) -> Root {
-    let mut identity = Identity::new(trust, now);
-    identity.scope = scopes.iter().map(ToString::to_string).collect();
-    let mut keys = BTreeMap::new();
-    let mut role = |list: &[Key], threshold| {
-        keys.extend(list.iter().map(|key| (key.id(), key.clone())));
-        RoleKeys { keyids: list.iter().map(Key::id).collect(), threshold, extra: BTreeMap::new() }
-    };
-    let roles = BTreeMap::from([
-        ("root".to_owned(), role(owners, threshold)),
-        ("targets".to_owned(), role(owners, threshold)),
-        ("snapshot".to_owned(), role(std::slice::from_ref(&online.snapshot), 1)),
-        ("timestamp".to_owned(), role(std::slice::from_ref(&online.timestamp), 1)),
-    ]);
-    Root {
-        common: Common::new("root", 1, now + MAX_ROOT_LIFE, identity),
-        consistent_snapshot: true,
-        keys,
-        roles,
-        extra: BTreeMap::new(),
-    }
-}
-
 /// An empty targets document of `role`, version 1.
 pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
     Targets {
@@ -165,9 +182,9 @@ pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
     }
 }
 
-/// Makes `targets` the next version of itself: version + 1, signed at `now`, with a full life ahead.
-pub fn next_version(role: &str, targets: &mut Targets, now: DateTime<Utc>) {
-    let common = &mut targets.common;
+/// Makes `document` the next version of itself: version + 1, signed at `now`, with a full life ahead.
+pub fn next_version<T: RoleType>(role: &str, document: &mut T, now: DateTime<Utc>) {
+    let common = document.common_mut();
     common.version += 1;
     common.expires = now + max_life(role);
     if let Some(identity) = &mut common.identity {
