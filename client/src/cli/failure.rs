@@ -5,7 +5,7 @@ use plimsoll_core::policy::Verdict;
 use crate::{
     home::Home,
     keys::{KeyFileError, SignError},
-    publish::PublishError,
+    publish::{PublishError, draft::DraftError},
     registry::RegistryError,
     state::StateError,
     trust::{self, TrustError},
@@ -144,6 +144,21 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         }
         PublishError::NoRole { .. } => {
             Some("use a key of a role on the path, or ask its holder for `plimsoll delegate add`")
+        }
+        PublishError::Stale { .. } => {
+            Some("make the draft anew with the command that made it, and have it signed again")
+        }
+        PublishError::DraftExpired { .. } => {
+            Some("make the draft anew with the command that made it, and have it signed soon")
+        }
+        PublishError::NotHeld { .. } => {
+            Some("ask who runs the daemon which online keys it has; draft with those")
+        }
+        PublishError::Draft(DraftError::Different(_)) => {
+            Some("compare the codes with `plimsoll ceremony status`; keep one draft and sign that")
+        }
+        PublishError::Draft(error) if error.verdict().is_some() => {
+            Some("do not sign it; ask whoever sent it, by another way than it came")
         }
         PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
         PublishError::Shadowed { .. } => {

@@ -1,11 +1,15 @@
 //! Why a publish did not happen.
 
+use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, ReferenceError, RepositoryAddress},
     policy::Verdict,
 };
 
-use super::{author::AuthorError, draft::DraftError};
+use super::{
+    author::AuthorError,
+    draft::{DraftError, RehearsalError},
+};
 use crate::{
     keys::SignError,
     registry::RegistryError,
@@ -216,6 +220,31 @@ pub enum PublishError {
         /// The submission's tag.
         tag: String,
     },
+    /// The draft goes on from something that is not the newest any more.
+    #[error(
+        "somebody else changed {role} since this draft was made, so it cannot be published; nothing was sent"
+    )]
+    Stale {
+        /// The role.
+        role: String,
+    },
+    /// The draft waited for too long.
+    #[error("{role} in the draft expired at {expires}; nothing was sent")]
+    DraftExpired {
+        /// The role.
+        role: String,
+        /// When.
+        expires: DateTime<Utc>,
+    },
+    /// Clients would not take the new root.
+    #[error("the rehearsal failed, nothing was sent")]
+    Rehearsal(#[source] RehearsalError),
+    /// The root names online keys that the daemon does not have.
+    #[error("the daemon at {server} does not have the online keys that the new root names; nothing was sent")]
+    NotHeld {
+        /// The daemon.
+        server: String,
+    },
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -249,7 +278,8 @@ impl PublishError {
             },
             Self::Update(error) => error.verdict(),
             Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
-            Self::Clash { .. } => Some(Verdict::Conflict),
+            Self::Clash { .. } | Self::Stale { .. } => Some(Verdict::Conflict),
+            Self::Draft(error) => error.verdict(),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotNow { .. }

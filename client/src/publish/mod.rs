@@ -13,16 +13,19 @@ mod error;
 mod head;
 mod inbox;
 mod init;
+mod present;
 mod publisher;
 mod seen;
 mod server;
 mod status;
 
-pub use change::{DelegateRequest, Delegated, RevokeRequest, Revoked, SignRequest, Signed};
+pub use change::{
+    DelegateRequest, Delegated, Ready, RevokeRequest, Revoked, RootRequest, SignRequest, Signed, edit_first,
+};
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
 pub use inbox::{Answer, Inbox, Left};
-pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
+pub use init::{FirstRequest, InitRequest, Initialised, Prepared, first_draft, init, prepare, served};
 pub use publisher::{Done, Edit, How, Published, Publisher};
 pub use seen::{Expected, seen};
 pub use server::{Server, Submitted};

@@ -20,7 +20,7 @@ use crate::keys::{SignError, Signer};
 
 pub use delegations::delegate;
 pub use names::{revoke, vouch};
-pub use root::{Granted, Holders, RoleEdit, RootEdit, edit_root, first_root, held_root};
+pub use root::{Granted, Holders, RoleEdit, RootEdit, edit_root, first_root, held_root, is_only_signer};
 
 /// The longest life of root and targets documents, also what we give them.
 pub const MAX_ROOT_LIFE: TimeDelta = TimeDelta::days(365);

@@ -153,10 +153,15 @@ pub fn edit_root(root: &mut Root, edit: &RootEdit) -> Result<bool, AuthorError> 
     Ok(root.roles["targets"] != before.roles["targets"])
 }
 
+/// True if the key `id`, and no other, signs `role`.
+pub fn is_only_signer(root: &Root, role: &str, id: &KeyId) -> bool {
+    let keys = &root.roles[role];
+    keys.threshold == 1 && keys.keyids.as_slice() == [id.clone()]
+}
+
 fn edit_role(root: &mut Root, before: &Root, role: &str, edit: &RoleEdit) -> Result<(), AuthorError> {
     let mut keys = before.roles[role].clone();
-    let removed =
-        edit.remove.iter().map(|text| find(before, role, text)).collect::<Result<Vec<_>, _>>()?;
+    let removed = edit.remove.iter().map(|text| find(before, role, text)).collect::<Result<Vec<_>, _>>()?;
     keys.keyids.retain(|id| !removed.contains(id));
     for added in &edit.add {
         let id = added.key.id();
@@ -315,8 +320,7 @@ mod tests {
         // Too short to be meant.
         let refused = one(remove(&key(1).id().0[..3])).unwrap_err();
         assert!(matches!(refused, AuthorError::NoSuchKey { .. }), "{refused}");
-        let edit =
-            RoleEdit { remove: vec!["alice".to_owned(), "bob".to_owned()], ..RoleEdit::default() };
+        let edit = RoleEdit { remove: vec!["alice".to_owned(), "bob".to_owned()], ..RoleEdit::default() };
         assert_eq!(one(edit).unwrap_err(), AuthorError::Threshold { threshold: 2, keys: 1 });
         let edit = RoleEdit { threshold: Some(4), ..RoleEdit::default() };
         assert_eq!(one(edit).unwrap_err(), AuthorError::Threshold { threshold: 4, keys: 3 });

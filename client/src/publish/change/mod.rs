@@ -3,8 +3,10 @@
 
 mod delegate;
 mod revoke;
+mod root;
 mod sign;
 
 pub use delegate::{DelegateRequest, Delegated};
 pub use revoke::{RevokeRequest, Revoked};
+pub use root::{Ready, RootRequest, edit_first};
 pub use sign::{SignRequest, Signed};
