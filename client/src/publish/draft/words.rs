@@ -3,6 +3,8 @@
 //! Nothing that the signature covers may go unsaid: what there are no words for is told as a warning.
 
 mod names;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -114,7 +116,7 @@ fn first_root(lines: &mut Vec<String>, root: &Document<Root>, now: DateTime<Utc>
         root.version(),
         valid(&signed.common, None, now)
     ));
-    for (role, what) in [("root", "the root"), ("targets", "targets (says who may sign which names)")] {
+    for (role, what) in [("root", "the root"), ("targets", "targets")] {
         let signers = Signers::of_root(signed, role);
         lines.push(format!("  {what} needs {} signatures:", signers.how_many()));
         lines.extend(signers.ids.iter().map(|id| format!("    {}", called.new(id, &signed.keys))));
@@ -157,11 +159,11 @@ fn root_changes(
         valid(&new.common, Some(&old.common), now)
     ));
     let first = lines.len();
-    for (role, what) in [("root", "the root"), ("targets", "targets (says who may sign which names)")] {
+    for (role, what) in [("root", "the root"), ("targets", "targets")] {
         signer_changes(lines, what, Signers::of_root(old, role), Signers::of_root(new, role), &called);
     }
     for role in ["timestamp", "snapshot"] {
-        let what = format!("{role} (the daemon's)");
+        let what = format!("{role}, for the daemon,");
         signer_changes(lines, &what, Signers::of_root(old, role), Signers::of_root(new, role), &called);
     }
     let scopes = |root: &Root| root.common.identity.clone().map_or_else(Vec::new, |identity| identity.scope);
@@ -201,8 +203,9 @@ fn targets(
     let vouched = draft.is_vouched(role);
     let before = draft.present(role).filter(|_| vouched).map(|document| &document.signed);
     let new = &after.signed;
+    let is = if role == "targets" { " (says who may sign which names)" } else { "" };
     lines.push(format!(
-        "{role} version {}, {}",
+        "{role} version {}{is}, {}",
         after.version(),
         valid(&new.common, before.map(|before| &before.common), now)
     ));
@@ -311,14 +314,14 @@ fn signer_changes(
 ) {
     let first = lines.len();
     let removed = before.ids.iter().filter(|id| !after.has(id, before));
-    lines.extend(removed.map(|id| format!("  {what}: removes {}", called.known(id))));
+    lines.extend(removed.map(|id| format!("  {} may not sign {what} any more", called.known(id))));
     let added = after.ids.iter().filter(|id| !before.has(id, after));
-    lines.extend(added.map(|id| format!("  {what}: adds {}", called.new(id, after.keys))));
+    lines.extend(added.map(|id| format!("  may sign {what} from now on: {}", called.new(id, after.keys))));
     let (had, has) = (before.how_many(), after.how_many());
     if had != has {
-        lines.push(format!("  {what}: needs {has} signatures instead of {had}"));
+        lines.push(format!("  {what} needs {has} signatures instead of {had}"));
     } else if lines.len() > first {
-        lines.push(format!("  {what}: needs {has} signatures, as before"));
+        lines.push(format!("  {what} needs {has} signatures, as before"));
     }
 }
 
