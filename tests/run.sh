@@ -59,6 +59,7 @@ needed_packages=(
     faketime
     gcc
     libc6-dev
+    openssh-client # ssh-agent
     openssl
     python3-venv
     skopeo

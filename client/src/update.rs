@@ -7,8 +7,8 @@ use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
     tuf::{
-        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Step, TimestampUpdate,
-        Trusted,
+        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
+        TimestampUpdate, Trusted, Verified,
     },
 };
 
@@ -229,6 +229,16 @@ impl<S: Source> Session<S> {
     /// What is trusted now.
     pub fn trusted(&self) -> &Trusted {
         &self.trusted
+    }
+
+    /// The snapshot that is trusted now, read from the disk if it was not yet. No network.
+    ///
+    /// # Errors
+    /// [`UpdateError::State`].
+    pub fn verified_snapshot(&mut self) -> Result<&Verified<Snapshot>, UpdateError> {
+        self.read_snapshot()?;
+        let missing = || tuf::Error::Order { role: "snapshot".to_owned(), missing: "the timestamp" };
+        self.trusted.snapshot().ok_or_else(|| missing().into())
     }
 
     /// True if the source showed the held timestamp's version with other content: its signer said two things.

@@ -695,3 +695,21 @@ fn a_closed_output_is_nowhere_and_not_in_the_trusted_state() {
         }
     }
 }
+
+#[test]
+fn completions_and_manual_pages_come_from_the_command_line_itself() {
+    let desk = desk();
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = desk.run(&format!("completion {shell}"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("delegate") && ran.stdout.contains("passphrase-file"), "{shell}");
+    }
+    desk.refused("completion ksh", 2, "possible values");
+    let ran = desk.run("man pages");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let page = |name: &str| fs::read_to_string(desk.path(&format!("pages/{name}"))).unwrap();
+    assert!(page("plimsoll.1").contains("plimsoll"));
+    assert!(page("plimsoll-sign.1").contains("REFERENCE"));
+    assert!(page("plimsoll-delegate-add.1").contains("SCOPE"));
+    desk.refused("man pass", 1, "cannot write the manual to pass");
+}

@@ -13,7 +13,8 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use plimsoll::clock::SystemClock;
+use plimsoll::{clock::SystemClock, publish::api::OnlineKeys};
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt};
@@ -21,7 +22,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, ut
 use crate::{
     config::{Config, Overrides, TrustArgument, valid_name},
     daemon::{self, Daemon},
-    keys,
+    keys::{self, Keyring},
 };
 
 /// Keeps trust metadata in a container registry fresh.
@@ -96,10 +97,28 @@ struct Serve {
 enum Key {
     /// Print the public online keys of a trust repository, and make the keys if they are not there
     ///
-    /// Publishers compare them with what `plimsoll init` shows, or give the JSON to `plimsoll init --online-pub`.
+    /// Publishers compare them with what `plimsoll init` shows, or give the JSON to `plimsoll init --online-pub`. If a next
+    /// pair waits, it is printed too.
     Show {
         /// The trust repository's name in the configuration
         name: String,
+        #[command(flatten)]
+        source: Source,
+        /// The output format
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: Output,
+    },
+    /// Make the next pair of online keys of a trust repository, to replace the present one
+    ///
+    /// The daemon may be running. It offers the pair to publishers, and signs with it from the moment on at which the
+    /// owners publish a root that names it; the keys that were replaced are removed then. Until then nothing changes. If a
+    /// pair waits already, it is printed.
+    Rotate {
+        /// The trust repository's name in the configuration
+        name: String,
+        /// Remove the next pair that no root names yet
+        #[arg(long, conflicts_with = "output")]
+        discard: bool,
         #[command(flatten)]
         source: Source,
         /// The output format
@@ -145,6 +164,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(arguments) => runtime()?.block_on(serve(arguments))?,
         Command::Key(Key::Show { name, source, output }) => show_keys(&name, source, output)?,
+        Command::Key(Key::Rotate { name, discard: true, source, .. }) => discard_keys(&name, source)?,
+        Command::Key(Key::Rotate { name, source, output, .. }) => rotate_keys(&name, source, output)?,
         Command::Config(ConfigCommand::Check { file }) => check(file.as_deref())?,
         Command::Demo => {
             let all_stopped = runtime()?.block_on(async {
@@ -184,37 +205,93 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
 }
 
 fn show_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
+    let (data, served) = data_of(name, source)?;
+    if !served && !keys::exist(&data, name) {
+        bail!(
+            "there are no keys for `{name}` in {}: `plimsolld serve --trust {name}` makes them, or name the configuration \
+             with --config",
+            data.join("keys").display()
+        );
+    }
+    keys::private_folder(&data)?;
+    let pair = keys::load_or_make(&data, name)?;
+    if pair.made {
+        writeln!(io::stderr(), "made new online keys for {name} in {}", pair.folder.display())?;
+    }
+    print_keys(&Keyring::open(&data, name)?, output)
+}
+
+fn rotate_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
+    let data = data_with_keys(name, source)?;
+    let (ring, made) = keys::make_next(&data, name)?;
+    print_keys(&ring, output)?;
+    let what = match (made, ring.is_taken()) {
+        (true, _) => "made the next online keys: have the owners publish a root that names them",
+        (false, false) => "these wait already: have the owners publish a root that names them",
+        (false, true) => {
+            "these wait already, and a root that names them was submitted: nothing is left to do"
+        }
+    };
+    writeln!(io::stderr(), "{what}")?;
+    Ok(())
+}
+
+fn discard_keys(name: &str, source: Source) -> anyhow::Result<()> {
+    let data = data_with_keys(name, source)?;
+    let what = if keys::discard_next(&data, name)? { "removed the next" } else { "there are no next" };
+    writeln!(io::stderr(), "{what} online keys of {name}")?;
+    Ok(())
+}
+
+/// The data folder, where the trust repository has keys.
+fn data_with_keys(name: &str, source: Source) -> anyhow::Result<PathBuf> {
+    let (data, _) = data_of(name, source)?;
+    if !keys::exist(&data, name) {
+        bail!("there are no keys for `{name}` in {} that could be replaced", data.join("keys").display());
+    }
+    Ok(data)
+}
+
+/// The data folder, and whether the configuration has the trust repository `name`. If a file was named, it must.
+fn data_of(name: &str, source: Source) -> anyhow::Result<(PathBuf, bool)> {
     if !valid_name(name) {
         bail!("`{name}` is not a trust repository's name: lower-case letters, digits and `-`, at most 64");
     }
     let overrides = Overrides { data: source.data, ..Overrides::default() };
     let config = Config::resolve(source.config.as_deref(), &overrides)?;
     let names: Vec<&str> = config.trusts.iter().map(|trust| trust.name.as_str()).collect();
-    if let Some(file) = source.config.filter(|_| !names.contains(&name)) {
+    let served = names.contains(&name);
+    if let Some(file) = source.config.filter(|_| !served) {
         bail!("{} has no trust repository `{name}`; it has: {}", file.display(), names.join(", "));
     }
-    if !names.contains(&name) && !keys::exist(&config.data, name) {
-        bail!(
-            "there are no keys for `{name}` in {}: `plimsolld serve --trust {name}` makes them, or name the configuration \
-             with --config",
-            config.data.join("keys").display()
-        );
+    Ok((config.data, served))
+}
+
+/// The public halves of both pairs. As JSON it is an `OnlineKeys` with one member more.
+fn print_keys(ring: &Keyring, output: Output) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Pairs {
+        #[serde(flatten)]
+        current: OnlineKeys,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<OnlineKeys>,
     }
-    keys::private_folder(&config.data)?;
-    let pair = keys::load_or_make(&config.data, name)?;
-    if pair.made {
-        writeln!(io::stderr(), "made new online keys for {name} in {}", pair.folder.display())?;
-    }
-    let public = pair.public();
+    let (current, next) = (ring.public(None), ring.next(None));
     let mut out = io::stdout().lock();
     if output == Output::Json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&public).context("the keys as JSON")?)?;
+        let text = serde_json::to_string_pretty(&Pairs { current, next }).context("the keys as JSON")?;
+        writeln!(out, "{text}")?;
     } else {
-        for (role, key) in [("timestamp", &public.timestamp), ("snapshot", &public.snapshot)] {
-            let text = key.keyval.get("public").and_then(|text| text.as_str()).unwrap_or_default();
-            writeln!(out, "{role:<9}  {}  key id {}", key.keytype, key.id())?;
-            for line in text.lines() {
-                writeln!(out, "           public {line}")?;
+        let width = if next.is_some() { 14 } else { 9 };
+        for (prefix, pair) in [("", Some(current)), ("next ", next)] {
+            let Some(pair) = pair else { continue };
+            for (role, key) in [("timestamp", &pair.timestamp), ("snapshot", &pair.snapshot)] {
+                let text = key.keyval.get("public").and_then(|text| text.as_str()).unwrap_or_default();
+                let role = format!("{prefix}{role}");
+                writeln!(out, "{role:<width$}  {}  key id {}", key.keytype, key.id())?;
+                for line in text.lines() {
+                    writeln!(out, "{:width$}  public {line}", "")?;
+                }
             }
         }
     }
@@ -286,6 +363,8 @@ mod tests {
             "serve --trust a=r.io/A",
             "key show",
             "key show main -o xml",
+            "key rotate",
+            "key rotate main --discard -o json",
             "--log x=y=z serve",
             "--log-format xml serve",
         ] {

@@ -21,7 +21,7 @@ fn wrong_arguments_are_refused_before_anything_is_done() {
         ("", "Usage"),
         ("sing HOST/acme/net-monitor:v1", "unrecognized subcommand"),
         ("sign", "<REFERENCE>"),
-        ("sign HOST/acme/net-monitor:v1", "--key <FILE>"),
+        ("sign HOST/acme/net-monitor:v1", "--key <KEY>"),
         ("sign HOST/acme/net-monitor:v1 TEAM --no-check", "--no-check"),
         ("sign HOST/acme/net-monitor:v1 TEAM --passphrase=secret", "--passphrase"),
         ("sign HOST/Acme/net-monitor:v1 TEAM", "HOST/Acme/net-monitor:v1"),

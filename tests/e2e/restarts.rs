@@ -306,7 +306,7 @@ impl Signing {
             // Only drafts say where they belong.
             let place = "registry.example/acme/trust".parse().unwrap();
             let publisher =
-                Publisher::connect(self.registry.clone(), server, place, root, &state, clock).await?;
+                Publisher::through_daemon(self.registry.clone(), server, place, root, &state, clock);
             let how = How { signers: &[&self.key as &dyn Signer], draft: false };
             match publisher.sign(&[request.clone()], how).await? {
                 Done::Published(published, _) => Ok(published.versions.into_iter().next().unwrap()),

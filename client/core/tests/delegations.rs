@@ -660,6 +660,9 @@ fn unusual_role_names_are_names() {
         repository.delegate("team", role, &Signer::ed25519(60), &["acme/app:*"]);
         repository.list(role, NAME, "image");
         repository.publish();
+        let team = &repository.roles["team"];
+        assert!(team.delegated(role).is_some_and(|delegation| delegation.name == role));
+        assert_eq!(team.delegated("nobody"), None);
         let mut client = Client::new(&repository);
         let Ok(Outcome::Found(found)) = client.update(&repository, NAME) else { panic!("{role:?}") };
         assert_eq!(found.path, ["targets", "team", role]);

@@ -5,7 +5,7 @@
 mod simulator;
 
 use plimsoll_core::tuf::{
-    Document, Error, MAX_SIGNATURES, Root, Snapshot, Targets, Timestamp, Trusted, assemble, json,
+    Document, Error, Json, MAX_SIGNATURES, Root, Snapshot, Targets, Timestamp, assemble, json,
     json::JsonError, metadata::RoleType,
 };
 use proptest::prelude::*;
@@ -420,6 +420,25 @@ fn unknown_members_of_every_object_are_preserved() {
     }
 }
 
+/// Members that this version does not know are compared when documents are: by value, however they were written. What
+/// has no canonical form (OLPC Canonical JSON), a number with fraction or exponent, is equal if it was written alike.
+#[test]
+fn unknown_values_are_equal_however_they_were_written() {
+    let json = |text: &str| serde_json::from_str::<Json>(text).unwrap();
+    for (one, other) in [
+        (r#"{"a":[1,2],"b":null}"#, r#"{ "b": null, "\u0061": [1, 2] }"#),
+        ("\"\\u00e9\"", "\"\u{e9}\""),
+        ("1.5", "1.5"),
+    ] {
+        assert_eq!(json(one), json(other));
+    }
+    for (one, other) in
+        [("1", "2"), ("1", "\"1\""), ("\"a\"", "\"b\""), ("[1]", "[1,1]"), ("1.5", "2.5"), ("1.5", "1.50")]
+    {
+        assert_ne!(json(one), json(other));
+    }
+}
+
 /// T57: signatures of no known form refuse nothing: they do not count, and the one that is good does.
 #[test]
 fn malformed_signatures_do_not_refuse_a_good_document() {
@@ -495,6 +514,30 @@ fn a_target_is_held_to_every_hash_that_is_known() {
     }
 }
 
+/// TUF 1.0.34, 4.5, TARGETS: `custom` is the publisher's; a text that is called `mediaType` there is the media type.
+#[test]
+fn the_media_type_is_a_text_in_custom() {
+    for (custom, expected) in [
+        (json!({"mediaType": "application/x"}), Some("application/x")),
+        (json!({"mediaType": 7}), None),
+        (json!({"mediatype": "application/x"}), None),
+        (json!("application/x"), None),
+    ] {
+        let target = json!({"length": 1, "hashes": {"sha256": ""}, "custom": custom});
+        let target: plimsoll_core::tuf::Target = serde_json::from_value(target).unwrap();
+        assert_eq!(target.media_type(), expected, "{custom}");
+    }
+}
+
+/// What an error repeats of a text that nobody vouched for is short, and nothing that a terminal would obey.
+#[test]
+fn an_error_repeats_a_text_cut_and_without_control_characters() {
+    let name = format!("a\u{1b}[2J\n{}", "é".repeat(100));
+    let error = target("content").check_content(&name, b"").unwrap_err();
+    let shown = format!("a\u{fffd}[2J\u{fffd}{}", "é".repeat(74));
+    assert!(matches!(&error, Error::Length { role, .. } if *role == shown), "{error}");
+}
+
 /// What we author is read without encoding it again, whatever its texts hold; and it is the same bytes each time.
 #[test]
 fn what_we_assemble_is_canonical_as_it_stands() {
@@ -565,18 +608,34 @@ fn delegations_always_have_one_kind_of_roles() {
     assert_eq!(written(&document)["signed"]["delegations"], json!({"keys": {}, "succinct_roles": succinct}));
 }
 
-/// T40: each role has its limit in bytes.
+/// T40: each role has its limit in bytes, which a document may reach.
 #[test]
 fn a_document_longer_than_its_role_may_be_is_refused() {
-    let mut repository = Repository::with_team();
-    let mut bytes = repository.bytes("timestamp").to_vec();
-    bytes.resize(16 * 1024 + 1, b' ');
-    repository.files.insert("timestamp.json".to_owned(), bytes);
-    let error = Client::new(&repository).refusal(&repository, NAME);
-    assert!(matches!(error, Error::TooLong { limit: 16_384, .. }), "{error}");
-    let mut bytes = repository.bytes("root").to_vec();
-    bytes.resize(512 * 1024 + 1, b' ');
-    assert!(matches!(Trusted::new(&bytes, now()), Err(Error::TooLong { .. })));
+    const MIB: usize = 1024 * 1024;
+    for (role, most) in
+        [("root", MIB / 2), ("timestamp", 16 * 1024), ("snapshot", 8 * MIB), ("team", 8 * MIB)]
+    {
+        for (length, fits) in [(most, true), (most + 1, false)] {
+            let mut repository = Repository::with_team();
+            repository.files.get_mut(&repository.file(role)).unwrap().resize(length, b' ');
+            // Whoever lists the file says nothing against it.
+            match role {
+                "snapshot" => repository.publish_timestamp(|_| ()),
+                "team" => repository.publish(),
+                _ => {}
+            }
+            let mut client = Client::new(&repository);
+            if fits {
+                client.finds(&repository, NAME);
+                continue;
+            }
+            let error = client.refusal(&repository, NAME);
+            assert!(
+                matches!(&error, Error::TooLong { role: found, limit } if found == role && *limit == most as u64),
+                "{error}"
+            );
+        }
+    }
 }
 
 /// Every published file of a small repository, by name.

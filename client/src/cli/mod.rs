@@ -10,6 +10,8 @@ mod delegate;
 mod failure;
 mod init;
 mod key;
+mod log;
+mod manual;
 mod output;
 mod panic;
 mod place;
@@ -78,6 +80,10 @@ enum Command {
     Trust(trust::Command),
     /// Show the roles of a trust repository: versions, expiries, keys, scopes
     Status(status::StatusArgs),
+    /// Show everything in a trust repository: its roles with each name, digest and revocation
+    Inspect(status::InspectArgs),
+    /// Tell who signed what, and when, from every version that the daemon has
+    Log(log::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -93,6 +99,17 @@ enum Command {
     Sign(sign::Args),
     /// Take a signed digest back
     Revoke(revoke::Args),
+    /// Print the completions of a shell: `plimsoll completion bash > /etc/bash_completion.d/plimsoll`
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual, one page for each command, into a folder
+    Man {
+        /// The folder, made if it is not there
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 /// What every command has at hand.
@@ -155,12 +172,16 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Resolve(args) => verify::resolve(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
         Command::Status(args) => status::status(env, out, &args).await,
+        Command::Inspect(args) => status::inspect(env, out, &args).await,
+        Command::Log(args) => log::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,
         Command::Ceremony(command) => ceremony::run(env, out, command).await,
         Command::Sign(args) => sign::run(env, out, &args).await,
         Command::Revoke(args) => revoke::run(env, out, &args).await,
+        Command::Completion { shell } => manual::completion(out, shell),
+        Command::Man { folder } => manual::pages(out, &folder),
     }
 }
 

@@ -97,7 +97,7 @@ impl Where {
             let url = servers::server(&env.home, self.server.as_ref(), &policy.root[&root].repository)?;
             let server = Server::new(http.clone(), url);
             let state = env.home.publishing();
-            Publisher::connect(http, server, address.clone(), pinned.clone(), &state, clock).await?
+            Publisher::through_daemon(http, server, address.clone(), pinned.clone(), &state, clock)
         };
         Ok(Desk { root, address, pinned, publisher })
     }
@@ -199,7 +199,7 @@ pub(super) fn address(policy: &Policy, root: &str) -> RepositoryAddress {
 }
 
 /// The root to publish under: the one named, else the one that the policy requires for the reference.
-fn covering(
+pub(super) fn covering(
     policy: &Policy,
     named: Option<&str>,
     reference: &Reference,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plimsoll_core::tuf::KeyError;
+use plimsoll_core::tuf::{KeyError, KeyId};
 
 /// Why a key file or a passphrase cannot be used: the misuse family, the user's files or arguments are to be changed.
 ///
@@ -59,10 +59,56 @@ pub enum KeyFileError {
     },
     /// The private key lies open in its file.
     #[error(
-        "`{0}` holds an unencrypted private key; encrypt it with `openssl pkcs8 -topk8 -in {0} -out NEW`",
+        "`{0}` holds an unencrypted private key; encrypt it with `plimsoll key import {0} --out NAME.key`",
         .path.display()
     )]
     Unencrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A private key in the form of another tool, which is imported once and not used as it is.
+    #[error("`{0}` is {form}; bring it in with `plimsoll key import {0} --out NAME.key`", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose form.
+        form: &'static str,
+    },
+    /// A private key in a form that is not read.
+    #[error("`{}` is {form}, which is not read; {next}", .path.display())]
+    UnreadForm {
+        /// The file.
+        path: PathBuf,
+        /// Which form.
+        form: &'static str,
+        /// What makes it one that is.
+        next: &'static str,
+    },
+    /// The file states a public key that is not the one of its private key.
+    #[error("the public key that `{}` states is not that of its private key: the file is damaged or forged", .path.display())]
+    StatedPublicKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The public key file beside a private key is of another key.
+    #[error(
+        "`{}` is the private key of {}, but `{}` beside it is the public key {}; find out which is the wrong one, and \
+         move it away",
+        .path.display(), .private.short(), .beside.display(), .public.short()
+    )]
+    PublicFileDiffers {
+        /// The private key's file.
+        path: PathBuf,
+        /// The id of the key that it gives.
+        private: KeyId,
+        /// The public key's file.
+        beside: PathBuf,
+        /// The id of the key in there.
+        public: KeyId,
+    },
+    /// An ECDSA key without its public part, which is not derived here.
+    #[error("`{0}` does not state its public key; write it anew with `openssl ec -in {0} -out NEW`", .path.display())]
+    NoPublicKey {
         /// The file.
         path: PathBuf,
     },

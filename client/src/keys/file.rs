@@ -4,26 +4,38 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use plimsoll_core::tuf::{Key, KeyError, PublicKey};
 use zeroize::Zeroizing;
 
-use super::KeyFileError;
+use super::{KeyFileError, ssh};
 
 /// A key file is a few hundred bytes.
 const KEY_FILE_LIMIT: u64 = 16 * 1024;
 const PUBLIC_KEY: &str = "an Ed25519, ECDSA P-256 or RSA public key in PEM (-----BEGIN PUBLIC KEY-----)";
+const SSH_PUBLIC_KEY: &str = "an undamaged public key of OpenSSH, alone on one line";
 
-/// Reads a public key file: SubjectPublicKeyInfo in PEM, at most 16 KiB. Blocking file I/O.
+/// Reads a public key file: SubjectPublicKeyInfo in PEM, or the one line of an Ed25519 key of OpenSSH (`ssh-ed25519 …`);
+/// at most 16 KiB. Blocking file I/O.
 ///
 /// # Errors
 /// [`KeyFileError`] if the file cannot be read, holds no such key, or one that must not be authored into metadata
 /// (weak, not a point of its curve, or of a kind that other TUF clients cannot read: ECDSA P-384).
 pub fn load_public(path: &Path) -> Result<PublicKey, KeyFileError> {
     let text = read_text(path, PUBLIC_KEY, |_| Ok(()))?;
-    let key = PublicKey::from_pem(&text).and_then(|key| Key::new(&key).check_authored());
+    let key = match ssh::line(&text) {
+        None => PublicKey::from_pem(&text),
+        Some(ssh::Line::Ed25519(key)) => Ok(key),
+        Some(ssh::Line::Other(algorithm)) => {
+            return Err(KeyFileError::UnsupportedAlgorithm { path: path.to_owned(), algorithm });
+        }
+        Some(ssh::Line::Damaged) => {
+            return Err(KeyFileError::NotAKey { path: path.to_owned(), expected: SSH_PUBLIC_KEY });
+        }
+    };
+    let key = key.and_then(|key| Key::new(&key).check_authored());
     key.map_err(|source| match source {
         KeyError::Malformed(_) => KeyFileError::NotAKey { path: path.to_owned(), expected: PUBLIC_KEY },
         _ => KeyFileError::PublicKey { path: path.to_owned(), source },
@@ -42,13 +54,37 @@ pub fn save_public(path: &Path, key: &PublicKey) -> Result<(), KeyFileError> {
 
 /// The text of a private key file, refused if anybody but its owner has access.
 pub(super) fn read_private(path: &Path, expected: &'static str) -> Result<Zeroizing<String>, KeyFileError> {
-    read_text(path, expected, |file| {
-        let mode = file.metadata().map_err(|e| KeyFileError::io(path, e))?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeyFileError::Permissions { path: path.to_owned(), mode });
-        }
-        Ok(())
-    })
+    read_text(path, expected, |file| check_private(file, path))
+}
+
+/// The bytes of a private key file, refused if anybody but its owner has access.
+pub(super) fn read_private_bytes(
+    path: &Path,
+    expected: &'static str,
+) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    read_bytes(path, expected, |file| check_private(file, path))
+}
+
+/// Replaces a private key file, mode 0600: after a crash there is the old one or the new one, whole. A link stays one.
+pub(super) fn replace_private(path: &Path, pem: &str) -> Result<(), KeyFileError> {
+    let failed = |source| KeyFileError::io(path, source);
+    let target = fs::canonicalize(path).map_err(failed)?;
+    let mut temporary = target.clone().into_os_string();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    // Left behind only by a crash of a process that had our id.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // Durable before it takes the old one's place, so that there always is one of them.
+    create_private(&temporary, pem)?;
+    fs::rename(&temporary, &target).map_err(|source| {
+        // The old file is untouched, and that is what is told.
+        let _ = fs::remove_file(&temporary);
+        failed(source)
+    })?;
+    sync_parent(&target).map_err(failed)
 }
 
 /// Writes a new private key file, mode 0600.
@@ -67,21 +103,37 @@ pub(super) fn read_capped(file: File, path: &Path, limit: u64) -> Result<Zeroizi
     Ok(bytes)
 }
 
+fn check_private(file: &File, path: &Path) -> Result<(), KeyFileError> {
+    let mode = file.metadata().map_err(|e| KeyFileError::io(path, e))?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Permissions { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
 fn read_text(
     path: &Path,
     expected: &'static str,
     check: impl FnOnce(&File) -> Result<(), KeyFileError>,
 ) -> Result<Zeroizing<String>, KeyFileError> {
-    let not_a_key = || KeyFileError::NotAKey { path: path.to_owned(), expected };
+    let bytes = read_bytes(path, expected, check)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| KeyFileError::NotAKey { path: path.to_owned(), expected })?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn read_bytes(
+    path: &Path,
+    expected: &'static str,
+    check: impl FnOnce(&File) -> Result<(), KeyFileError>,
+) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     // Asked before opening, as opening a FIFO would wait for its writer; all that matters is asked of the opened file.
     if !fs::metadata(path).map_err(|e| KeyFileError::io(path, e))?.is_file() {
-        return Err(not_a_key());
+        return Err(KeyFileError::NotAKey { path: path.to_owned(), expected });
     }
     let file = File::open(path).map_err(|e| KeyFileError::io(path, e))?;
     check(&file)?;
-    let bytes = read_capped(file, path, KEY_FILE_LIMIT)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| not_a_key())?;
-    Ok(Zeroizing::new(text.to_owned()))
+    read_capped(file, path, KEY_FILE_LIMIT)
 }
 
 fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyFileError> {

@@ -1,21 +1,28 @@
 //! Key files and the signer seam.
 //!
 //! A private key lives in an encrypted PKCS#8 file ([`PrivateKey::save`]) or, for a daemon's own online keys only, in a
-//! plain one ([`PrivateKey::save_insecure_plain`]). Whatever signs does so through [`Signer`]: ring now, a token or a key
-//! service later.
+//! plain one ([`PrivateKey::save_insecure_plain`]). Whatever signs does so through [`Signer`]: a key in memory, or one that
+//! an ssh-agent keeps ([`Agent`]); a token or a key service later (decision 10). Keys of other tools are brought in by
+//! [`PrivateKey::import`].
 
+mod agent;
+mod cosign;
 mod error;
 mod file;
+mod import;
 mod passphrase;
 mod private;
 mod sealed;
+mod ssh;
 #[cfg(test)]
 mod tests;
 
 use plimsoll_core::tuf::{Key, KeyId};
 
+pub use agent::{Agent, AgentError, AgentKey};
 pub use error::{KdfCost, KeyFileError};
 pub use file::{load_public, save_public};
+pub use import::Imported;
 pub use passphrase::Passphrase;
 pub use private::{Algorithm, PrivateKey};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pkcs8::{
     EncryptedPrivateKeyInfo, EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument,
-    der::{ErrorKind, asn1::OctetStringRef},
+    der::{ErrorKind, asn1::OctetStringRef, pem},
     pkcs5::{
         self, EncryptionScheme,
         pbes2::{self, Kdf, Pbkdf2Prf},
@@ -15,11 +15,11 @@ use pkcs8::{
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::{KdfCost, KeyFileError, Passphrase};
+use super::{KdfCost, KeyFileError, Passphrase, cosign, import};
 
 pub(super) const SEALED_KEY: &str =
     "an encrypted private key in PKCS#8 PEM (-----BEGIN ENCRYPTED PRIVATE KEY-----)";
-const SEALED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
+pub(super) const SEALED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 pub(super) const PLAIN_LABEL: &str = "PRIVATE KEY";
 
 // What we write: 16 MiB, four passes. OpenSSL 3 opens nothing above 32 MiB including its overhead, so N = 2^15 with
@@ -41,22 +41,32 @@ pub(super) fn seal(pkcs8: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<St
     seal_with(pkcs8, passphrase, cost)
 }
 
-/// The PKCS#8 in DER that `pem` holds sealed under `passphrase`. `path` names the file in errors.
+/// The EncryptedPrivateKeyInfo that `pem` holds. `path` names the file in errors.
+pub(super) fn document(pem: &str, path: &Path) -> Result<SecretDocument, KeyFileError> {
+    let foreign = |form| Err(KeyFileError::Foreign { path: path.to_owned(), form });
+    let not_a_key = || KeyFileError::NotAKey { path: path.to_owned(), expected: SEALED_KEY };
+    // What cosign has in its PEM is not DER.
+    if pem::decode_label(pem.as_bytes()).is_ok_and(|label| cosign::LABELS.contains(&label)) {
+        return foreign("a key of cosign");
+    }
+    match SecretDocument::from_pem(pem).map_err(|_| not_a_key())? {
+        (SEALED_LABEL, document) => Ok(document),
+        (PLAIN_LABEL, _) => Err(KeyFileError::Unencrypted { path: path.to_owned() }),
+        (import::SEC1_LABEL, _) => foreign("a private key in SEC1 form"),
+        _ => Err(not_a_key()),
+    }
+}
+
+/// The PKCS#8 in DER that the EncryptedPrivateKeyInfo `der` holds sealed under `passphrase`.
 pub(super) fn unseal(
-    pem: &str,
+    der: &[u8],
     passphrase: &Passphrase,
     path: &Path,
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let not_a_key = || KeyFileError::NotAKey { path: path.to_owned(), expected: SEALED_KEY };
     let wrong = || KeyFileError::WrongPassphrase { path: path.to_owned() };
 
-    let (label, document) = SecretDocument::from_pem(pem).map_err(|_| not_a_key())?;
-    match label {
-        SEALED_LABEL => {}
-        PLAIN_LABEL => return Err(KeyFileError::Unencrypted { path: path.to_owned() }),
-        _ => return Err(not_a_key()),
-    }
-    let sealed = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|e| match e {
+    let sealed = EncryptedPrivateKeyInfoRef::try_from(der).map_err(|e| match e {
         pkcs8::Error::Asn1(e) => match e.kind() {
             ErrorKind::OidUnknown { oid } => unsupported(path, oid.to_string()),
             _ => not_a_key(),
@@ -109,33 +119,39 @@ fn check_parameters(parameters: &pbes2::Parameters, path: &Path) -> Result<(), K
     if !matches!(parameters.encryption, pbes2::EncryptionScheme::Aes256Cbc { .. }) {
         return Err(unsupported(path, parameters.encryption.oid().to_string()));
     }
-    let (cost, sane, affordable) = match &parameters.kdf {
+    let cost = match &parameters.kdf {
         Kdf::Scrypt(scrypt) => {
             let (n, r, p) = (scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization);
-            let within = n <= MAX_N && r <= MAX_R && p <= MAX_P;
-            (
-                KdfCost::Scrypt { n, r, p },
-                n >= 2 && n.is_power_of_two() && r > 0 && p > 0,
-                within && 128 * n * u64::from(r) <= MAX_MEMORY,
-            )
+            KdfCost::Scrypt { n, r, p }
         }
         Kdf::Pbkdf2(pbkdf2) => {
             if pbkdf2.prf != Pbkdf2Prf::HmacWithSha256 {
                 return Err(unsupported(path, format!("PBKDF2 with {}", pbkdf2.prf.oid())));
             }
-            let iterations = pbkdf2.iteration_count;
-            (KdfCost::Pbkdf2 { iterations }, iterations > 0, iterations <= MAX_ITERATIONS)
+            KdfCost::Pbkdf2 { iterations: pbkdf2.iteration_count }
         }
         other => return Err(unsupported(path, other.oid().to_string())),
     };
+    check_cost(cost, SEALED_KEY, path)
+}
+
+/// Refuses a cost that is more than a passphrase needs, or none at all.
+pub(super) fn check_cost(cost: KdfCost, expected: &'static str, path: &Path) -> Result<(), KeyFileError> {
+    let (sane, affordable) = match cost {
+        KdfCost::Scrypt { n, r, p } => (
+            n >= 2 && n.is_power_of_two() && r > 0 && p > 0,
+            n <= MAX_N && r <= MAX_R && p <= MAX_P && 128 * n * u64::from(r) <= MAX_MEMORY,
+        ),
+        KdfCost::Pbkdf2 { iterations } => (iterations > 0, iterations <= MAX_ITERATIONS),
+    };
     match (affordable, sane) {
         (false, _) => Err(KeyFileError::ParametersTooCostly { path: path.to_owned(), cost }),
-        (true, false) => Err(KeyFileError::NotAKey { path: path.to_owned(), expected: SEALED_KEY }),
+        (true, false) => Err(KeyFileError::NotAKey { path: path.to_owned(), expected }),
         (true, true) => Ok(()),
     }
 }
 
-fn unsupported(path: &Path, algorithm: String) -> KeyFileError {
+pub(super) fn unsupported(path: &Path, algorithm: String) -> KeyFileError {
     KeyFileError::UnsupportedAlgorithm { path: path.to_owned(), algorithm }
 }
 
@@ -153,7 +169,8 @@ mod tests {
     }
 
     fn open(pem: &str) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-        unseal(pem, &passphrase(), Path::new("x.key"))
+        let path = Path::new("x.key");
+        unseal(document(pem, path)?.as_bytes(), &passphrase(), path)
     }
 
     fn scrypt_file(n: u64, r: u16, p: u16) -> Zeroizing<String> {

@@ -1,5 +1,8 @@
 //! Key files from end to end, with `openssl` as the other implementation.
 
+mod agent;
+mod import;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -300,7 +303,7 @@ fn an_ed25519_key_must_agree_with_the_public_part_it_states() {
     assert_eq!(*read.to_pem_insecure_plain(), *key.to_pem_insecure_plain());
     public[0] ^= 1;
     let result = read_plain(&file(&public));
-    assert!(matches!(result, Err(KeyFileError::NotAKey { .. })), "{result:?}");
+    assert!(matches!(result, Err(KeyFileError::StatedPublicKey { .. })), "{result:?}");
 }
 
 /// T84: neither the passphrase nor the secret bytes stand in anything that is shown.

@@ -29,6 +29,10 @@ pub struct TrustInfo {
     pub repository: String,
     /// The daemon's keys for it.
     pub online: OnlineKeys,
+    /// The keys that wait to take their place: the daemon signs with them from the root on that names them. None if the
+    /// operator made none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online_next: Option<OnlineKeys>,
     /// The trust id; none before `init`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_id: Option<String>,
@@ -106,11 +110,71 @@ pub enum Progress {
 pub struct Refusal {
     /// What kind.
     pub code: RefusalCode,
+    /// For programs: which rule was broken. None where the code says it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<RefusalReason>,
     /// For people: what is wrong, and what to do.
     pub message: String,
     /// With [`RefusalCode::Conflict`]: the newest version of each role that was submitted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heads: BTreeMap<String, u64>,
+}
+
+impl Refusal {
+    /// A refusal without reason and heads.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, reason: None, message: message.into(), heads: BTreeMap::new() }
+    }
+}
+
+/// The rules that a submission can break (docs/http-api.md, "Refusals").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// The version is not the one after the newest, or timestamp or snapshot were submitted, which the daemon signs.
+    WrongVersion,
+    /// Nobody delegates to the role.
+    NotDelegated,
+    /// Too few valid signatures, or a threshold that cannot be met.
+    Threshold,
+    /// Another trust id, or none.
+    TrustId,
+    /// A root that leaves the daemon unable to sign.
+    OnlineKeys,
+    /// A name, delegation or revocation outside of what the role may speak about.
+    OutOfScope,
+    /// A digest that was revoked is listed.
+    Revoked,
+    /// A revocation is missing, or taken back without saying so.
+    RevocationDropped,
+    /// A tag that was signed as immutable is changed.
+    Immutable,
+    /// The document has expired.
+    Expired,
+    /// The document expires too late.
+    TooLongLived,
+    /// The document, or a change in it, is of the future.
+    AheadOfClock,
+    /// A key that is not published here.
+    Key,
+    /// The names of keys.
+    KeyNames,
+    /// The name of a role that was removed.
+    RetiredName,
+    /// A delegation or path pattern that is not published here.
+    Delegation,
+    /// A target's name, hash or `custom`.
+    Entry,
+    /// Members that a document must have, or must not have.
+    Form,
+    /// More than fits.
+    TooMany,
+    /// Clients would refuse what would be published.
+    Clients,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// Kinds of refusal, each with one HTTP status.

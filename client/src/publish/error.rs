@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Digest, ReferenceError, RepositoryAddress},
+    oci::{Digest, ReferenceError},
     policy::Verdict,
 };
 
@@ -57,15 +57,15 @@ pub enum PublishError {
     #[error("cannot use the inbox {inbox}")]
     Inbox {
         /// The repository.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// Why.
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// The trust repository's name leaves no room for that of its inbox.
     #[error("{trust} can have no inbox")]
     NoInbox {
         /// The trust repository.
-        trust: RepositoryAddress,
+        trust: String,
         /// Why.
         source: ReferenceError,
     },
@@ -212,11 +212,17 @@ pub enum PublishError {
         /// The target name.
         name: String,
     },
+    /// There are more versions than are read in one go, or they are too long.
+    #[error("the history up to {role} is too long to be read in one go")]
+    LongHistory {
+        /// The role at which it became too long.
+        role: String,
+    },
     /// It lies in the inbox, and no timestamp that names it was seen in time. The daemon may still collect it.
     #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
     NotCollected {
         /// The inbox.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// The submission's tag.
         tag: String,
     },
@@ -253,10 +259,12 @@ pub enum PublishError {
 impl PublishError {
     /// True if the daemon may have taken the submission all the same: it did, or its answer was lost.
     pub fn may_be_taken(&self) -> bool {
+        let sent = |error: &RegistryError| {
+            !matches!(error, RegistryError::Connect { .. }) && !error.is_auth() && !error.is_misuse()
+        };
         match self {
-            Self::Server(RegistryError::Connect { .. })
-            | Self::Inbox { source: RegistryError::Connect { .. }, .. } => false,
-            Self::Server(error) | Self::Inbox { source: error, .. } => !error.is_auth() && !error.is_misuse(),
+            Self::Server(error) => sent(error),
+            Self::Inbox { source, .. } => sent(source),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
@@ -277,13 +285,15 @@ impl PublishError {
                 verdict => verdict,
             },
             Self::Update(error) => error.verdict(),
-            Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
+            Self::Server(error) => registry_verdict(error),
+            Self::Inbox { source, .. } => registry_verdict(source),
             Self::Clash { .. } | Self::Stale { .. } => Some(Verdict::Conflict),
             Self::Draft(error) => error.verdict(),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotNow { .. }
             | Self::Contended { .. }
+            | Self::LongHistory { .. }
             | Self::NotPublishedInTime { .. } => Some(Verdict::Unreachable),
             _ => None,
         }

@@ -11,6 +11,7 @@ mod change;
 pub mod draft;
 mod error;
 mod head;
+pub mod history;
 mod inbox;
 mod init;
 mod present;
@@ -29,4 +30,4 @@ pub use init::{FirstRequest, InitRequest, Initialised, Prepared, first_draft, in
 pub use publisher::{Done, Edit, How, Published, Publisher};
 pub use seen::{Expected, seen};
 pub use server::{Server, Submitted};
-pub use status::{RoleStatus, status};
+pub use status::{Contents, Depth, Entry, KeyStatus, RoleStatus, is_aging, status};

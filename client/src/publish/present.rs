@@ -44,7 +44,7 @@ impl Publisher {
                 }))) if role == "root" => version,
                 Err(error) => return Err(error),
             };
-        Ok(under_expired_root(self.reader(), expired).await?)
+        Ok(under_expired_root(self.reader().await?, expired).await?)
     }
 }
 

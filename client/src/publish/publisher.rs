@@ -14,6 +14,7 @@ use plimsoll_core::{
 };
 use ring::rand::SecureRandom;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use super::{
     PublishError, Server,
@@ -56,8 +57,8 @@ enum Via {
     /// Over its API.
     Daemon {
         server: Server,
-        /// What it calls the trust repository.
-        name: String,
+        /// What it calls the trust repository, once it was asked.
+        name: OnceCell<String>,
     },
     /// Through the registry, for those who reach nothing else.
     Inbox(Inbox),
@@ -132,25 +133,19 @@ impl<T> Edit<T> {
 }
 
 impl Publisher {
-    /// Finds the trust repository at `repository`, which the root `pinned` starts, at the daemon at `server`. `state` is
+    /// The trust repository at `repository`, which the root `pinned` starts, kept by the daemon at `server`. `state` is
     /// the folder of what the publish side remembers, which must not be the verify side's: the daemon shows what it has
-    /// accepted, and that is ahead of the registry until it is pushed.
-    ///
-    /// # Errors
-    /// [`PublishError`].
-    pub async fn connect(
+    /// accepted, and that is ahead of the registry until it is pushed. No I/O.
+    pub fn through_daemon(
         http: Registry,
         server: Server,
         repository: RepositoryAddress,
         pinned: Vec<u8>,
         state: &Path,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, PublishError> {
-        let root = Document::<Root>::parse("root", &pinned).map_err(UpdateError::from)?;
-        let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
-        let name = server.trust_with_id(&id).await?.name;
-        let via = Via::Daemon { server, name };
-        Ok(Self { via, http, repository, pinned, state: state.to_owned(), clock })
+    ) -> Self {
+        let via = Via::Daemon { server, name: OnceCell::new() };
+        Self { via, http, repository, pinned, state: state.to_owned(), clock }
     }
 
     /// The trust repository at `repository`, which the root `pinned` starts, where only the registry can be reached:
@@ -169,12 +164,18 @@ impl Publisher {
         Ok(Self { via, http, repository, pinned, state: state.to_owned(), clock })
     }
 
-    /// The daemon and what it calls the trust repository; none if only the registry is talked to.
-    pub fn daemon(&self) -> Option<(&Server, &str)> {
-        match &self.via {
-            Via::Daemon { server, name } => Some((server, name)),
-            Via::Inbox(_) => None,
-        }
+    /// The daemon and what it calls the trust repository, which is asked once; none if only the registry is talked to.
+    ///
+    /// # Errors
+    /// [`PublishError`] of the daemon's answer; [`PublishError::NotServed`].
+    pub async fn daemon(&self) -> Result<Option<(&Server, &str)>, PublishError> {
+        let Via::Daemon { server, name } = &self.via else { return Ok(None) };
+        let ask = async || {
+            let root = Document::<Root>::parse("root", &self.pinned).map_err(UpdateError::from)?;
+            let id = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
+            Ok::<_, PublishError>(server.trust_with_id(&id).await?.name)
+        };
+        Ok(Some((server, name.get_or_try_init(ask).await?)))
     }
 
     /// What is published now.
@@ -183,20 +184,18 @@ impl Publisher {
     /// [`PublishError::Update`].
     pub async fn head(&self) -> Result<Head, PublishError> {
         let now = self.clock.now();
-        let session = Session::refresh(self.reader(), &self.state, &self.pinned, now).await?;
+        let session = Session::refresh(self.reader().await?, &self.state, &self.pinned, now).await?;
         Ok(Head::new(session, now))
     }
 
     /// Where it is read.
-    pub(super) fn reader(&self) -> Reader {
-        match &self.via {
-            Via::Daemon { server, name } => {
+    pub(super) async fn reader(&self) -> Result<Reader, PublishError> {
+        Ok(match self.daemon().await? {
+            Some((server, name)) => {
                 Reader::Daemon(TufSource::new(self.http.clone(), server.metadata_url(name)))
             }
-            Via::Inbox(_) => {
-                Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone()))
-            }
-        }
+            None => Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone())),
+        })
     }
 
     /// Where the trust repository is.
@@ -258,12 +257,13 @@ impl Publisher {
         if !draft.is_complete() {
             return Err(unsigned(draft));
         }
-        let timestamp = match &self.via {
-            Via::Daemon { server, name } => match server.submit(name, &draft.documents()).await? {
+        let timestamp = match (self.daemon().await?, &self.via) {
+            (Some((server, name)), _) => match server.submit(name, &draft.documents()).await? {
                 Submitted::Accepted(accepted) => Some(server.published(name, &accepted.id).await?.timestamp),
                 Submitted::Conflict(_) => None,
             },
-            Via::Inbox(inbox) => self.leave(inbox, draft).await?,
+            (None, Via::Inbox(inbox)) => self.leave(inbox, draft).await?,
+            (None, Via::Daemon { .. }) => unreachable!("a daemon has a name once it was asked"),
         };
         Ok(timestamp.map(|timestamp| Published { versions: draft.versions(), timestamp }))
     }
@@ -273,32 +273,35 @@ impl Publisher {
     async fn leave(&self, inbox: &Inbox, draft: &Draft) -> Result<Option<u64>, PublishError> {
         let left = inbox.leave(&draft.documents()).await?;
         let started = tokio::time::Instant::now();
+        let mut refused = None;
         while started.elapsed() < COLLECTED {
-            let head = self.head().await?;
-            let timestamp = head.trusted().timestamp().map_or(0, |timestamp| timestamp.version());
-            match head.shows(draft) {
+            let (shows, timestamp) = {
+                let head = self.head().await?;
+                (head.shows(draft), head.trusted().timestamp().map_or(0, |timestamp| timestamp.version()))
+            };
+            let newer = match shows {
                 Shows::All => return Ok(Some(timestamp)),
                 Shows::Others => return Ok(None),
-                Shows::Nothing | Shows::Newer => {}
+                Shows::Newer => true,
+                Shows::Nothing => false,
+            };
+            // Whoever may push to the inbox could have written the answer: the metadata was looked at once more since.
+            if let Some(message) = refused {
+                return Err(PublishError::Refused { message });
             }
-            let newer = matches!(head.shows(draft), Shows::Newer);
-            drop(head);
-            // Nobody signed the answer, so it only tells which of two things happened that the metadata leaves open.
             match inbox.answer(&left).await? {
                 Some(Answer::Accepted(accepted)) if newer && accepted.timestamp <= timestamp => {
                     return Ok(Some(accepted.timestamp));
                 }
                 Some(Answer::Refused(refusal)) if refusal.code == RefusalCode::Conflict => return Ok(None),
-                Some(Answer::Refused(refusal)) => {
-                    return Err(PublishError::Refused { message: refusal.message });
-                }
+                Some(Answer::Refused(refusal)) => refused = Some(refusal.message),
                 // Somebody went on from ours, or from another of the same version: what is wanted is applied to that.
                 None if newer => return Ok(None),
                 Some(Answer::Accepted(_)) | None => {}
             }
             tokio::time::sleep(LOOK).await;
         }
-        Err(PublishError::NotCollected { inbox: inbox.repository().clone(), tag: left.tag })
+        Err(PublishError::NotCollected { inbox: inbox.repository().to_string(), tag: left.tag })
     }
 }
 

@@ -1,7 +1,5 @@
 //! Everything but success, on the wire.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -21,7 +19,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Refusal { code, message: message.into(), heads: BTreeMap::new() }.into()
+        Refusal::new(code, message).into()
     }
 
     pub(super) fn malformed(message: impl Into<String>) -> Self {

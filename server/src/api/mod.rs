@@ -30,6 +30,7 @@ use plimsoll::publish::api::{TrustInfo, Trusts};
 use tokio::sync::{Semaphore, watch};
 
 use self::failure::Failure;
+pub(crate) use self::submissions::read as read_submission;
 use crate::pipeline::Engine;
 
 /// How many submissions are worked on at a time.
@@ -129,8 +130,12 @@ impl fmt::Debug for Api {
 
 async fn trusts(State(api): State<Api>) -> Result<Json<Trusts>, Failure> {
     // Not those that have started so far: who looks for another would conclude that it is not served.
-    let info = |place: &OnceLock<Engine>| place.get().map(Engine::info).ok_or_else(Failure::starting);
-    let trusts = api.shared.trusts.values().map(info).collect::<Result<_, _>>()?;
+    let engines = api.shared.trusts.values().map(|place| place.get().ok_or_else(Failure::starting));
+    let mut trusts = Vec::new();
+    for engine in engines.collect::<Result<Vec<_>, _>>()? {
+        engine.reload_keys().await;
+        trusts.push(engine.info());
+    }
     Ok(Json(Trusts { trusts }))
 }
 
@@ -139,7 +144,9 @@ async fn trust(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TrustInfo>, Failure> {
     let Path(name) = name.map_err(|_| Failure::no_such_trust())?;
-    Ok(Json(api.engine(&name)?.info()))
+    let engine = api.engine(&name)?;
+    engine.reload_keys().await;
+    Ok(Json(engine.info()))
 }
 
 async fn front_page(State(api): State<Api>) -> Response {

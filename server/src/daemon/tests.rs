@@ -67,6 +67,23 @@ async fn a_trust_repository_on_the_embedded_registry_survives_a_restart() {
     again.stop().await;
 }
 
+/// A pair made beside the running daemon is offered at once, and no longer when it was discarded.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_keys_are_seen_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = start(config(&folder)).await.unwrap();
+    let data = folder.path().join("data");
+    let before = info(&daemon, "main").await;
+    assert_eq!(before.online_next, None);
+    let next = keys::make_next(&data, "main").unwrap().0.next(None);
+    for made in [next, None] {
+        let now = info(&daemon, "main").await;
+        assert_eq!((now.online, now.online_next), (before.online.clone(), made));
+        keys::discard_next(&data, "main").unwrap();
+    }
+    daemon.stop().await;
+}
+
 /// T83.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_data_folder_is_private() {
@@ -124,20 +141,31 @@ async fn lost_keys_of_a_used_trust_repository_are_told() {
 async fn copied_and_public_keys_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     start(with_trusts(&folder, &["a", "b"])).await.unwrap().stop().await;
-    let keys = folder.path().join("data/keys");
-    fs::copy(keys.join("a/timestamp.key"), keys.join("b/snapshot.key")).unwrap();
+    let files = folder.path().join("data/keys");
+    fs::copy(files.join("a/timestamp.key"), files.join("b/snapshot.key")).unwrap();
     let error = refused(with_trusts(&folder, &["a", "b"])).await;
     assert!(matches!(error, DaemonError::SharedKey { .. }), "{error:?}");
+
+    fs::remove_file(files.join("b/snapshot.key")).unwrap();
+    PrivateKey::generate(Algorithm::Ed25519)
+        .unwrap()
+        .save_insecure_plain(&files.join("b/snapshot.key"))
+        .unwrap();
+    keys::make_next(&folder.path().join("data"), "b").unwrap();
+    fs::copy(files.join("a/timestamp.key"), files.join("b/next/timestamp.key")).unwrap();
+    let error = refused(with_trusts(&folder, &["a", "b"])).await;
+    assert!(matches!(error, DaemonError::SharedKey { .. }), "{error:?}");
+    keys::discard_next(&folder.path().join("data"), "b").unwrap();
 
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../keys-example");
     let sealed = folder.path().join("timestamp.key");
     fs::copy(example.join("timestamp.key"), &sealed).unwrap();
     fs::set_permissions(&sealed, fs::Permissions::from_mode(0o600)).unwrap();
     let passphrase = plimsoll::keys::Passphrase::from_file(&example.join("passphrase.txt")).unwrap();
-    fs::remove_file(keys.join("b/snapshot.key")).unwrap();
+    fs::remove_file(files.join("b/snapshot.key")).unwrap();
     PrivateKey::load(&sealed, &passphrase)
         .unwrap()
-        .save_insecure_plain(&keys.join("b/snapshot.key"))
+        .save_insecure_plain(&files.join("b/snapshot.key"))
         .unwrap();
     let error = refused(with_trusts(&folder, &["a", "b"])).await;
     assert!(matches!(error, DaemonError::ExampleKey { .. }), "{error:?}");

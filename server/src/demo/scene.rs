@@ -131,35 +131,34 @@ impl Scene {
             threshold: 1,
         };
         let how = How { signers: &[&self.owner], draft: false };
-        Ok(published(self.publisher().await?.delegate(&request, how).await?)?.1.role)
+        Ok(published(self.publisher()?.delegate(&request, how).await?)?.1.role)
     }
 
     /// Signs a tag with the team's key.
     pub(super) async fn sign(&self, tag: &str, descriptor: &Descriptor) -> anyhow::Result<Published> {
         let request = SignRequest { name: net_monitor(tag)?, descriptor: descriptor.clone() };
         let how = How { signers: &[&self.team], draft: false };
-        Ok(published(self.publisher().await?.sign(&[request], how).await?)?.0)
+        Ok(published(self.publisher()?.sign(&[request], how).await?)?.0)
     }
 
     /// Takes back what a tag means.
     pub(super) async fn revoke(&self, tag: &str, reason: &str) -> anyhow::Result<Published> {
         let request = RevokeRequest { name: net_monitor(tag)?, reason: reason.to_owned() };
         let how = How { signers: &[&self.team], draft: false };
-        Ok(published(self.publisher().await?.revoke(&request, how).await?)?.0)
+        Ok(published(self.publisher()?.revoke(&request, how).await?)?.0)
     }
 
-    async fn publisher(&self) -> anyhow::Result<Publisher> {
+    fn publisher(&self) -> anyhow::Result<Publisher> {
         let root = self.root.get().ok_or_else(|| anyhow!("there is no trust repository yet"))?;
         let state = self.folder.path().join("publisher");
-        let publisher = Publisher::connect(
+        Ok(Publisher::through_daemon(
             self.http.clone(),
             self.server.clone(),
             format!("{}/{TRUST}/trust", self.daemon.address()).parse()?,
             root.clone(),
             &state,
             self.clock.clone(),
-        );
-        Ok(publisher.await?)
+        ))
     }
 
     /// The client pins the root; it reaches metadata and images through the attacker's registry only.

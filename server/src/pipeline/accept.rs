@@ -4,32 +4,31 @@
 //! if a later one fails: nothing, the caller holds the set in memory.
 
 mod delegations;
+mod entries;
+mod revocations;
+mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll::publish::{
-    api::{MAX_DOCUMENTS, Refusal, RefusalCode},
+    api::{MAX_DOCUMENTS, Refusal, RefusalCode, RefusalReason as Why},
     author,
 };
-use plimsoll_core::{
-    oci::TargetName,
-    policy::Scope,
-    tuf::{
-        self, DelegatedRole, Document, Key, KeyId, MAX_DEPTH, MAX_VERIFICATIONS, Root, Targets,
-        distinct_signers, limit, matches, metadata::RoleType, verify, within,
-    },
+use plimsoll_core::tuf::{
+    self, DelegatedRole, Document, Key, KeyId, MAX_DEPTH, MAX_VERIFICATIONS, Root, Targets, limit,
+    metadata::RoleType, verify,
 };
 
-use delegations::orphaned;
-
-use super::OnlineKeys;
+use crate::keys::Keyring;
 
 /// Clocks of publishers may be ahead of ours by this much.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
-/// Reasons and names beyond this are not for people.
+/// Reasons beyond this are not for people, bytes.
 const MAX_REASON: usize = 1000;
+/// Names of keys beyond this, too.
+const MAX_KEY_NAME: usize = 64;
 /// Patterns in one delegation, and scopes in a root. Names are matched against all of them in the one thread that signs,
 /// so without a bound one team's document could keep everybody's timestamp from being signed.
 const MAX_PATTERNS: usize = 64;
@@ -54,7 +53,7 @@ pub(super) trait Present {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules<'a> {
     /// Our keys, which every root must name.
-    pub(super) online: &'a OnlineKeys,
+    pub(super) keys: &'a Keyring,
     /// Keys that anybody can have.
     pub(super) refused_keys: &'a BTreeSet<KeyId>,
     pub(super) now: DateTime<Utc>,
@@ -92,7 +91,8 @@ pub(super) fn accept(
         if role == "root" { set.root()? } else { set.targets(role)? }
     }
     if !documents.contains_key("targets") && present.version("targets") == 0 {
-        return Err(refused("the first submission must hold root and targets version 1".to_owned()));
+        let message = "the first submission must hold root and targets version 1";
+        return Err(refused(Why::WrongVersion, message.to_owned()));
     }
     Ok(set.accepted)
 }
@@ -131,7 +131,7 @@ impl<P: Present> Set<'_, P> {
     /// The next version exactly: the same or an older one lost a race, one further ahead is refused.
     fn check_version(&self, role: &str) -> Result<(), Refusal> {
         if matches!(role, "timestamp" | "snapshot") {
-            return Err(refused(format!("{role} is signed by this daemon alone")));
+            return Err(refused(Why::WrongVersion, format!("{role} is signed by this daemon alone")));
         }
         // Only the version is read here, so that a loser hears of the conflict before anything else.
         let bytes = &self.documents[role];
@@ -147,76 +147,12 @@ impl<P: Present> Set<'_, P> {
             let message = format!(
                 "{role} version {version} is not newer than version {head}; apply the change to that"
             );
-            return Err(Refusal { code: RefusalCode::Conflict, message, heads });
+            return Err(Refusal { heads, ..Refusal::new(RefusalCode::Conflict, message) });
         }
         if version != head + 1 {
-            return Err(refused(format!("{role} version {version} where version {} must follow", head + 1)));
+            let message = format!("{role} version {version} where version {} must follow", head + 1);
+            return Err(refused(Why::WrongVersion, message));
         }
-        Ok(())
-    }
-
-    fn root(&mut self) -> Result<(), Refusal> {
-        const ROLE: &str = "root";
-        let bytes = &self.documents[ROLE];
-        let document: Document<Root> = parse(ROLE, bytes)?;
-        let new = &document.signed;
-        let keys = &new.roles[ROLE];
-        verify(document.clone(), ROLE, &new.keys, &keys.keyids, keys.threshold).map_err(untrusted)?;
-        if let Some(old) = self.present.document(ROLE)? {
-            let old: Document<Root> = parse(ROLE, &old)?;
-            let keys = &old.signed.roles[ROLE];
-            verify(document.clone(), ROLE, &old.signed.keys, &keys.keyids, keys.threshold)
-                .map_err(untrusted)?;
-            if trust_id(&old) != trust_id(&document) {
-                return Err(refused("root: another trust id than the root before it".to_owned()));
-            }
-        }
-        if !new.consistent_snapshot {
-            return Err(refused("root: consistent_snapshot must be true".to_owned()));
-        }
-        let id = trust_id(&document).unwrap_or_default();
-        if id.len() != 32 || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(refused("root: x-plimsoll.trust must be 32 lower-case hex digits".to_owned()));
-        }
-        let scopes =
-            new.common.identity.as_ref().map(|identity| identity.scope.as_slice()).unwrap_or_default();
-        if scopes.is_empty() || scopes.iter().any(|scope| scope.parse::<Scope>().is_err()) {
-            return Err(refused("root: x-plimsoll.scope must list one scope or more".to_owned()));
-        }
-        if scopes.len() > MAX_PATTERNS {
-            return Err(refused(format!("root: more than {MAX_PATTERNS} scopes")));
-        }
-        self.check_common(ROLE, &document)?;
-        self.check_keys(ROLE, &new.keys)?;
-        for (role, keys) in &new.roles {
-            check_reachable(role, &new.keys, &keys.keyids, keys.threshold)?;
-        }
-        // A root that would leave us unable to sign is refused, whoever signed it.
-        for (role, id) in
-            [("timestamp", self.rules.online.timestamp.id()), ("snapshot", self.rules.online.snapshot.id())]
-        {
-            let keys = &new.roles[role];
-            if keys.threshold != 1 || !keys.keyids.contains(&id) {
-                return Err(refused(format!(
-                    "root: {role} must be signed by this daemon's key {id} with threshold 1"
-                )));
-            }
-        }
-        // Taking the keys of `targets` away takes effect at once, whatever it breaks; the owner hears of it.
-        if let Some(targets) = self.newest::<Targets>("targets")? {
-            let keys = &new.roles["targets"];
-            let signers = distinct_signers(&targets, &new.keys, &keys.keyids).len() as u64;
-            if signers < keys.threshold {
-                self.accepted.reports.push(orphaned(
-                    "targets",
-                    targets.version(),
-                    signers,
-                    keys.threshold,
-                    ROLE,
-                ));
-            }
-        }
-        self.take(ROLE, document.version(), bytes);
         Ok(())
     }
 
@@ -226,13 +162,13 @@ impl<P: Present> Set<'_, P> {
         let chain = self.chain(role, &document)?;
         self.check_common(role, &document)?;
         self.check_room(role)?;
-        self.check_targets(role, &document.signed, &chain)?;
-        self.check_delegations(role, &document.signed, &chain)?;
         let before = match self.present.document(role)? {
             Some(bytes) => Some(parse::<Targets>(role, &bytes)?.signed),
             None => None,
         };
-        check_revocations(role, before.as_ref(), &document.signed, &chain)?;
+        entries::check(role, before.as_ref(), &document.signed, &chain)?;
+        self.check_delegations(role, &document.signed, &chain)?;
+        revocations::check(role, before.as_ref(), &document.signed, &chain, self.rules.now)?;
         self.report_children(role, before.as_ref(), &document.signed)?;
         self.take(role, document.version(), bytes);
         Ok(())
@@ -245,8 +181,9 @@ impl<P: Present> Set<'_, P> {
     /// Verifies `document` by the keys that its parent gives it, and returns what bounds it: the patterns of every
     /// delegation on its path and the revocations above it.
     fn chain(&self, role: &str, document: &Document<Targets>) -> Result<Chain, Refusal> {
-        let root: Document<Root> =
-            self.newest("root")?.ok_or_else(|| refused("there is no root yet".to_owned()))?;
+        let root: Document<Root> = self
+            .newest("root")?
+            .ok_or_else(|| refused(Why::NotDelegated, "there is no root yet".to_owned()))?;
         let mut chain = Chain { bounds: vec![author::root_patterns(&root.signed)], revoked: Vec::new() };
         if role == "targets" {
             let keys = &root.signed.roles["targets"];
@@ -259,10 +196,12 @@ impl<P: Present> Set<'_, P> {
         let rest = role.strip_prefix("targets--").ok_or_else(|| unknown(role))?;
         let labels: Vec<&str> = rest.split("--").collect();
         if labels.len() > MAX_DEPTH {
-            return Err(refused(format!("{role}: more than {MAX_DEPTH} levels of delegation")));
+            let message = format!("{role}: more than {MAX_DEPTH} levels of delegation");
+            return Err(refused(Why::TooMany, message));
         }
         for (depth, label) in labels.iter().enumerate() {
-            let name = author::role_name(&parent, label).map_err(|error| refused(error.to_string()))?;
+            let name = author::role_name(&parent, label)
+                .map_err(|error| refused(Why::NotDelegated, error.to_string()))?;
             let holder: Document<Targets> = self.newest(&parent)?.ok_or_else(|| unknown(role))?;
             let delegation = holder.signed.delegated(&name).ok_or_else(|| unknown(role))?;
             chain.bounds.push(delegation.paths.clone().unwrap_or_default());
@@ -285,43 +224,38 @@ impl<P: Present> Set<'_, P> {
             && let Some((name, _)) = members.iter().find(|(name, _)| name != "signed" && name != "signatures")
         {
             // Unsigned members are nobody's word: read past by clients, published by nobody (T50).
-            return Err(refused(format!(
-                "{role}: unsigned member `{name}` beside `signed` and `signatures`"
-            )));
+            let message = format!("{role}: unsigned member `{name}` beside `signed` and `signatures`");
+            return Err(refused(Why::Form, message));
         }
         let common = document.signed.common();
-        let identity =
-            common.identity.as_ref().ok_or_else(|| refused(format!("{role}: no x-plimsoll member")))?;
+        let identity = common
+            .identity
+            .as_ref()
+            .ok_or_else(|| refused(Why::TrustId, format!("{role}: no x-plimsoll member")))?;
         if identity.view.is_some() {
-            return Err(refused(format!("{role}: views are not published here")));
+            return Err(refused(Why::Form, format!("{role}: views are not published here")));
         }
         if role != "root" {
             let root: Option<Document<Root>> = self.newest("root")?;
             let expected = root.as_ref().and_then(trust_id).unwrap_or_default();
             if identity.trust != expected {
-                return Err(refused(format!(
-                    "{role}: trust id {} instead of {expected}",
-                    cut(&identity.trust)
-                )));
+                let message = format!("{role}: trust id {} instead of {expected}", cut(&identity.trust));
+                return Err(refused(Why::TrustId, message));
             }
         }
         let now = self.rules.now;
         if identity.at > now + CLOCK_SKEW {
-            return Err(refused(format!(
-                "{role}: signed at {}, which is ahead of this daemon's clock",
-                identity.at
-            )));
+            let message = format!("{role}: signed at {}, which is ahead of this daemon's clock", identity.at);
+            return Err(refused(Why::AheadOfClock, message));
         }
         if common.expires <= now {
-            return Err(refused(format!("{role}: expired at {}", common.expires)));
+            return Err(refused(Why::Expired, format!("{role}: expired at {}", common.expires)));
         }
         let life = author::max_life(role);
         if common.expires > now + life + CLOCK_SKEW {
-            return Err(refused(format!(
-                "{role}: expires {}, more than {} days ahead",
-                common.expires,
-                life.num_days()
-            )));
+            let message =
+                format!("{role}: expires {}, more than {} days ahead", common.expires, life.num_days());
+            return Err(refused(Why::TooLongLived, message));
         }
         Ok(())
     }
@@ -337,40 +271,13 @@ impl<P: Present> Set<'_, P> {
         };
         let room = |prefix: &str, most| self.present.count(prefix) + new(prefix) < most;
         if !room("targets--", MAX_ROLES) {
-            return Err(refused(format!("{role}: there are {MAX_ROLES} roles; no more fit into a snapshot")));
+            let message = format!("{role}: there are {MAX_ROLES} roles; no more fit into a snapshot");
+            return Err(refused(Why::TooMany, message));
         }
         let below_team = role.match_indices("--").nth(1).map(|(at, _)| &role[..at + 2]);
         if let Some(prefix) = below_team.filter(|prefix| !room(prefix, MAX_SUBTREE)) {
-            return Err(refused(format!("{role}: there are {MAX_SUBTREE} roles below {prefix}")));
-        }
-        Ok(())
-    }
-
-    /// Names inside every bound, in our grammar, and never what was revoked.
-    fn check_targets(&self, role: &str, targets: &Targets, chain: &Chain) -> Result<(), Refusal> {
-        let revoked: BTreeSet<_> = chain
-            .revoked
-            .iter()
-            .chain(targets.revocations())
-            .filter_map(|revocation| revocation.digest)
-            .collect();
-        for (name, target) in &targets.targets {
-            let parsed: TargetName = name.parse().map_err(|error| refused(format!("{role}: {error}")))?;
-            if let Some(bound) = chain.bounds.iter().find(|bound| !bound.iter().any(|p| matches(p, name))) {
-                return Err(refused(format!(
-                    "{role} may not speak about {name}, only about {}",
-                    bound.join(", ")
-                )));
-            }
-            let digest = target
-                .digest()
-                .ok_or_else(|| refused(format!("{role}: {name} has no sha256 in lower-case hex")))?;
-            if matches!(&parsed, TargetName::Digest { digest: named, .. } if *named != digest) {
-                return Err(refused(format!("{role}: {name} names another digest than its hash")));
-            }
-            if revoked.contains(&digest) {
-                return Err(refused(format!("{role}: {name} points at {digest}, which was revoked")));
-            }
+            let message = format!("{role}: there are {MAX_SUBTREE} roles below {prefix}");
+            return Err(refused(Why::TooMany, message));
         }
         Ok(())
     }
@@ -384,6 +291,13 @@ struct Chain {
     revoked: Vec<tuf::Revocation>,
 }
 
+impl Chain {
+    /// The first bound that `name` is outside of.
+    fn outside(&self, name: &str) -> Option<&Vec<String>> {
+        self.bounds.iter().find(|bound| !bound.iter().any(|pattern| tuf::matches(pattern, name)))
+    }
+}
+
 struct RoleKeys<'a> {
     keyids: &'a [KeyId],
     threshold: u64,
@@ -391,46 +305,6 @@ struct RoleKeys<'a> {
 
 fn role_keys(role: &DelegatedRole) -> RoleKeys<'_> {
     RoleKeys { keyids: &role.keys.keyids, threshold: role.keys.threshold }
-}
-
-/// What was revoked stays so; what is new is short and inside of what the role may speak about.
-fn check_revocations(
-    role: &str,
-    before: Option<&Targets>,
-    after: &Targets,
-    chain: &Chain,
-) -> Result<(), Refusal> {
-    let text = |revocation: &tuf::Revocation| {
-        serde_json::to_string(revocation).expect("a revocation that was read can be written")
-    };
-    let kept: BTreeSet<String> = after.revocations().iter().map(text).collect();
-    let mut known = BTreeSet::new();
-    for old in before.map(Targets::revocations).unwrap_or_default() {
-        let written = text(old);
-        if !kept.contains(&written) {
-            let what = old.digest.map_or_else(|| old.paths.join(", "), |digest| digest.to_string());
-            return Err(refused(format!("{role}: the revocation of {} is missing", cut(&what))));
-        }
-        known.insert(written);
-    }
-    for new in after.revocations().iter().filter(|revocation| !known.contains(&text(revocation))) {
-        if new.reason.len() > MAX_REASON {
-            return Err(refused(format!("{role}: a reason of {} characters", new.reason.len())));
-        }
-        if new.paths.len() > MAX_PATTERNS {
-            return Err(refused(format!("{role}: a revocation of more than {MAX_PATTERNS} patterns")));
-        }
-        // Whoever is asked about a name is believed about it, so nobody revokes more than that.
-        let outside =
-            |path: &String| !is_pattern(path) || !chain.bounds.iter().all(|bound| within(path, bound));
-        if let Some(path) = new.paths.iter().find(|path| outside(path)) {
-            return Err(refused(format!(
-                "{role} cannot revoke {}, which is outside of its scope",
-                cut(path)
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Patterns that every client reads alike: literals and `*` inside a segment. `**` crosses segments for some.
@@ -451,18 +325,16 @@ fn check_reachable(
         keyids.iter().filter_map(|id| keys.get(id)).filter_map(|key| key.public().ok()).collect();
     let most = distinct.len().min(MAX_VERIFICATIONS);
     if (most as u64) < threshold {
-        return Err(refused(format!("{role}: threshold {threshold} cannot be met by {most} distinct keys")));
+        let message = format!("{role}: threshold {threshold} cannot be met by {most} distinct keys");
+        return Err(refused(Why::Threshold, message));
     }
     Ok(())
 }
 
 fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, Refusal> {
     if bytes.len() as u64 > limit::of(role) {
-        return Err(Refusal {
-            code: RefusalCode::TooLarge,
-            message: format!("{}: longer than {} bytes", cut(role), limit::of(role)),
-            heads: BTreeMap::new(),
-        });
+        let message = format!("{}: longer than {} bytes", cut(role), limit::of(role));
+        return Err(Refusal::new(RefusalCode::TooLarge, message));
     }
     Document::parse(role, bytes).map_err(|error| malformed(with_source(&error)))
 }
@@ -472,12 +344,13 @@ fn trust_id<T: RoleType>(document: &Document<T>) -> Option<&str> {
 }
 
 fn unknown(role: &str) -> Refusal {
-    refused(format!("nobody delegates to a role `{}`", cut(role)))
+    refused(Why::NotDelegated, format!("nobody delegates to a role `{}`", cut(role)))
 }
 
+/// [`verify`] says nothing else but that there are too few signatures.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn untrusted(error: tuf::Error) -> Refusal {
-    refused(with_source(&error))
+    refused(Why::Threshold, with_source(&error))
 }
 
 fn with_source(error: &dyn std::error::Error) -> String {
@@ -489,12 +362,12 @@ fn with_source(error: &dyn std::error::Error) -> String {
 
 #[expect(clippy::needless_pass_by_value, reason = "messages are made on the spot")]
 fn malformed(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Malformed, message: printable(&message), heads: BTreeMap::new() }
+    Refusal::new(RefusalCode::Malformed, printable(&message))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "messages are made on the spot")]
-fn refused(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Refused, message: printable(&message), heads: BTreeMap::new() }
+fn refused(reason: Why, message: String) -> Refusal {
+    Refusal { reason: Some(reason), ..Refusal::new(RefusalCode::Refused, printable(&message)) }
 }
 
 /// Messages quote what came in: nothing that a terminal would obey.

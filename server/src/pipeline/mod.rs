@@ -25,9 +25,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll::{
     clock::Clock,
-    keys::{PrivateKey, Signer},
     publish::api::{Accepted, OnlineKeys, Progress, Refusal, TrustInfo},
     registry::Registry,
+    verify,
 };
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress, mapping::Profile},
@@ -42,13 +42,14 @@ use tokio::{
     },
     task::{JoinHandle, spawn_blocking},
 };
-use tracing::error;
+use tracing::{error, warn};
 
 pub use push::PushError;
 pub use round::RoundError;
 
 use crate::{
     freshness::{Freshness, FreshnessError},
+    keys::Keyring,
     store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
 };
 use push::{Push, Shown};
@@ -58,14 +59,6 @@ use round::{Setup, Submitted, unavailable};
 const QUEUE: usize = 256;
 /// What they may hold together, in KiB.
 const QUEUE_KIB: usize = 128 * 1024;
-
-/// The daemon's private keys for one trust repository.
-pub struct OnlineSigners {
-    /// Signs `timestamp`.
-    pub timestamp: PrivateKey,
-    /// Signs `snapshot`.
-    pub snapshot: PrivateKey,
-}
 
 /// What an engine is made of.
 pub struct EngineOptions {
@@ -77,8 +70,8 @@ pub struct EngineOptions {
     pub registry: Registry,
     /// Holds everything that must survive.
     pub store: Arc<dyn Store>,
-    /// The online keys.
-    pub keys: OnlineSigners,
+    /// The online keys, and those that are to follow them.
+    pub keys: Keyring,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Lives and intervals.
@@ -158,6 +151,10 @@ struct Status {
     unsigned: Option<String>,
     trust_id: Option<String>,
     heads: BTreeMap<String, u64>,
+    /// The online keys in use; known once the store was read.
+    online: Option<OnlineKeys>,
+    /// Those that wait.
+    online_next: Option<OnlineKeys>,
 }
 
 struct Request {
@@ -173,10 +170,7 @@ impl Engine {
     /// [`EngineError`].
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
         options.freshness.check()?;
-        let online = OnlineKeys {
-            timestamp: options.keys.timestamp.key().clone(),
-            snapshot: options.keys.snapshot.key().clone(),
-        };
+        let keys = Arc::new(Mutex::new(options.keys));
         let key = TrustKey::whole(&options.name);
         let pusher = Push::new(
             options.registry,
@@ -184,13 +178,12 @@ impl Engine {
             options.profile,
             options.store.clone(),
             key.clone(),
-            &options.keys.timestamp,
+            keys.clone(),
         );
         let setup = Setup {
             store: options.store,
             key,
-            signers: options.keys,
-            online,
+            keys,
             freshness: options.freshness,
             refused_keys: options.refused_keys,
         };
@@ -278,13 +271,30 @@ impl Engine {
         }
     }
 
+    /// Looks whether the operator made a next pair of online keys, or discarded it: [`Engine::info`] says so then. Blocking
+    /// disk I/O on a thread that may block; waits for the round that is under way.
+    pub async fn reload_keys(&self) {
+        let shared = self.shared.clone();
+        // A panic there was printed; what is told of the keys stays as it was.
+        let _ = spawn_blocking(move || {
+            if let Err(error) = shared.settle_keys(true) {
+                warn!(trust = shared.name, "the online keys were not looked at: {}", verify::chain(&error));
+            }
+        })
+        .await;
+    }
+
     /// What clients of the API are told of it.
+    ///
+    /// # Panics
+    /// Never: an engine that started has read its store.
     pub fn info(&self) -> TrustInfo {
         let status = self.shared.status();
         TrustInfo {
             name: self.shared.name.clone(),
             repository: self.shared.repository.to_string(),
-            online: self.shared.setup.online.clone(),
+            online: status.online.clone().expect("the store was read before the engine started"),
+            online_next: status.online_next.clone(),
             trust_id: status.trust_id.clone(),
             heads: status.heads.clone(),
             alarm: status.alarm.clone(),
@@ -424,7 +434,35 @@ impl Shared {
         let newest = head.roles.get("timestamp").map_or(0, |role| role.version);
         // The pusher asks the registry each time this changes, so only when it does.
         self.committed.send_if_modified(|goal| std::mem::replace(goal, newest) != newest);
+        self.settle_keys(false)?;
         Ok(head)
+    }
+
+    /// Brings the key folder, and what is said of the keys, up to the newest root. With `reload`, looks at the folder first,
+    /// and does no more than that if nothing changed there.
+    ///
+    /// A folder that cannot be changed now is changed later: the keys are in memory.
+    fn settle_keys(&self, reload: bool) -> Result<(), RoundError> {
+        let mut keys = self.setup.keys();
+        if reload {
+            let before = keys.ids();
+            keys.reload()?;
+            if keys.ids() == before {
+                return Ok(());
+            }
+        }
+        let head = self.setup.store.head(&self.setup.key)?;
+        let root = self.setup.newest_root(&head)?;
+        if let Some(root) = &root
+            && keys.is_taken()
+            && let Err(error) = keys.settle(root, self.setup.is_shown(&head, root)?)
+        {
+            warn!(trust = self.name, "the folder of the online keys: {}", verify::chain(&error));
+        }
+        let mut status = self.status();
+        status.online = Some(keys.public(root.as_ref()));
+        status.online_next = keys.next(root.as_ref());
+        Ok(())
     }
 
     fn alarm(&self, text: String) {

@@ -4,7 +4,10 @@
 //! `:latest`, which is whole. Everything is in the store before the first byte is sent, so the next try, in this process
 //! or after a restart, does the same again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -21,11 +24,14 @@ use plimsoll_core::{
         },
         media_type,
     },
-    tuf::{Document, Key, Snapshot, Timestamp, distinct_signers, limit},
+    tuf::{Document, Root, Snapshot, Timestamp, distinct_signers, limit},
 };
 use tokio::task::spawn_blocking;
 
-use crate::store::{Head, Published, Store, StoreError, TrustKey};
+use crate::{
+    keys::{Keyring, OnlineRole},
+    store::{Head, Published, Store, StoreError, TrustKey},
+};
 
 /// The registry side of one trust repository. A clone goes on from what the original knew.
 #[derive(Clone)]
@@ -35,8 +41,8 @@ pub(super) struct Push {
     pub(super) profile: Profile,
     pub(super) store: Arc<dyn Store>,
     pub(super) key: TrustKey,
-    /// Our timestamp key: by it we know our own hand.
-    pub(super) timestamp_key: Key,
+    /// By them we know our own hand.
+    pub(super) keys: Arc<Mutex<Keyring>>,
     /// What we last published, so that a look costs one conditional request.
     seen: Option<Known>,
     /// What may stand at `:latest` without surprise: what the last look found there (none for nothing), and what was put
@@ -116,16 +122,15 @@ impl Push {
         profile: Profile,
         store: Arc<dyn Store>,
         key: TrustKey,
-        timestamp: &dyn Signer,
+        keys: Arc<Mutex<Keyring>>,
     ) -> Self {
-        let timestamp_key = timestamp.key().clone();
         Self {
             registry,
             repository,
             profile,
             store,
             key,
-            timestamp_key,
+            keys,
             seen: None,
             expected: [None; 2],
             pushed: BTreeMap::new(),
@@ -170,8 +175,8 @@ impl Push {
             },
             None => None,
         };
-        let timestamp_key = self.timestamp_key.clone();
-        self.stored(move |store, key| compare(store, key, &timestamp_key, shown.as_deref(), &head)).await
+        let keys = self.keys.clone();
+        self.stored(move |store, key| compare(store, key, &keys, shown.as_deref(), &head)).await
     }
 
     /// Notes what stands at `:latest`, which is not what was last recorded.
@@ -247,7 +252,7 @@ impl Push {
 fn compare(
     store: &dyn Store,
     key: &TrustKey,
-    timestamp_key: &Key,
+    keys: &Mutex<Keyring>,
     shown: Option<&[u8]>,
     head: &Head,
 ) -> Result<Standing, PushError> {
@@ -259,12 +264,25 @@ fn compare(
     if ours.as_deref() == Some(document.bytes.as_slice()) {
         return Ok(Standing::Behind);
     }
-    let id = timestamp_key.id();
-    let keys = BTreeMap::from([(id.clone(), timestamp_key.clone())]);
-    if distinct_signers(&document, &keys, &[id]).is_empty() {
+    let newest = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
+    let root = match newest("root") {
+        0 => None,
+        version => {
+            Some(Document::<Root>::parse("root", &self::document(store, key, "root", version)?)?.signed)
+        }
+    };
+    // A key that the newest root dropped is nobody's: whoever stole it must not stop the daemon with it. One that waits
+    // never signed, unless the store is an old copy.
+    let ours: BTreeMap<_, _> = {
+        let keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let usable = keys.usable(OnlineRole::Timestamp, root.as_ref());
+        usable.into_iter().map(|key| (key.key_id(), key.key().clone())).collect()
+    };
+    let ids: Vec<_> = ours.keys().cloned().collect();
+    if distinct_signers(&document, &ours, &ids).is_empty() {
         return Ok(Standing::Foreign);
     }
-    let newest = head.roles.get("timestamp").map_or(0, |role| role.version);
+    let newest = newest("timestamp");
     Ok(if version > newest { Standing::Ahead { version } } else { Standing::Twin { version } })
 }
 

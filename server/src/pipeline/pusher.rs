@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::{
@@ -80,7 +81,7 @@ async fn stopped_for(stop: &mut tokio::sync::watch::Receiver<bool>, grace: Durat
 }
 
 /// Looks at the registry and, if it does not show timestamp version `goal`, pushes.
-async fn push_once(shared: &Shared, push: &mut Push, goal: u64) -> Result<(), PushError> {
+async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(), PushError> {
     if shared.status().alarm.is_some() {
         return Ok(());
     }
@@ -124,5 +125,12 @@ async fn push_once(shared: &Shared, push: &mut Push, goal: u64) -> Result<(), Pu
     let shown = push.push(&*shared.clock).await?;
     info!(trust = shared.name, timestamp = shown.published.timestamp_version, "published");
     shared.shown.send_replace(Some(shown));
+    // Keys that were replaced go when the registry shows what their successors signed.
+    let settling = shared.clone();
+    match spawn_blocking(move || settling.settle_keys(false)).await {
+        Ok(Err(error)) => warn!(trust = shared.name, "the online keys: {}", verify::chain(&error)),
+        Err(_) => return Err(PushError::Panicked),
+        Ok(Ok(())) => {}
+    }
     Ok(())
 }

@@ -5,22 +5,23 @@
 //! | step | leaves | repaired by |
 //! |---|---|---|
 //! | accept, plan, sign, check | nothing; versions are taken only by the store | nothing to repair |
+//! | claim: the next online keys, if the root names them | they can no longer be discarded | the next look at the head releases them |
 //! | store | documents, head and submissions, all or none, durable | nothing to repair |
 //! | push (`push.rs`) | unreferenced blobs and role manifests, the old `:latest` whole | the next push, also after a restart |
 //! | record | a `:latest` that the store does not yet know as published | the next look: it is ours, and pushed again |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll::{
-    keys::SignError,
+    keys::{PrivateKey, SignError},
     publish::{
-        api::{Refusal, RefusalCode},
+        api::{Refusal, RefusalCode, RefusalReason},
         author,
     },
 };
@@ -30,7 +31,6 @@ use plimsoll_core::{
 };
 
 use super::{
-    OnlineKeys, OnlineSigners,
     accept::{self, AcceptedSet, Present, Rules},
     check::{self, Held, Offered},
     plan::{self, Base},
@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     freshness::{self, ClockBehind, Freshness, Signed},
+    keys::{Keyring, OnlineKeyError, OnlineRole},
     store::{Commit, Head, RoleHead, Store, StoreError, SubmissionRecord, TrustKey},
 };
 
@@ -45,8 +46,8 @@ use crate::{
 pub(super) struct Setup {
     pub(super) store: Arc<dyn Store>,
     pub(super) key: TrustKey,
-    pub(super) signers: OnlineSigners,
-    pub(super) online: OnlineKeys,
+    /// Held for a whole round, so that the keys that a root names stay the ones that were looked at.
+    pub(super) keys: Arc<Mutex<Keyring>>,
     pub(super) freshness: Freshness,
     pub(super) refused_keys: BTreeSet<KeyId>,
 }
@@ -56,6 +57,14 @@ pub(super) struct Setup {
 pub(super) struct Submitted {
     pub(super) id: String,
     pub(super) documents: BTreeMap<String, Vec<u8>>,
+}
+
+/// What of a batch was accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken<'a> {
+    pub(super) batch: &'a [Submitted],
+    /// Each with its place in the batch.
+    pub(super) sets: &'a [(usize, AcceptedSet)],
 }
 
 /// What a round did.
@@ -79,6 +88,20 @@ pub enum RoundError {
     /// Signing failed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The key that the newest root names is not here, as after a backup of other keys was restored.
+    #[error(
+        "the key of {role} that root version {version} names is not here: restore it from a backup, or have the owners \
+         publish a root that names the present one (`plimsolld key show`)"
+    )]
+    NoKey {
+        /// The online role.
+        role: &'static str,
+        /// The root's version.
+        version: u64,
+    },
+    /// The folder of the online keys.
+    #[error(transparent)]
+    Keys(#[from] OnlineKeyError),
     /// A client would refuse what was about to be published.
     #[error("a client would refuse what was about to be published")]
     Check(#[source] tuf::Error),
@@ -104,6 +127,30 @@ impl Setup {
     /// # Errors
     /// [`RoundError`]; with [`RoundError::Store`] the caller must read the head before it goes on.
     pub(super) fn round(&self, batch: &[Submitted], now: DateTime<Utc>) -> Result<Outcome, RoundError> {
+        let mut keys = self.keys();
+        let unread = if batch.iter().any(|submitted| submitted.documents.contains_key("root")) {
+            keys.reload().err()
+        } else {
+            None
+        };
+        let mut outcome = self.round_with(&mut keys, batch, now)?;
+        // Then a root can name the present ones only.
+        outcome.reports.extend(unread.map(|error| format!("the next online keys cannot be read: {error}")));
+        Ok(outcome)
+    }
+
+    /// The online keys.
+    pub(super) fn keys(&self) -> MutexGuard<'_, Keyring> {
+        // Each of its steps leaves it whole.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn round_with(
+        &self,
+        keys: &mut Keyring,
+        batch: &[Submitted],
+        now: DateTime<Utc>,
+    ) -> Result<Outcome, RoundError> {
         let head = self.store.head(&self.key)?;
         let due = match self.signed(&head)? {
             Some(signed) => freshness::due(&self.freshness, &signed, self.jitter(&signed), now)?,
@@ -125,7 +172,7 @@ impl Setup {
                 again.push((at, earlier));
                 continue;
             }
-            let rules = Rules { online: &self.online, refused_keys: &self.refused_keys, now };
+            let rules = Rules { keys, refused_keys: &self.refused_keys, now };
             match accept::accept(&overlay, &submitted.documents, rules) {
                 Ok(set) => {
                     overlay.add(&set);
@@ -137,7 +184,8 @@ impl Setup {
         }
         if !taken.is_empty() || due.timestamp {
             let changed: Vec<_> = taken.iter().flat_map(|(_, set)| set.documents.clone()).collect();
-            match self.sign_and_store(&overlay, &changed, &taken, batch, due.snapshot, now) {
+            let of = Taken { batch, sets: &taken };
+            match self.sign_and_store(keys, &overlay, &changed, of, due.snapshot, now) {
                 Ok((records, reports)) => {
                     outcome.signed = true;
                     outcome.reports = reports;
@@ -147,7 +195,7 @@ impl Setup {
                     }
                 }
                 Err(RoundError::Check(error)) if !taken.is_empty() => {
-                    self.one_by_one(&taken, batch, &error, now, &mut outcome)?;
+                    self.one_by_one(keys, of, &error, now, &mut outcome)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -162,22 +210,24 @@ impl Setup {
     /// One of `taken` made the check fail: each alone, so that the others do not suffer, and what is due without it.
     fn one_by_one(
         &self,
-        taken: &[(usize, AcceptedSet)],
-        batch: &[Submitted],
+        keys: &mut Keyring,
+        taken: Taken<'_>,
         error: &tuf::Error,
         now: DateTime<Utc>,
         outcome: &mut Outcome,
     ) -> Result<(), RoundError> {
-        if let [(at, _)] = taken {
-            outcome.answers[*at] = Err(refused(format!("clients would refuse it: {error}")));
+        if let [(at, _)] = taken.sets {
+            let message = format!("clients would refuse it: {error}");
+            let refusal = Refusal::new(RefusalCode::Refused, message);
+            outcome.answers[*at] = Err(Refusal { reason: Some(RefusalReason::Clients), ..refusal });
             // Without this, whoever submits such a thing again and again would keep the timestamp from being signed.
-            let rest = self.round(&[], now)?;
+            let rest = self.round_with(keys, &[], now)?;
             outcome.signed |= rest.signed;
             outcome.reports.extend(rest.reports);
             return Ok(());
         }
-        for (at, _) in taken {
-            let alone = self.round(std::slice::from_ref(&batch[*at]), now)?;
+        for (at, _) in taken.sets {
+            let alone = self.round_with(keys, std::slice::from_ref(&taken.batch[*at]), now)?;
             outcome.signed |= alone.signed;
             outcome.reports.extend(alone.reports);
             outcome.answers[*at] = alone.answers.into_iter().next().expect("one answer for one submission");
@@ -235,30 +285,59 @@ impl Setup {
     /// # Errors
     /// [`RoundError`].
     pub(super) fn trust_id(&self, head: &Head) -> Result<Option<String>, RoundError> {
+        Ok(self.newest_root(head)?.and_then(|root| root.common.identity).map(|identity| identity.trust))
+    }
+
+    /// The newest root; none before the first submission.
+    ///
+    /// # Errors
+    /// [`RoundError`].
+    pub(super) fn newest_root(&self, head: &Head) -> Result<Option<Root>, RoundError> {
         let Some(root) = self.head_document(head, "root")? else { return Ok(None) };
-        let root = Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?;
-        Ok(root.signed.common.identity.map(|identity| identity.trust))
+        Ok(Some(Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?.signed))
+    }
+
+    /// True if the registry shows a timestamp and a snapshot that the keys of `root` signed, so `root` too.
+    ///
+    /// # Errors
+    /// [`RoundError`].
+    pub(super) fn is_shown(&self, head: &Head, root: &Root) -> Result<bool, RoundError> {
+        let Some(published) = head.published else { return Ok(false) };
+        let read = |role: &str, version| -> Result<Bytes, RoundError> {
+            let missing = || RoundError::Missing { role: role.to_owned(), version };
+            self.store.document(&self.key, role, version)?.ok_or_else(missing)
+        };
+        let timestamp = read("timestamp", published.timestamp_version)?;
+        let timestamp = Document::<Timestamp>::parse("timestamp", &timestamp).map_err(RoundError::Stored)?;
+        let snapshot = read("snapshot", timestamp.signed.snapshot().version)?;
+        let snapshot = Document::<Snapshot>::parse("snapshot", &snapshot).map_err(RoundError::Stored)?;
+        Ok(is_signed(&timestamp, OnlineRole::Timestamp, root)
+            && is_signed(&snapshot, OnlineRole::Snapshot, root))
     }
 
     pub(super) fn sign_and_store(
         &self,
+        keys: &mut Keyring,
         overlay: &Overlay<'_>,
         changed: &[(String, u64, Bytes)],
-        taken: &[(usize, AcceptedSet)],
-        batch: &[Submitted],
+        taken: Taken<'_>,
         snapshot_due: bool,
         now: DateTime<Utc>,
     ) -> Result<(Vec<SubmissionRecord>, Vec<String>), RoundError> {
         let head = &overlay.head;
         let root = overlay.newest("root")?;
-        let root = Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?;
-        let trust = root.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
+        let root = Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?.signed;
+        let trust = root.common.identity.as_ref().map(|identity| identity.trust.clone()).unwrap_or_default();
         let before = self.head_document(head, "snapshot")?;
         let snapshot = before
             .as_deref()
             .map(|bytes| Document::<Snapshot>::parse("snapshot", bytes))
             .transpose()
             .map_err(RoundError::Stored)?;
+
+        // A root with another snapshot key makes the present snapshot worthless, whatever it lists.
+        let snapshot_due = snapshot_due
+            || snapshot.as_ref().is_some_and(|document| !is_signed(document, OnlineRole::Snapshot, &root));
 
         // plan
         let version = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
@@ -273,24 +352,30 @@ impl Setup {
         let mut documents: Vec<(String, u64, Bytes)> = changed.to_vec();
         let (snapshot_version, snapshot_bytes) = match &plan.snapshot {
             Some(snapshot) => {
-                let bytes = Bytes::from(author::sign(snapshot, &[&self.signers.snapshot])?);
+                let bytes =
+                    Bytes::from(author::sign(snapshot, &[signer(keys, OnlineRole::Snapshot, &root)?])?);
                 documents.push(("snapshot".to_owned(), snapshot.common.version, bytes.clone()));
                 (snapshot.common.version, bytes)
             }
             None => (version("snapshot"), self.required(head, "snapshot")?),
         };
         let timestamp = plan.timestamp(snapshot_version, &snapshot_bytes);
-        let timestamp_bytes = Bytes::from(author::sign(&timestamp, &[&self.signers.timestamp])?);
+        let timestamp_bytes =
+            Bytes::from(author::sign(&timestamp, &[signer(keys, OnlineRole::Timestamp, &root)?])?);
         documents.push(("timestamp".to_owned(), plan.timestamp_version, timestamp_bytes.clone()));
 
         // check
         let reports = self.check(overlay, changed, before, &timestamp_bytes, &snapshot_bytes, now)?;
 
+        // claim: from the commit on nothing but these keys will do.
+        keys.claim(&root)?;
+
         // store: from here on the versions are taken and the submissions are safe.
         let records: Vec<SubmissionRecord> = taken
+            .sets
             .iter()
             .map(|(at, set)| SubmissionRecord {
-                id: batch[*at].id.clone(),
+                id: taken.batch[*at].id.clone(),
                 roles: set.documents.iter().map(|(role, version, _)| (role.clone(), *version)).collect(),
                 timestamp_version: plan.timestamp_version,
                 at: now,
@@ -303,7 +388,7 @@ impl Setup {
             let entry = RoleHead { version: *version, digest: Digest::of(bytes), length: bytes.len() as u64 };
             new.roles.insert(role.clone(), entry);
         }
-        for (_, set) in taken {
+        for (_, set) in taken.sets {
             new.retired.extend(set.retired.iter().cloned());
         }
         self.store.commit(&self.key, &Commit { documents, head: new, submissions: records.clone() })?;
@@ -420,10 +505,17 @@ impl Present for Overlay<'_> {
     }
 }
 
-pub(super) fn unavailable(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Unavailable, message, heads: BTreeMap::new() }
+/// The key that `root` names for `role`.
+fn signer<'a>(keys: &'a Keyring, role: OnlineRole, root: &Root) -> Result<&'a PrivateKey, RoundError> {
+    let named = role.named_by(root).and_then(|id| keys.signer(role, id));
+    named.ok_or(RoundError::NoKey { role: role.name(), version: root.common.version })
 }
 
-fn refused(message: String) -> Refusal {
-    Refusal { code: RefusalCode::Refused, message, heads: BTreeMap::new() }
+/// True if `document`, which we signed, was signed with the key that `root` names for `role`.
+fn is_signed<T>(document: &Document<T>, role: OnlineRole, root: &Root) -> bool {
+    role.named_by(root).is_some_and(|id| document.signatures.iter().any(|signature| signature.keyid == *id))
+}
+
+pub(super) fn unavailable(message: String) -> Refusal {
+    Refusal::new(RefusalCode::Unavailable, message)
 }

@@ -7,4 +7,5 @@ mod alarms;
 mod flow;
 mod front;
 mod outages;
+mod rotation;
 mod world;

@@ -21,7 +21,8 @@ use plimsoll_core::{
 };
 use plimsoll_server::{
     freshness::Freshness,
-    pipeline::{Engine, EngineOptions, Health, OnlineSigners},
+    keys::{Keyring, OnlineSigners},
+    pipeline::{Engine, EngineOptions, Health},
     store::{Head, MemoryStore, Store, TrustKey},
 };
 
@@ -99,12 +100,21 @@ impl World {
     }
 
     pub(crate) async fn engine_with(&self, clock: Arc<dyn Clock>) -> Engine {
+        self.start(self.signers().into(), clock).await
+    }
+
+    /// With these keys.
+    pub(crate) async fn engine_of(&self, keys: Keyring) -> Engine {
+        self.start(keys, self.clock.clone()).await
+    }
+
+    async fn start(&self, keys: Keyring, clock: Arc<dyn Clock>) -> Engine {
         Engine::start(EngineOptions {
             name: "acme".to_owned(),
             repository: self.repository(),
             registry: self.registry(),
             store: self.store.clone(),
-            keys: self.signers(),
+            keys,
             clock,
             freshness: self.freshness,
             profile: Profile::default(),

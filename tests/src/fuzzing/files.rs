@@ -22,7 +22,7 @@ const PASSPHRASE: &str = "seed";
 pub fn key_file(bytes: &[u8]) -> bool {
     match std::str::from_utf8(bytes) {
         Ok(text) if text.starts_with("-----") => key_text(text),
-        _ => ["PUBLIC KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"]
+        _ => ["PUBLIC KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY"]
             .map(|label| key_text(&armoured(label, bytes)))
             .contains(&true),
     }
@@ -43,9 +43,9 @@ fn key_text(pem: &str) -> bool {
     }
     let plain = PrivateKey::from_pem_insecure_plain(pem, Path::new("seed"));
     plain.iter().for_each(private_key);
-    let sealed = unsealed(pem);
-    sealed.iter().for_each(private_key);
-    public.is_ok() || plain.is_ok() || sealed.is_some()
+    let imported = imported(pem);
+    imported.iter().for_each(private_key);
+    public.is_ok() || plain.is_ok() || imported.is_some()
 }
 
 fn private_key(key: &PrivateKey) {
@@ -60,8 +60,8 @@ fn private_key(key: &PrivateKey) {
     assert!(!key.key().verifies(b"another", &signature));
 }
 
-/// Reads `pem` as a sealed key, by way of a file that each thread keeps.
-fn unsealed(pem: &str) -> Option<PrivateKey> {
+/// Reads `pem` as a key of ours or of another tool, by way of a file that each thread keeps.
+fn imported(pem: &str) -> Option<PrivateKey> {
     thread_local! {
         static FILE: RefCell<NamedTempFile> =
             RefCell::new(NamedTempFile::new().expect("a temporary file can be made"));
@@ -71,7 +71,7 @@ fn unsealed(pem: &str) -> Option<PrivateKey> {
             .and_then(|mut file| file.write_all(pem.as_bytes()))
             .expect("a temporary file can be written");
         let passphrase = Passphrase::new(PASSPHRASE.to_owned()).expect("the passphrase is not empty");
-        PrivateKey::load(file.path(), &passphrase).ok()
+        PrivateKey::import(file.path(), || Ok(passphrase)).ok().map(|imported| imported.key)
     })
 }
 

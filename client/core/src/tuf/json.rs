@@ -513,6 +513,7 @@ mod tests {
     fn canonical_form_is_the_one_that_is_signed() {
         assert_eq!(canonical(r#" { "b" : [ 1 , -2, true ], "a" : null } "#), r#"{"a":null,"b":[1,-2,true]}"#);
         assert_eq!(canonical(r#""\u00e9\n\/\"\\""#), "\"é\n/\\\"\\\\\"");
+        assert_eq!(canonical(r#""\b\f\r\t""#), "\"\u{8}\u{c}\r\t\"");
         assert_eq!(canonical(r#""\ud83d\ude00""#), "\"😀\"");
         // Code point order, not UTF-16 order: U+FF5E before U+1F600.
         assert_eq!(canonical("{\"😀\":1,\"～\":2}"), "{\"～\":2,\"😀\":1}");
@@ -571,6 +572,18 @@ mod tests {
             assert!(check(text.as_bytes()).is_err(), "{text:?}");
         }
         assert_eq!(check(b" {} \r\n\t"), Ok(()));
+    }
+
+    /// T54: RFC 8259, section 7: wherever it stands among the eight bytes that are looked at together.
+    #[test]
+    fn a_control_character_in_a_string_is_refused_where_it_stands() {
+        for control in 0..0x20 {
+            for at in 1..=20 {
+                let mut text = format!("\"{}\"", "a".repeat(30)).into_bytes();
+                text[at] = control;
+                assert_eq!(check(&text), Err(JsonError::Syntax { at }), "{control:#x}");
+            }
+        }
     }
 
     pub(super) fn any_json() -> impl Strategy<Value = serde_json::Value> {

@@ -92,7 +92,7 @@ impl Publisher {
         let rehearsed = rehearse(draft, Some(live), now).map_err(PublishError::Rehearsal)?;
         if let Some(root) = draft.next_root()
             // Through the inbox the daemon is out of sight; it takes no root that does not name its keys.
-            && let Some((server, name)) = self.daemon()
+            && let Some((server, name)) = self.daemon().await?
         {
             let info = server.trust(name, |trust| trust.name == name).await?;
             if !holds(&info, &root.signed) {
@@ -189,5 +189,5 @@ fn renewed<T: RoleType>(
 fn holds(info: &TrustInfo, root: &Root) -> bool {
     let named =
         |keys: &OnlineKeys| keys.ids().iter().all(|(role, id)| author::is_only_signer(root, role, id));
-    named(&info.online)
+    named(&info.online) || info.online_next.as_ref().is_some_and(named)
 }

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll::publish::{api::Refusal, author};
-use plimsoll_core::tuf::{DelegatedRole, Key, KeyId, MAX_DEPTH, Targets, distinct_signers, within};
+use plimsoll::publish::{
+    api::{Refusal, RefusalReason as Why},
+    author,
+};
+use plimsoll_core::tuf::{DelegatedRole, Identity, Key, KeyId, MAX_DEPTH, Targets, distinct_signers, within};
 
 use super::{
-    Chain, MAX_PATTERNS, Present, RoleKeys, Set, check_reachable, cut, is_pattern, refused, role_keys,
+    Chain, MAX_KEY_NAME, MAX_PATTERNS, Present, RoleKeys, Set, check_reachable, cut, is_pattern, refused,
+    role_keys,
 };
 
 impl<P: Present> Set<'_, P> {
@@ -17,50 +21,57 @@ impl<P: Present> Set<'_, P> {
         targets: &Targets,
         chain: &Chain,
     ) -> Result<(), Refusal> {
+        let none = BTreeMap::new();
+        let keys = targets.delegations.as_ref().map_or(&none, |delegations| &delegations.keys);
+        check_key_names(role, targets.common.identity.as_ref(), keys)?;
         let Some(delegations) = &targets.delegations else { return Ok(()) };
         if delegations.succinct_roles.is_some() {
-            return Err(refused(format!("{role}: hash bins are not published here")));
+            return Err(refused(Why::Delegation, format!("{role}: hash bins are not published here")));
         }
         // Clients that keep only what they know of a delegation would find its signature broken.
         let unknown =
             delegations.extra.keys().chain(delegations.roles.iter().flat_map(|role| role.extra.keys()));
         if let Some(member) = unknown.into_iter().next() {
-            return Err(refused(format!("{role}: unknown member `{}` in delegations", cut(member))));
+            let message = format!("{role}: unknown member `{}` in delegations", cut(member));
+            return Err(refused(Why::Delegation, message));
         }
         self.check_keys(role, &delegations.keys)?;
         if !delegations.roles.is_empty() && role.matches("--").count() >= MAX_DEPTH {
-            return Err(refused(format!("{role}: more than {MAX_DEPTH} levels of delegation")));
+            let message = format!("{role}: more than {MAX_DEPTH} levels of delegation");
+            return Err(refused(Why::TooMany, message));
         }
         for child in &delegations.roles {
             let name = cut(&child.name);
             let label = child.name.strip_prefix(role).and_then(|rest| rest.strip_prefix("--"));
             let valid = label.is_some_and(|label| author::role_name(role, label).is_ok());
             if !valid {
-                return Err(refused(format!("{role}: `{name}` must be called {role}--LABEL")));
+                let message = format!("{role}: `{name}` must be called {role}--LABEL");
+                return Err(refused(Why::Delegation, message));
             }
             if self.present.is_retired(&child.name) {
-                return Err(refused(format!("{role}: `{name}` was removed; its name is never given again")));
+                let message = format!("{role}: `{name}` was removed; its name is never given again");
+                return Err(refused(Why::RetiredName, message));
             }
             let paths = child.paths.as_deref().unwrap_or_default();
             if paths.is_empty() {
-                return Err(refused(format!("{role}: `{name}` needs path patterns")));
+                return Err(refused(Why::Delegation, format!("{role}: `{name}` needs path patterns")));
             }
             if paths.len() > MAX_PATTERNS {
-                return Err(refused(format!("{role}: `{name}` has more than {MAX_PATTERNS} path patterns")));
+                let message = format!("{role}: `{name}` has more than {MAX_PATTERNS} path patterns");
+                return Err(refused(Why::TooMany, message));
             }
             for path in paths {
                 if !is_pattern(path) {
-                    return Err(refused(format!(
-                        "{role}: `{}` is not a pattern that is published here",
-                        cut(path)
-                    )));
+                    let message = format!("{role}: `{}` is not a pattern that is published here", cut(path));
+                    return Err(refused(Why::Delegation, message));
                 }
                 if let Some(bound) = chain.bounds.iter().find(|bound| !within(path, bound)) {
-                    return Err(refused(format!(
+                    let message = format!(
                         "{role} cannot delegate {}, which is outside of {}",
                         cut(path),
                         bound.join(", ")
-                    )));
+                    );
+                    return Err(refused(Why::OutOfScope, message));
                 }
             }
             let RoleKeys { keyids, threshold } = role_keys(child);
@@ -73,10 +84,10 @@ impl<P: Present> Set<'_, P> {
     pub(super) fn check_keys(&self, role: &str, keys: &BTreeMap<KeyId, Key>) -> Result<(), Refusal> {
         let mut seen = BTreeSet::new();
         for (id, key) in keys {
-            let refuse = |why: &str| Err(refused(format!("{role}: key {} {why}", cut(&id.0))));
+            let refuse = |why: &str| Err(refused(Why::Key, format!("{role}: key {} {why}", cut(&id.0))));
             let public = key
                 .check_authored()
-                .map_err(|error| refused(format!("{role}: key {}: {error}", cut(&id.0))))?;
+                .map_err(|error| refused(Why::Key, format!("{role}: key {}: {error}", cut(&id.0))))?;
             if key.id() != *id {
                 return refuse("is not listed under its own id");
             }
@@ -137,6 +148,36 @@ impl<P: Present> Set<'_, P> {
         }
         Ok(())
     }
+}
+
+/// Names that people can tell apart, of keys that stand in the document.
+pub(super) fn check_key_names(
+    role: &str,
+    identity: Option<&Identity>,
+    keys: &BTreeMap<KeyId, Key>,
+) -> Result<(), Refusal> {
+    let safe = |name: &str| {
+        (1..=MAX_KEY_NAME).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@+- ".contains(&b))
+            && name.trim() == name
+    };
+    let mut seen = BTreeSet::new();
+    for (id, name) in identity.iter().flat_map(|identity| &identity.names) {
+        let refuse = |why: &str| {
+            let message = format!("{role}: the name `{}` of key {} {why}", cut(name), cut(&id.0));
+            Err(refused(Why::KeyNames, message))
+        };
+        if !keys.contains_key(id) {
+            return refuse("is of no key that stands there");
+        }
+        if !safe(name) {
+            return refuse("is not one of 1 to 64 letters, digits, `._@+-`, and spaces inside");
+        }
+        if !seen.insert(name) {
+            return refuse("is another key's, too");
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn orphaned(child: &str, version: u64, have: u64, need: u64, parent: &str) -> String {

@@ -108,11 +108,8 @@ fn a_root_that_would_leave_the_daemon_unable_to_sign_is_refused() {
         });
         world.refuses(&[("root", two)], Refused, &why);
         // Listed, but its key is not there: the id names nothing.
-        let id = if role == "timestamp" {
-            world.setup.online.timestamp.id()
-        } else {
-            world.setup.online.snapshot.id()
-        };
+        let id =
+            if role == "timestamp" { world.online().timestamp.id() } else { world.online().snapshot.id() };
         let gone = change(&|root| {
             root.keys.remove(&id);
         });

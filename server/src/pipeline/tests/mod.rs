@@ -3,10 +3,16 @@
 mod accept;
 mod delegations;
 mod faults;
+mod promises;
+mod rotation;
 mod rounds;
+mod sets;
 mod size;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,12 +30,12 @@ use plimsoll_core::{
 };
 
 use super::{
-    OnlineSigners,
     round::{Outcome, RoundError, Setup, Submitted},
     submission_id,
 };
 use crate::{
     freshness::Freshness,
+    keys::OnlineSigners,
     store::{Head, MemoryStore, Store, SubmissionRecord, TrustKey},
 };
 
@@ -85,15 +91,10 @@ impl World {
     pub(super) fn empty() -> Self {
         let store = MemoryStore::new();
         let signers = OnlineSigners { timestamp: key(), snapshot: key() };
-        let online = OnlineKeys {
-            timestamp: signers.timestamp.key().clone(),
-            snapshot: signers.snapshot.key().clone(),
-        };
         let setup = Setup {
             store: Arc::new(store.clone()),
             key: TrustKey::whole("acme"),
-            signers,
-            online,
+            keys: Arc::new(Mutex::new(signers.into())),
             freshness: Freshness::default(),
             refused_keys: Default::default(),
         };
@@ -117,13 +118,19 @@ impl World {
         world
     }
 
+    /// The online keys that are in use.
+    pub(super) fn online(&self) -> OnlineKeys {
+        let root = self.setup.newest_root(&self.head()).unwrap();
+        self.setup.keys().public(root.as_ref())
+    }
+
     pub(super) fn first_root(&self) -> Root {
         author::first_root(
             TRUST,
             &[scope("acme/**")],
             &[self.owner.key().clone()],
             1,
-            &self.setup.online,
+            &self.online(),
             self.now,
         )
     }

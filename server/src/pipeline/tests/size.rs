@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "measurements are for people")]
 
 use super::*;
-use crate::pipeline::round::Overlay;
+use crate::pipeline::round::{Overlay, Taken};
 
 #[test]
 fn a_round_over_two_thousand_roles_is_measured() {
@@ -18,7 +18,8 @@ fn a_round_over_two_thousand_roles_is_measured() {
     changed.extend((0..ROLES).map(|n| (format!("targets--r{n}"), 1, Bytes::from(first.clone()))));
     let mut overlay = Overlay::new(&world.setup, world.head());
     overlay.add_all(&changed);
-    world.setup.sign_and_store(&overlay, &changed, &[], &[], false, world.now).unwrap();
+    let none = Taken { batch: &[], sets: &[] };
+    world.setup.sign_and_store(&mut world.setup.keys(), &overlay, &changed, none, false, world.now).unwrap();
 
     let timed = |what: &str, world: &World, batch: &[Submitted]| {
         let start = std::time::Instant::now();

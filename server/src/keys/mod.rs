@@ -1,7 +1,12 @@
-//! The online keys: one pair for each trust repository, made on first use, in `DATA/keys/NAME/`.
+//! The online keys: one pair for each trust repository, made on first use, in `DATA/keys/NAME/`, and the pair that is to
+//! follow it, in folders below that (`ring.rs`).
 //!
 //! They are not encrypted, since the daemon starts without anybody there to type a passphrase; whoever reads them can
 //! sign timestamps and snapshots until the owners publish a root without them (design, promise P5).
+
+mod ring;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
@@ -18,10 +23,10 @@ use plimsoll::{
 };
 use plimsoll_core::tuf::KeyId;
 
-use crate::pipeline::OnlineSigners;
+pub use ring::{Keyring, OnlineRole, discard_next, make_next};
 
 /// The ids of the keys in `keys-example/`, whose private halves everybody has.
-const EXAMPLE_IDS: &str = include_str!("../../keys-example/key-ids.txt");
+const EXAMPLE_IDS: &str = include_str!("../../../keys-example/key-ids.txt");
 const TIMESTAMP: &str = "timestamp.key";
 const SNAPSHOT: &str = "snapshot.key";
 
@@ -51,12 +56,42 @@ pub enum OnlineKeyError {
         /// The missing file.
         path: PathBuf,
     },
+    /// The pair that was to follow is gone, or another one.
+    #[error("the keys in {} were discarded or replaced meanwhile; nothing was accepted, try again", folder.display())]
+    NextChanged {
+        /// Where they were.
+        folder: PathBuf,
+    },
+    /// The pair that was to follow is in use, or about to be.
+    #[error("a root that names the keys in {} was submitted: they are not discarded any more", folder.display())]
+    Taken {
+        /// Where they are.
+        folder: PathBuf,
+    },
     /// A key file cannot be used.
     #[error(transparent)]
     File(#[from] KeyFileError),
     /// No key could be made.
     #[error(transparent)]
     Make(#[from] SignError),
+}
+
+/// The daemon's private keys for one trust repository.
+pub struct OnlineSigners {
+    /// Signs `timestamp`.
+    pub timestamp: PrivateKey,
+    /// Signs `snapshot`.
+    pub snapshot: PrivateKey,
+}
+
+impl OnlineSigners {
+    /// The one that signs `role`.
+    pub fn of(&self, role: OnlineRole) -> &PrivateKey {
+        match role {
+            OnlineRole::Timestamp => &self.timestamp,
+            OnlineRole::Snapshot => &self.snapshot,
+        }
+    }
 }
 
 /// A pair of online keys.
@@ -176,83 +211,5 @@ fn make(folder: &Path) -> Result<bool, OnlineKeyError> {
             Ok(false)
         }
         Err(e) => Err(failed(e)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    /// T83.
-    #[test]
-    fn keys_are_made_once_and_for_their_owner_only() {
-        let data = tempfile::tempdir().unwrap();
-        assert!(!exist(data.path(), "acme"));
-        let first = load_or_make(data.path(), "acme").unwrap();
-        assert!(first.made && exist(data.path(), "acme"));
-        let folder = data.path().join("keys/acme");
-        assert_eq!((mode(&data.path().join("keys")), mode(&folder)), (0o700, 0o700));
-        assert_eq!((mode(&folder.join(TIMESTAMP)), mode(&folder.join(SNAPSHOT))), (0o600, 0o600));
-        assert_ne!(first.public().timestamp, first.public().snapshot);
-
-        let again = load_or_make(data.path(), "acme").unwrap();
-        assert!(!again.made);
-        assert_eq!(again.public(), first.public());
-        let other = load_or_make(data.path(), "other").unwrap();
-        assert_ne!(other.public(), first.public());
-        let left: Vec<_> = fs::read_dir(data.path().join("keys")).unwrap().collect();
-        assert_eq!(left.len(), 2, "{left:?}");
-    }
-
-    /// T83.
-    #[test]
-    fn keys_that_others_can_read_are_refused() {
-        let data = tempfile::tempdir().unwrap();
-        load_or_make(data.path(), "acme").unwrap();
-        let folder = data.path().join("keys/acme");
-        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        set(&folder.join(SNAPSHOT), 0o640);
-        let error = load_or_make(data.path(), "acme").unwrap_err();
-        assert!(matches!(error, OnlineKeyError::File(KeyFileError::Permissions { mode: 0o640, .. })));
-        set(&folder.join(SNAPSHOT), 0o600);
-        set(&folder, 0o750);
-        let error = load_or_make(data.path(), "acme").unwrap_err();
-        assert!(matches!(error, OnlineKeyError::Permissions { mode: 0o750, .. }), "{error:?}");
-        assert!(error.to_string().contains("chmod 700"));
-    }
-
-    #[test]
-    fn a_lost_key_is_never_replaced() {
-        let data = tempfile::tempdir().unwrap();
-        let public = load_or_make(data.path(), "acme").unwrap().public();
-        let path = data.path().join("keys/acme").join(TIMESTAMP);
-        let away = data.path().join("away");
-        fs::rename(&path, &away).unwrap();
-        let error = load_or_make(data.path(), "acme").unwrap_err();
-        assert!(matches!(error, OnlineKeyError::Lost { path: p } if p == path));
-        assert!(!path.exists());
-        fs::rename(&away, &path).unwrap();
-        assert_eq!(load_or_make(data.path(), "acme").unwrap().public(), public);
-    }
-
-    #[test]
-    fn processes_that_make_keys_together_have_the_same() {
-        let data = tempfile::tempdir().unwrap();
-        let folder = folder(data.path(), "acme");
-        private_folder(&folder).unwrap();
-        fs::write(folder.join("x"), "").unwrap();
-        assert!(!make(&folder).unwrap());
-        assert_eq!(fs::read_dir(data.path().join("keys")).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn the_example_keys_are_known() {
-        let ids = example_keys();
-        assert_eq!(ids.len(), 4);
-        assert!(ids.iter().all(|id| id.0.len() == 64 && id.0.bytes().all(|b| b.is_ascii_hexdigit())));
     }
 }

@@ -1,0 +1,104 @@
+use super::*;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// T83.
+#[test]
+fn keys_are_made_once_and_for_their_owner_only() {
+    let data = tempfile::tempdir().unwrap();
+    assert!(!exist(data.path(), "acme"));
+    let first = load_or_make(data.path(), "acme").unwrap();
+    assert!(first.made && exist(data.path(), "acme"));
+    let folder = data.path().join("keys/acme");
+    assert_eq!((mode(&data.path().join("keys")), mode(&folder)), (0o700, 0o700));
+    assert_eq!((mode(&folder.join(TIMESTAMP)), mode(&folder.join(SNAPSHOT))), (0o600, 0o600));
+    assert_ne!(first.public().timestamp, first.public().snapshot);
+
+    let again = load_or_make(data.path(), "acme").unwrap();
+    assert!(!again.made);
+    assert_eq!(again.public(), first.public());
+    let other = load_or_make(data.path(), "other").unwrap();
+    assert_ne!(other.public(), first.public());
+    let left: Vec<_> = fs::read_dir(data.path().join("keys")).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+/// T83.
+#[test]
+fn keys_that_others_can_read_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    load_or_make(data.path(), "acme").unwrap();
+    let folder = data.path().join("keys/acme");
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(&folder.join(SNAPSHOT), 0o640);
+    let error = load_or_make(data.path(), "acme").unwrap_err();
+    assert!(matches!(error, OnlineKeyError::File(KeyFileError::Permissions { mode: 0o640, .. })));
+    set(&folder.join(SNAPSHOT), 0o600);
+    set(&folder, 0o750);
+    let error = load_or_make(data.path(), "acme").unwrap_err();
+    assert!(matches!(error, OnlineKeyError::Permissions { mode: 0o750, .. }), "{error:?}");
+    assert!(error.to_string().contains("chmod 700"));
+}
+
+#[test]
+fn a_lost_key_is_never_replaced() {
+    let data = tempfile::tempdir().unwrap();
+    let public = load_or_make(data.path(), "acme").unwrap().public();
+    let path = data.path().join("keys/acme").join(TIMESTAMP);
+    let away = data.path().join("away");
+    fs::rename(&path, &away).unwrap();
+    let error = load_or_make(data.path(), "acme").unwrap_err();
+    assert!(matches!(error, OnlineKeyError::Lost { path: p } if p == path));
+    assert!(!path.exists());
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(load_or_make(data.path(), "acme").unwrap().public(), public);
+}
+
+#[test]
+fn processes_that_make_keys_together_have_the_same() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = folder(data.path(), "acme");
+    private_folder(&folder).unwrap();
+    fs::write(folder.join("x"), "").unwrap();
+    assert!(!make(&folder).unwrap());
+    assert_eq!(fs::read_dir(data.path().join("keys")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_example_keys_are_known() {
+    let ids = example_keys();
+    assert_eq!(ids.len(), 4);
+    assert!(ids.iter().all(|id| id.0.len() == 64 && id.0.bytes().all(|b| b.is_ascii_hexdigit())));
+}
+
+/// T83.
+#[test]
+fn the_next_keys_are_made_once_and_as_private_as_the_present_ones() {
+    let data = tempfile::tempdir().unwrap();
+    assert!(make_next(data.path(), "acme").is_err(), "there is nothing to follow");
+    let current = load_or_make(data.path(), "acme").unwrap().public();
+    let (ring, made) = make_next(data.path(), "acme").unwrap();
+    let next = ring.next(None).unwrap();
+    assert!(made && !ring.is_taken());
+    assert_eq!(ring.public(None), current);
+    let ids: BTreeSet<KeyId> = ring.ids().into_iter().collect();
+    assert_eq!(ids.len(), 4);
+    let folder = data.path().join("keys/acme/next");
+    assert_eq!(
+        (mode(&folder), mode(&folder.join(TIMESTAMP)), mode(&folder.join(SNAPSHOT))),
+        (0o700, 0o600, 0o600)
+    );
+
+    let (again, made) = make_next(data.path(), "acme").unwrap();
+    assert!(!made);
+    assert_eq!(again.next(None).unwrap(), next);
+    assert_eq!(load_or_make(data.path(), "acme").unwrap().public(), current);
+    fs::set_permissions(folder.join(SNAPSHOT), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(Keyring::open(data.path(), "acme").is_err());
+    assert!(discard_next(data.path(), "acme").unwrap());
+    assert_eq!(Keyring::open(data.path(), "acme").unwrap().next(None), None);
+    let left = fs::read_dir(data.path().join("keys/acme")).unwrap().count();
+    assert_eq!(left, 2, "nothing of what was discarded stays");
+}
