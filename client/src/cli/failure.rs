@@ -151,6 +151,9 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::DraftExpired { .. } => {
             Some("make the draft anew with the command that made it, and have it signed soon")
         }
+        PublishError::NoNextKeys => {
+            Some("its operator makes them with `plimsolld key rotate NAME`; or give --online-pub FILE")
+        }
         PublishError::NotHeld { .. } => {
             Some("ask who runs the daemon which online keys it has; draft with those")
         }

@@ -31,8 +31,6 @@ const MAX_ONLINE: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("key", |key| key
-    .required(false)
-    .required_unless_present("root_pub")
     .conflicts_with("root_pub")
     .help("Sign with this private key, which becomes an owner's; once for each key, and each may then sign alone \
         (threshold 1)")
@@ -173,7 +171,7 @@ fn no_server() -> Failure {
         .next("give --server URL of its plimsolld, or with --draft --online-pub FILE")
 }
 
-fn show_online(out: &Out, online: &OnlineKeys) {
+pub(super) fn show_online(out: &Out, online: &OnlineKeys) {
     out.aside("the daemon's online keys; compare with `plimsolld key show` on its machine:");
     for (role, id) in online.ids() {
         out.aside(&format!("  {role:<9}  {id}"));

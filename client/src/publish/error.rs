@@ -251,6 +251,9 @@ pub enum PublishError {
         /// The daemon.
         server: String,
     },
+    /// The daemon has no online keys to go on with.
+    #[error("the daemon has no online keys that wait to take the place of the present ones")]
+    NoNextKeys,
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,

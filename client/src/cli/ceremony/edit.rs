@@ -8,7 +8,7 @@ use super::{load, made, named};
 use crate::{
     cli::{
         Env, Failure, Out,
-        init::online_keys,
+        init::{online_keys, show_online},
         place::{Where, write_draft},
         servers,
     },
@@ -61,6 +61,9 @@ pub(in crate::cli) struct Args {
     /// JSON file with the online keys that the daemon shall sign with from now on
     #[arg(long, value_name = "FILE")]
     online_pub: Option<PathBuf>,
+    /// Let the daemon sign with the online keys that its operator made to take the place of the present ones
+    #[arg(long, conflicts_with_all = ["online_pub", "via_registry"])]
+    online: bool,
     /// Give the root a full life again, one year
     #[arg(long)]
     extend: bool,
@@ -71,9 +74,13 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
     let file = &args.draft;
-    let request = request(args)?;
+    let mut request = request(args)?;
     let onto = if file.symlink_metadata().is_ok() { Some(editable(args)?) } else { None };
     let draft = match &onto {
+        Some(first) if first.is_first() && args.online => {
+            let text = "a trust repository that is not made yet has no next online keys".to_owned();
+            return Err(Failure::usage(text).next("give --online-pub FILE"));
+        }
         Some(first) if first.is_first() => edit_first(first, &request, env.clock.now())?,
         onto => {
             let place = Where {
@@ -83,6 +90,11 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure
                 ..Where::default()
             };
             let desk = place.desk(env, None).await?;
+            if args.online {
+                let online = desk.publisher.next_online().await?;
+                show_online(out, &online);
+                request.edit.online = Some(online);
+            }
             desk.publisher.edit_root(&request, onto.as_ref()).await?
         }
     };
@@ -121,7 +133,7 @@ fn request(args: &Args) -> Result<RootRequest, Failure> {
     named(&args.add_targets_pub, &root.add)?;
     let online = args.online_pub.as_deref().map(online_keys).transpose()?;
     let edit = RootEdit { root, targets, online, extend: args.extend };
-    if edit.is_empty() && !args.extend_targets {
+    if edit.is_empty() && !args.extend_targets && !args.online {
         return Err(Failure::usage("nothing is to be changed".to_owned())
             .next("say what, for example --add-root-pub FILE; `plimsoll ceremony edit --help` lists it"));
     }

@@ -35,6 +35,10 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
     let file = &args.draft;
+    // Where a draft is *written*, keys are not needed, so the parser cannot ask for one.
+    if args.signer.is_empty() {
+        return Err(Failure::usage("no key is given to sign with".to_owned()).next("add --key FILE"));
+    }
     let mut draft = load(file)?;
     let known = is_known(env, &draft, args.root.as_deref()).map_err(|error| match error {
         Refused::Draft(error) => about(file, error),

@@ -65,6 +65,16 @@ impl Publisher {
         Ok(draft)
     }
 
+    /// The online keys that wait at the daemon to take the place of the present ones.
+    ///
+    /// # Errors
+    /// [`PublishError::NoNextKeys`] if the operator made none, or the daemon is not talked to.
+    pub async fn next_online(&self) -> Result<OnlineKeys, PublishError> {
+        let Some((server, name)) = self.daemon().await? else { return Err(PublishError::NoNextKeys) };
+        let info = server.trust(name, |trust| trust.name == name).await?;
+        info.online_next.ok_or(PublishError::NoNextKeys)
+    }
+
     /// Looks whether the draft can be published: who must sign signed, nothing in it has expired, nobody was faster, and
     /// every client comes along ([`rehearse`]); of new online keys, that the daemon has them. Submits nothing.
     ///
@@ -185,9 +195,12 @@ fn renewed<T: RoleType>(
     Ok(next)
 }
 
-/// True if the daemon can sign under `root`.
+/// True if the daemon can sign under `root`: with its present keys, with those that are to follow, or one of each.
 fn holds(info: &TrustInfo, root: &Root) -> bool {
-    let named =
-        |keys: &OnlineKeys| keys.ids().iter().all(|(role, id)| author::is_only_signer(root, role, id));
-    named(&info.online) || info.online_next.as_ref().is_some_and(named)
+    let held =
+        [Some(&info.online), info.online_next.as_ref()].into_iter().flatten().flat_map(OnlineKeys::ids);
+    let held: Vec<_> = held.collect();
+    ["timestamp", "snapshot"]
+        .iter()
+        .all(|role| held.iter().any(|(of, id)| of == role && author::is_only_signer(root, role, id)))
 }
