@@ -3,9 +3,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use plimsoll_core::oci::Digest;
+use chrono::TimeDelta;
+use plimsoll::{
+    clock::{Clock, SystemClock},
+    keys::{Passphrase, PrivateKey},
+    publish::author,
+};
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{Document, Root},
+};
 use plimsoll_tests::{
     http, peers,
     process::{self, Cli, Run},
@@ -284,7 +298,7 @@ fn a_draft_is_made_signed_merged_and_attached_to_without_a_network() {
     refused(&again, 2, "equally specific");
 }
 
-/// T19-like: whatever is wrong with a draft or its signer is said before anything is sent, and nothing changes.
+/// Whatever is wrong with a draft or its signer is said before anything is sent, and nothing changes.
 #[test]
 fn drafts_that_must_not_be_signed_or_published_are_refused() {
     let holders = Holders::founded();
@@ -402,11 +416,89 @@ fn holders_and_thresholds_that_cannot_be_are_refused() {
 fn an_expired_root_is_renewed() {
     let holders = Holders::founded();
     let world = &holders.world;
-    let image = world.push("v1", "for more than a year\n");
-    holders.at("owner", &format!("sign {} --draft v1.draft", world.reference("v1"))).ok();
+    world.push("v1", "for more than a year\n");
+    let reference = world.reference("v1");
+    holders.at("owner", &format!("sign {reference} --draft v1.draft")).ok();
     holders.sign("v1.draft", &["alice", "carol"]);
     holders.at("owner", "ceremony finish v1.draft --yes").ok();
-    let (warm, reference) = (world.client("warm"), world.reference("v1"));
+    let warm = world.client("warm");
     warm.run(&["verify", &reference]).ok();
-    let _ = image;
+
+    // Version 2 lives for three seconds.
+    let url = format!("{}/tuf/{NAME}/metadata/1.root.json", world.daemon.url());
+    let mut root = Document::<Root>::parse("root", &http::get(&url).unwrap().body).unwrap().signed;
+    root.common.version = 2;
+    root.common.expires = SystemClock.now() + TimeDelta::seconds(3);
+    let keys = ["alice", "bob"].map(|name| {
+        let passphrase = Passphrase::from_file(&holders.file(name, "passphrase")).unwrap();
+        PrivateKey::load(&holders.file(name, &format!("{name}.key")), &passphrase).unwrap()
+    });
+    let root = author::sign(&root, &[&keys[0], &keys[1]]).unwrap();
+    let root: Value = serde_json::from_slice(&root).unwrap();
+    let submissions = format!("{}/v1/trusts/{NAME}/submissions", world.daemon.url());
+    let body = serde_json::json!({"documents": {"root": root}}).to_string();
+    let answer = http::request("POST", &submissions, &[], body.as_bytes()).unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while warm.run(&["verify", &reference]).code != 20 {
+        assert!(Instant::now() < deadline, "the root does not expire");
+    }
+
+    let sign = format!("sign {reference} --key ../alice/alice.key --passphrase-file ../alice/passphrase");
+    holders.at("owner", &format!("{sign} --draft no.draft")).expect_code(20);
+    holders.at("owner", "ceremony edit --draft renewed.draft --extend").ok();
+    holders.sign("renewed.draft", &["alice", "bob"]);
+    let done = holders.at("owner", "ceremony finish renewed.draft --yes -o json").ok().json();
+    assert_eq!(done["versions"]["root"], 3);
+    assert_eq!(done["rehearsed"]["from"], serde_json::json!([1, 2]));
+    for client in [&warm, &world.client("fresh")] {
+        client.run(&["verify", &reference]).ok();
+    }
+}
+
+/// The daemon signs with other keys from the root on that names them; who stole the old ones signs nothing that counts.
+#[test]
+fn the_daemons_online_keys_are_replaced() {
+    let holders = Holders::founded();
+    let world = &holders.world;
+    let image = world.push("v1", "before and after\n");
+    let reference = world.reference("v1");
+    holders.at("owner", &format!("sign {reference} --draft v1.draft")).ok();
+    holders.sign("v1.draft", &["bob", "carol"]);
+    holders.at("owner", "ceremony finish v1.draft --yes").ok();
+    let (warm, sleeper) = (world.client("warm"), world.client("sleeper"));
+    for client in [&warm, &sleeper] {
+        client.run(&["verify", &reference]).ok();
+    }
+    refused(&holders.at("owner", "ceremony edit --draft no.draft --online"), 2, "plimsolld key rotate");
+
+    let before: Value = serde_json::from_slice(&fs::read(holders.online("before.json")).unwrap()).unwrap();
+    let mut rotate = Command::new(process::binary("plimsolld"));
+    let config = world.owner().home().join("../daemon/plimsolld.toml");
+    rotate.args(["key", "rotate", NAME, "--config"]).arg(config);
+    process::run(&mut rotate, b"").ok();
+    let drafted = loop_until(|| {
+        let run = holders.at("owner", "ceremony edit --draft online.draft --online");
+        (run.code == 0).then_some(run)
+    });
+    assert!(drafted.stdout.contains("may sign timestamp, for the daemon, from now on"), "{}", drafted.stdout);
+    holders.sign("online.draft", &["alice", "carol"]);
+    holders.at("owner", "ceremony finish online.draft --yes").ok();
+    let after: Value = serde_json::from_slice(&fs::read(holders.online("after.json")).unwrap()).unwrap();
+    assert_ne!(before["timestamp"], after["timestamp"]);
+    for client in [&warm, &sleeper, &world.client("fresh")] {
+        client.run(&["verify", &reference]).ok();
+    }
+    holders.peers_agree(2, &image.digest().hex());
+}
+
+/// What `done` gives, asked until it gives something.
+fn loop_until<T>(done: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within 30 s");
+    }
 }

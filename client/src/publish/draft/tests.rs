@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
-
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Descriptor,

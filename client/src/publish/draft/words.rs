@@ -95,7 +95,7 @@ impl<'a> Called<'a> {
     }
 
     /// A key that is new: its whole id, computed here, for the beginning of an id can be made to look like another's.
-    fn new(&self, id: &KeyId, keys: &BTreeMap<KeyId, Key>) -> String {
+    fn whole(&self, id: &KeyId, keys: &BTreeMap<KeyId, Key>) -> String {
         let name = self.name(id).map_or_else(String::new, |name| format!("{name}, "));
         match keys.get(id).map(Key::id) {
             Some(computed) if computed == *id => format!("{name}key id {id}"),
@@ -119,11 +119,11 @@ fn first_root(lines: &mut Vec<String>, root: &Document<Root>, now: DateTime<Utc>
     for (role, what) in [("root", "the root"), ("targets", "targets")] {
         let signers = Signers::of_root(signed, role);
         lines.push(format!("  {what} needs {} signatures:", signers.how_many()));
-        lines.extend(signers.ids.iter().map(|id| format!("    {}", called.new(id, &signed.keys))));
+        lines.extend(signers.ids.iter().map(|id| format!("    {}", called.whole(id, &signed.keys))));
     }
     for role in ["timestamp", "snapshot"] {
         let signers = Signers::of_root(signed, role);
-        let keys: Vec<String> = signers.ids.iter().map(|id| called.new(id, &signed.keys)).collect();
+        let keys: Vec<String> = signers.ids.iter().map(|id| called.whole(id, &signed.keys)).collect();
         let many = if signers.threshold == 1 { "" } else { ", all of them" };
         lines.push(format!("  the daemon signs {role} with {}{many}", keys.join(" or ")));
     }
@@ -266,7 +266,7 @@ fn delegation_changes(lines: &mut Vec<String>, old: &Targets, new: &Targets) {
                 signers.how_many()
             ));
             lines.extend(scopes(role).map(|scope| format!("    covers {}", scope.in_words())));
-            lines.extend(signers.ids.iter().map(|id| format!("    {}", called.new(id, signers.keys))));
+            lines.extend(signers.ids.iter().map(|id| format!("    {}", called.whole(id, signers.keys))));
             if !role.terminating {
                 lines.push("    clients may ask others for these names after it".to_owned());
             }
@@ -316,7 +316,7 @@ fn signer_changes(
     let removed = before.ids.iter().filter(|id| !after.has(id, before));
     lines.extend(removed.map(|id| format!("  {} may not sign {what} any more", called.known(id))));
     let added = after.ids.iter().filter(|id| !before.has(id, after));
-    lines.extend(added.map(|id| format!("  may sign {what} from now on: {}", called.new(id, after.keys))));
+    lines.extend(added.map(|id| format!("  may sign {what} from now on: {}", called.whole(id, after.keys))));
     let (had, has) = (before.how_many(), after.how_many());
     if had != has {
         lines.push(format!("  {what} needs {has} signatures instead of {had}"));
