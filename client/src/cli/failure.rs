@@ -5,7 +5,7 @@ use plimsoll_core::policy::Verdict;
 use crate::{
     home::Home,
     keys::{KeyFileError, SignError},
-    publish::{PublishError, draft::DraftError},
+    publish::{PublishError, author::AuthorError, draft::DraftError},
     registry::RegistryError,
     state::StateError,
     trust::{self, TrustError},
@@ -163,7 +163,19 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Draft(error) if error.verdict().is_some() => {
             Some("do not sign it; ask whoever sent it, by another way than it came")
         }
-        PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
+        PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
+        PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
+        PublishError::TooFewLeft { .. } => Some(
+            "give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`",
+        ),
+        PublishError::NoHistory(_) => {
+            Some("run this where the daemon can be reached, without --via-registry")
+        }
+        PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
+        PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
+        PublishError::Moved(_) => Some("look at it again: run this once more"),
+        PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
+        PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
         PublishError::Shadowed { .. } => {
             Some("ask the holder of that role's key to sign it or to take the name out, or use that key")
         }

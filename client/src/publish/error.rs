@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, ReferenceError},
     policy::Verdict,
+    tuf::KeyId,
 };
 
 use super::{
@@ -127,6 +128,55 @@ pub enum PublishError {
         /// The roles there are.
         roles: String,
     },
+    /// A role on the way ran out, so clients ask none of those below it.
+    #[error("{role} expired at {expires}, so nobody goes by what stands below it")]
+    ExpiredAbove {
+        /// The role that expired.
+        role: String,
+        /// When, UTC.
+        expires: DateTime<Utc>,
+    },
+    /// The keys of `targets` are the root's to change.
+    #[error("the keys of {role} are the owners': the root gives them, and no role delegates to it")]
+    Owners {
+        /// The role.
+        role: String,
+    },
+    /// Without the key, the role's threshold could not be met any more.
+    #[error("without key {}, {role} would have {left} keys and need {threshold} signatures", .keyid.short())]
+    TooFewLeft {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+        /// How many keys would be left.
+        left: usize,
+        /// How many must sign.
+        threshold: u64,
+    },
+    /// No role grants anything to the key.
+    #[error("no role grants anything to a key `{0}`")]
+    UnknownKey(String),
+    /// The role has published nothing that could be taken over.
+    #[error("{0} has published nothing yet")]
+    NothingPublished(String),
+    /// Its last content was never signed by whom it had to be.
+    #[error("the last content of {role} (version {version}) was never vouched for by keys that the role had")]
+    NeverVouched {
+        /// The role.
+        role: String,
+        /// The version.
+        version: u64,
+    },
+    /// The registry keeps no history, and nothing else was to be talked to.
+    #[error("who vouched for what in {0} is known to the daemon only, and this goes through the registry")]
+    NoHistory(String),
+    /// There is nothing to be changed.
+    #[error("{0} stays as it is: nothing of it was asked to be changed, and it needs no new signature")]
+    NothingToChange(String),
+    /// Somebody changed it between the question and the answer.
+    #[error("{0} was changed by somebody else since you were asked")]
+    Moved(String),
     /// Nothing in the role has this name or digest.
     #[error(
         "{role} does not list {name}, nor does a role below it; to bar a digest, name it: REPOSITORY@sha256:HEX"
@@ -290,7 +340,7 @@ impl PublishError {
             Self::Update(error) => error.verdict(),
             Self::Server(error) => registry_verdict(error),
             Self::Inbox { source, .. } => registry_verdict(source),
-            Self::Clash { .. } | Self::Stale { .. } => Some(Verdict::Conflict),
+            Self::Clash { .. } | Self::Moved(_) | Self::Stale { .. } => Some(Verdict::Conflict),
             Self::Draft(error) => error.verdict(),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }

@@ -145,6 +145,7 @@ impl Head {
         let covers = |paths: &[String]| paths.iter().any(|pattern| matches(pattern, &text));
         let mut path = self.path(|child| covers(child.paths.as_deref().unwrap_or_default())).await?;
         let Some(at) = path.iter().rposition(|role| role.signs(signers) && covers(&role.allowed)) else {
+            self.check_unexpired(&path)?;
             return Err(no_role(signers, &text, &path));
         };
         let (above, first) = (revoked_above(&path, at), asked_first(&path, &text, &path[at].role));
@@ -164,6 +165,7 @@ impl Head {
         // A role's name starts with its parent's: of thousands, only those on the way are fetched.
         let mut path = self.path(|child| is_on_the_way(&child.name, name)).await?;
         if path.last().is_none_or(|last| last.role != name) {
+            self.check_unexpired(&path)?;
             return Err(PublishError::UnknownRole { role: name.to_owned(), roles: names(&path) });
         }
         path.retain(|role| is_on_the_way(&role.role, name));
@@ -180,6 +182,15 @@ impl Head {
         let mut role = chain.pop().expect("a chain ends with its role");
         let targets = self.next(&mut role, &above)?;
         Ok((role, targets))
+    }
+
+    /// What stands below a role that ran out is not followed, so it cannot be told whether it is there.
+    fn check_unexpired(&self, path: &[OnPath]) -> Result<(), PublishError> {
+        let ran_out = |role: &OnPath| Some(role.content()?.common.expires).filter(|at| *at <= self.now);
+        match path.iter().find_map(|role| Some((role.role.clone(), ran_out(role)?))) {
+            Some((role, expires)) => Err(PublishError::ExpiredAbove { role, expires }),
+            None => Ok(()),
+        }
     }
 
     fn next(&self, role: &mut OnPath, above: &[(String, Revocation)]) -> Result<Targets, PublishError> {
@@ -280,6 +291,11 @@ pub(super) fn names(path: &[OnPath]) -> String {
 pub(super) fn no_role(signers: &[&dyn Signer], what: &str, path: &[OnPath]) -> PublishError {
     let keyid = signers.first().map(|signer| signer.key_id().0).unwrap_or_default();
     PublishError::NoRole { keyid, name: what.to_owned(), roles: names(path) }
+}
+
+/// The role that delegates to `role`, by the name; none for a top-level role.
+pub(super) fn parent_of(role: &str) -> Option<&str> {
+    role.rsplit_once("--").map(|(parent, _)| parent)
 }
 
 /// What the roles above the one at `at` revoked, and which of them did.

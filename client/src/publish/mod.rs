@@ -8,6 +8,7 @@
 pub mod api;
 pub mod author;
 mod change;
+mod delegation;
 pub mod draft;
 mod error;
 mod head;
@@ -21,7 +22,12 @@ mod server;
 mod status;
 
 pub use change::{
-    DelegateRequest, Delegated, Ready, RevokeRequest, Revoked, RootRequest, SignRequest, Signed, edit_first,
+    Content, DelegateRequest, Delegated, KeyRevoked, Ready, Rekeyed, RemoveRequest, Removed,
+    RevokeKeyRequest, RevokeRequest, Revoked, RootRequest, RotateRequest, SignRequest, Signed,
+    TakeOverRequest, Unvouched, Vouched, edit_first,
+};
+pub use delegation::{
+    Asked, Delegation, Passed, RoleVersion, RoleView, Trace, Why, as_clients, describe, trace,
 };
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};

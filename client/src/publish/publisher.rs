@@ -21,6 +21,7 @@ use super::{
     api::RefusalCode,
     draft::{Draft, DraftError, Next},
     head::{Head, Reader, Shows},
+    history::{self, History},
     inbox::{Answer, Inbox},
     server::Submitted,
 };
@@ -211,6 +212,18 @@ impl Publisher {
     /// The time.
     pub(super) fn now(&self) -> DateTime<Utc> {
         self.clock.now()
+    }
+
+    /// Every version of `role` that the daemon has, as of `head`; none if it was never published.
+    pub(super) async fn history(&self, head: &mut Head, role: &str) -> Result<Option<History>, PublishError> {
+        if head.trusted().wanted_role(role).is_err() {
+            return Ok(None);
+        }
+        let (server, name) = self.daemon().await?.ok_or_else(|| PublishError::NoHistory(role.to_owned()))?;
+        let present = history::Present::of(head.session())?;
+        let source = TufSource::new(self.http.clone(), server.metadata_url(name));
+        let histories = history::read(&source, &self.pinned, &present, Some(role)).await?;
+        Ok(histories.into_iter().find(|history| history.role() == role))
     }
 
     /// Applies `edit` to the newest head, signs, and submits it unless a draft is wanted; if somebody was faster, again

@@ -11,14 +11,14 @@ use plimsoll_core::{
     oci::Digest,
     policy::Scope,
     tuf::{
-        Identity, KeyId, Root, Signature, Targets, assemble, json,
+        Identity, KeyId, MAX_DEPTH, Root, Signature, Targets, assemble, json,
         metadata::{Common, RoleType},
     },
 };
 
 use crate::keys::{SignError, Signer};
 
-pub use delegations::delegate;
+pub use delegations::{delegate, find_key, give_keys, revoke_paths, undelegate};
 pub use names::{revoke, vouch};
 pub use root::{Granted, Holders, RoleEdit, RootEdit, edit_root, first_root, held_root, is_only_signer};
 
@@ -82,34 +82,6 @@ pub enum AuthorError {
         /// How many distinct keys there are.
         keys: usize,
     },
-    /// Nobody who signs the role is called so.
-    #[error("no key of {role} is called `{key}`; they are {holders}")]
-    NoSuchKey {
-        /// The role.
-        role: String,
-        /// What was given.
-        key: String,
-        /// Its keys, for people.
-        holders: String,
-    },
-    /// Several keys could be meant.
-    #[error("`{key}` could mean several keys of {role}: {keyids}")]
-    AmbiguousKey {
-        /// The role.
-        role: String,
-        /// What was given.
-        key: String,
-        /// The ids of two of them.
-        keyids: String,
-    },
-    /// A key is given a role that it has, or is given it twice.
-    #[error("key {} may sign {role} already; give each key once", .keyid.short())]
-    HoldsAlready {
-        /// The role.
-        role: String,
-        /// The key.
-        keyid: KeyId,
-    },
     /// Two keys would have one name.
     #[error("two keys would be called `{name}` ({keyids}); name one file otherwise")]
     NameOfTwo {
@@ -129,6 +101,32 @@ pub enum AuthorError {
     /// An edit that changes nothing.
     #[error("this changes nothing")]
     Unchanged,
+    /// A role so deep that clients would not ask it.
+    #[error("{parent} is {MAX_DEPTH} levels below targets, and clients go no deeper: it cannot delegate")]
+    TooDeep {
+        /// The role that would delegate.
+        parent: String,
+    },
+    /// The role has the key already.
+    #[error("key {} is one of {role}'s already", .keyid.short())]
+    KeyTaken {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// No key of the role is meant, or more than one.
+    #[error("`{wanted}` is {} of the keys of {role}: {keys}", if *.several { "more than one" } else { "none" })]
+    NoSuchKey {
+        /// What was asked for: an id, the start of one, or a name.
+        wanted: String,
+        /// True if it fits several.
+        several: bool,
+        /// The role.
+        role: String,
+        /// The keys that it has.
+        keys: String,
+    },
     /// Another role has exactly this scope. A second one would take its place, and leave its revocations behind.
     #[error("{scope} is delegated to {role} already")]
     ScopeTaken {

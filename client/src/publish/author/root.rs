@@ -8,10 +8,7 @@ use plimsoll_core::{
     tuf::{Identity, Key, KeyId, MAX_VERIFICATIONS, RoleKeys, Root, metadata::Common},
 };
 
-use super::{super::api::OnlineKeys, AuthorError, MAX_ROOT_LIFE, name_keys};
-
-/// The beginning of a key id is taken for the key from this length on, characters.
-const MIN_PREFIX: usize = 4;
+use super::{super::api::OnlineKeys, AuthorError, MAX_ROOT_LIFE, find_key, name_keys};
 
 /// A public key that gets a role, and what people call it.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,12 +158,14 @@ pub fn is_only_signer(root: &Root, role: &str, id: &KeyId) -> bool {
 
 fn edit_role(root: &mut Root, before: &Root, role: &str, edit: &RoleEdit) -> Result<(), AuthorError> {
     let mut keys = before.roles[role].clone();
-    let removed = edit.remove.iter().map(|text| find(before, role, text)).collect::<Result<Vec<_>, _>>()?;
+    let names = before.common.identity.as_ref().map(|identity| identity.names.clone()).unwrap_or_default();
+    let removed = edit.remove.iter().map(|wanted| find_key(role, &keys.keyids, &names, wanted));
+    let removed = removed.collect::<Result<Vec<_>, _>>()?;
     keys.keyids.retain(|id| !removed.contains(id));
     for added in &edit.add {
         let id = added.key.id();
         if keys.keyids.contains(&id) {
-            return Err(AuthorError::HoldsAlready { role: role.to_owned(), keyid: id });
+            return Err(AuthorError::KeyTaken { role: role.to_owned(), keyid: id });
         }
         root.keys.insert(id.clone(), added.key.clone());
         keys.keyids.push(id);
@@ -181,34 +180,6 @@ fn edit_role(root: &mut Root, before: &Root, role: &str, edit: &RoleEdit) -> Res
     }
     root.roles.insert(role.to_owned(), keys);
     Ok(())
-}
-
-/// The key of `role` that `text` names: by name, id or the beginning of its id.
-fn find(root: &Root, role: &str, text: &str) -> Result<KeyId, AuthorError> {
-    let name = |id: &KeyId| root.common.identity.as_ref().and_then(|identity| identity.names.get(id));
-    let ids = &root.roles[role].keyids;
-    let is_meant = |id: &&KeyId| {
-        id.0 == text
-            || name(id).is_some_and(|name| name == text)
-            || (text.len() >= MIN_PREFIX && id.0.starts_with(text))
-    };
-    let mut meant = ids.iter().filter(is_meant);
-    match (meant.next(), meant.next()) {
-        (Some(id), None) => Ok(id.clone()),
-        (None, _) => {
-            let holder = |id: &KeyId| match name(id) {
-                Some(name) => format!("{name} ({})", id.short()),
-                None => id.short().to_owned(),
-            };
-            let holders = ids.iter().map(holder).collect::<Vec<_>>().join(", ");
-            Err(AuthorError::NoSuchKey { role: role.to_owned(), key: text.to_owned(), holders })
-        }
-        (Some(one), Some(other)) => Err(AuthorError::AmbiguousKey {
-            role: role.to_owned(),
-            key: text.to_owned(),
-            keyids: format!("{one}, {other}"),
-        }),
-    }
 }
 
 /// A key that lies on the daemon's disk must decide nothing that its owners decide.
@@ -286,7 +257,7 @@ mod tests {
         }
         let twice = holders(&[(1, "alice"), (1, "alicia")], 2);
         let refused = root_of(&twice, &holders(&[(3, "c")], 1)).unwrap_err();
-        assert!(matches!(refused, AuthorError::HoldsAlready { .. }), "{refused}");
+        assert!(matches!(refused, AuthorError::KeyTaken { .. }), "{refused}");
         let homonyms = holders(&[(1, "alice"), (2, "alice")], 1);
         let refused = root_of(&homonyms, &homonyms).unwrap_err();
         assert!(matches!(refused, AuthorError::NameOfTwo { .. }), "{refused}");
@@ -325,7 +296,7 @@ mod tests {
         let edit = RoleEdit { threshold: Some(4), ..RoleEdit::default() };
         assert_eq!(one(edit).unwrap_err(), AuthorError::Threshold { threshold: 4, keys: 3 });
         let edit = RoleEdit { add: vec![granted(1, "alice")], ..RoleEdit::default() };
-        assert!(matches!(one(edit).unwrap_err(), AuthorError::HoldsAlready { .. }));
+        assert!(matches!(one(edit).unwrap_err(), AuthorError::KeyTaken { .. }));
         let edit = RoleEdit { threshold: Some(2), ..RoleEdit::default() };
         assert_eq!(one(edit).unwrap_err(), AuthorError::Unchanged);
         assert_eq!(edit_root(&mut three(), &RootEdit { extend: true, ..RootEdit::default() }), Ok(false));
