@@ -5,7 +5,7 @@ use plimsoll_core::policy::Verdict;
 use crate::{
     home::Home,
     keys::{KeyFileError, SignError},
-    publish::{PublishError, author::AuthorError},
+    publish::{PublishError, author::AuthorError, draft::DraftError},
     registry::RegistryError,
     state::StateError,
     trust::{self, TrustError},
@@ -152,6 +152,24 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         }
         PublishError::Author(AuthorError::Revoked { .. }) => {
             Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
+        }
+        PublishError::Stale { .. } => {
+            Some("make the draft anew with the command that made it, and have it signed again")
+        }
+        PublishError::DraftExpired { .. } => {
+            Some("make the draft anew with the command that made it, and have it signed soon")
+        }
+        PublishError::NoNextKeys => {
+            Some("its operator makes them with `plimsolld key rotate NAME`; or give --online-pub FILE")
+        }
+        PublishError::NotHeld { .. } => {
+            Some("ask who runs the daemon which online keys it has; draft with those")
+        }
+        PublishError::Draft(DraftError::Different(_)) => {
+            Some("compare the codes with `plimsoll ceremony status`; keep one draft and sign that")
+        }
+        PublishError::Draft(error) if error.verdict().is_some() => {
+            Some("do not sign it; ask whoever sent it, by another way than it came")
         }
         PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
         PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),

@@ -5,6 +5,7 @@
 //! argument.
 
 mod ask;
+mod ceremony;
 mod content;
 mod delegate;
 mod failure;
@@ -95,6 +96,9 @@ enum Command {
     /// Give a namespace to other keys
     #[command(subcommand)]
     Delegate(delegate::Command),
+    /// Sign with several people, apart in place and time; change who holds a trust repository
+    #[command(subcommand)]
+    Ceremony(ceremony::Command),
     /// Sign what tags point to now
     Sign(sign::Args),
     /// Vouch for a name no longer: clients read ABSENT
@@ -181,6 +185,7 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,
+        Command::Ceremony(command) => ceremony::run(env, out, command).await,
         Command::Sign(args) => sign::run(env, out, &args).await,
         Command::Unsign(args) => unsign::run(env, out, &args).await,
         Command::Revoke(args) => revoke::run(env, out, &args).await,

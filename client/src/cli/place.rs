@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Which trust repository, and where its daemon is.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Where {
     /// The pinned root to publish under, by its name in the policy; else the one that the policy names
     #[arg(long, value_name = "NAME")]

@@ -7,7 +7,10 @@ use plimsoll_core::{
     tuf::KeyId,
 };
 
-use super::{author::AuthorError, draft::DraftError};
+use super::{
+    author::AuthorError,
+    draft::{DraftError, RehearsalError},
+};
 use crate::{
     keys::SignError,
     registry::RegistryError,
@@ -301,6 +304,34 @@ pub enum PublishError {
         /// The submission's tag.
         tag: String,
     },
+    /// The draft goes on from something that is not the newest any more.
+    #[error(
+        "somebody else changed {role} since this draft was made, so it cannot be published; nothing was sent"
+    )]
+    Stale {
+        /// The role.
+        role: String,
+    },
+    /// The draft waited for too long.
+    #[error("{role} in the draft expired at {expires}; nothing was sent")]
+    DraftExpired {
+        /// The role.
+        role: String,
+        /// When.
+        expires: DateTime<Utc>,
+    },
+    /// Clients would not take the new root.
+    #[error("the rehearsal failed, nothing was sent")]
+    Rehearsal(#[source] RehearsalError),
+    /// The root names online keys that the daemon does not have.
+    #[error("the daemon at {server} does not have the online keys that the new root names; nothing was sent")]
+    NotHeld {
+        /// The daemon.
+        server: String,
+    },
+    /// The daemon has no online keys to go on with.
+    #[error("the daemon has no online keys that wait to take the place of the present ones")]
+    NoNextKeys,
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -337,7 +368,8 @@ impl PublishError {
             Self::Update(error) => error.verdict(),
             Self::Server(error) => registry_verdict(error),
             Self::Inbox { source, .. } => registry_verdict(source),
-            Self::Clash { .. } | Self::Moved(_) => Some(Verdict::Conflict),
+            Self::Clash { .. } | Self::Moved(_) | Self::Stale { .. } => Some(Verdict::Conflict),
+            Self::Draft(error) => error.verdict(),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotNow { .. }

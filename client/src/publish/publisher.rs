@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::RepositoryAddress,
     tuf::{Document, Root},
@@ -194,14 +195,33 @@ impl Publisher {
     /// [`PublishError::Update`].
     pub async fn head(&self) -> Result<Head, PublishError> {
         let now = self.clock.now();
-        let reader = match self.daemon().await? {
+        let session = Session::refresh(self.reader().await?, &self.state, &self.pinned, now).await?;
+        Ok(Head::new(session, now))
+    }
+
+    /// Where it is read.
+    pub(super) async fn reader(&self) -> Result<Reader, PublishError> {
+        Ok(match self.daemon().await? {
             Some((server, name)) => {
                 Reader::Daemon(TufSource::new(self.http.clone(), server.metadata_url(name)))
             }
             None => Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone())),
-        };
-        let session = Session::refresh(reader, &self.state, &self.pinned, now).await?;
-        Ok(Head::new(session, now))
+        })
+    }
+
+    /// Where the trust repository is.
+    pub(super) fn repository(&self) -> &RepositoryAddress {
+        &self.repository
+    }
+
+    /// The root that is trusted out of band.
+    pub(super) fn pinned(&self) -> &[u8] {
+        &self.pinned
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// Every version of `role` that the daemon has, as of `head`; none if it was never published.
@@ -320,7 +340,7 @@ fn signed(mut draft: Draft, how: How<'_>) -> Result<Draft, PublishError> {
 }
 
 /// Who has to sign before the draft may be submitted.
-fn unsigned(draft: &Draft) -> PublishError {
+pub(super) fn unsigned(draft: &Draft) -> PublishError {
     let open = draft.requirements().into_iter().filter(|requirement| requirement.missing() > 0);
     let words = open.map(|requirement| {
         let who = requirement.keys.iter().filter(|key| !key.signed);

@@ -58,6 +58,11 @@ pub(in crate::cli) struct SignerArgs {
 }
 
 impl SignerArgs {
+    /// True if no key is given: a draft is to be written that others sign.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.key.is_empty()
+    }
+
     /// Opens the keys, in the order in which they were given. Asks for passphrases.
     pub(in crate::cli) fn open(&self) -> Result<Vec<Box<dyn Signer>>, Failure> {
         let files = self.key.iter().filter(|key| matches!(key, KeyPlace::File(_))).count();

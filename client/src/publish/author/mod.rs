@@ -2,6 +2,7 @@
 
 mod delegations;
 mod names;
+mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +11,11 @@ use plimsoll_core::{
     oci::{Digest, MAX_PLATFORMS},
     policy::Scope,
     tuf::{
-        Identity, Key, KeyId, MAX_DEPTH, RoleKeys, Root, Signature, Targets, assemble, json,
+        Identity, KeyId, MAX_DEPTH, Root, Signature, Targets, assemble, json,
         metadata::{Common, RoleType},
     },
 };
 
-use super::api::OnlineKeys;
 use crate::keys::{SignError, Signer};
 
 pub use delegations::{delegate, find_key, give_keys, revoke_paths, undelegate};
@@ -23,6 +23,7 @@ pub use names::{
     MAX_INDEXES, make_immutable, platforms_to_revoke, reinstate, restore, revoke, unvouch, vouch,
     vouch_platforms,
 };
+pub use root::{Granted, Holders, RoleEdit, RootEdit, edit_root, first_root, held_root, is_only_signer};
 
 /// The longest life of root and targets documents, also what we give them.
 pub const MAX_ROOT_LIFE: TimeDelta = TimeDelta::days(365);
@@ -84,6 +85,25 @@ pub enum AuthorError {
         /// How many distinct keys there are.
         keys: usize,
     },
+    /// Two keys would have one name.
+    #[error("two keys would be called `{name}` ({keyids}); name one file otherwise")]
+    NameOfTwo {
+        /// The name.
+        name: String,
+        /// The beginnings of their ids.
+        keyids: String,
+    },
+    /// The daemon's key would be an owner's, too.
+    #[error("key {} is one of the daemon's online keys; {role} must be signed by keys that are offline", .keyid.short())]
+    OnlineOwner {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// An edit that changes nothing.
+    #[error("this changes nothing")]
+    Unchanged,
     /// A role so deep that clients would not ask it.
     #[error("{parent} is {MAX_DEPTH} levels below targets, and clients go no deeper: it cannot delegate")]
     TooDeep {
@@ -175,37 +195,6 @@ pub fn sign<T: RoleType>(signed: &T, signers: &[&dyn Signer]) -> Result<Vec<u8>,
     Ok(assemble(signed, &signatures))
 }
 
-/// The first root of a trust repository: one owner key set for root and targets, the daemon's keys for the rest.
-pub fn first_root(
-    trust: &str,
-    scopes: &[Scope],
-    owners: &[Key],
-    threshold: u64,
-    online: &OnlineKeys,
-    now: DateTime<Utc>,
-) -> Root {
-    let mut identity = Identity::new(trust, now);
-    identity.scope = scopes.iter().map(ToString::to_string).collect();
-    let mut keys = BTreeMap::new();
-    let mut role = |list: &[Key], threshold| {
-        keys.extend(list.iter().map(|key| (key.id(), key.clone())));
-        RoleKeys { keyids: list.iter().map(Key::id).collect(), threshold, extra: BTreeMap::new() }
-    };
-    let roles = BTreeMap::from([
-        ("root".to_owned(), role(owners, threshold)),
-        ("targets".to_owned(), role(owners, threshold)),
-        ("snapshot".to_owned(), role(std::slice::from_ref(&online.snapshot), 1)),
-        ("timestamp".to_owned(), role(std::slice::from_ref(&online.timestamp), 1)),
-    ]);
-    Root {
-        common: Common::new("root", 1, now + MAX_ROOT_LIFE, identity),
-        consistent_snapshot: true,
-        keys,
-        roles,
-        extra: BTreeMap::new(),
-    }
-}
-
 /// An empty targets document of `role`, version 1.
 pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
     Targets {
@@ -216,9 +205,9 @@ pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
     }
 }
 
-/// Makes `targets` the next version of itself: version + 1, signed at `now`, with a full life ahead.
-pub fn next_version(role: &str, targets: &mut Targets, now: DateTime<Utc>) {
-    let common = &mut targets.common;
+/// Makes `document` the next version of itself: version + 1, signed at `now`, with a full life ahead.
+pub fn next_version<T: RoleType>(role: &str, document: &mut T, now: DateTime<Utc>) {
+    let common = document.common_mut();
     common.version += 1;
     common.expires = now + max_life(role);
     if let Some(identity) = &mut common.identity {
