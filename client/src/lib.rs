@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod home;
 pub mod keys;
+pub mod layout;
 mod percent;
 pub mod publish;
 pub mod registry;

@@ -187,6 +187,26 @@ async fn a_digest_that_no_tag_means_any_more_is_denied() {
 }
 
 #[tokio::test]
+async fn a_platform_is_accepted_by_its_digest_while_a_tag_means_its_index() {
+    const PLATFORM: &[u8] = b"for one platform";
+    let mut world = world();
+    world.publisher.vouch_platform("acme/app:v1", MANIFEST, PLATFORM);
+    world.publish();
+    let v = world.ask(&by_digest(PLATFORM), Mode::Verify).await;
+    assert_eq!((v.verdict, v.digest), (Verdict::Verified, Some(Digest::of(PLATFORM))));
+    world.publisher.vouch("acme/app:v1", NEWER);
+    world.publish();
+    assert_eq!(world.verdict(&by_digest(PLATFORM)).await, Verdict::PolicyDeny);
+    world.publisher.vouch("acme/app:v1", MANIFEST);
+    world.publish();
+    assert_eq!(world.verdict(&by_digest(PLATFORM)).await, Verdict::Verified);
+    // A role above took the index back and knows nothing of its platforms.
+    world.publisher.revoke_above(MANIFEST, "broken");
+    world.publish();
+    assert_eq!(world.verdict(&by_digest(PLATFORM)).await, Verdict::PolicyDeny);
+}
+
+#[tokio::test]
 async fn freeze_rollback_and_outage_have_their_own_verdicts() {
     const LATEST: &str = "acme/trust/manifests/latest";
     let mut world = world();

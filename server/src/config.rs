@@ -12,6 +12,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use plimsoll_core::oci::{ReferenceError, RepositoryAddress, mapping::Profile};
@@ -60,6 +61,8 @@ pub struct TrustConfig {
     pub login: Option<Login>,
     /// Which manifests the registry takes. Default: OCI 1.1.
     pub profile: Profile,
+    /// How often submissions are collected from the inbox, `REPOSITORY/inbox`. Default: there is none.
+    pub inbox: Option<Duration>,
     /// Accept keys of `keys-example/`, which everybody has. Default: false.
     pub allow_example_keys: bool,
 }
@@ -179,6 +182,14 @@ pub enum ValueError {
     /// A login for the registry that has none.
     #[error("the embedded registry takes no login; give a `repository`, or leave the login out")]
     LoginWithoutRepository,
+    /// An inbox where the daemon itself can be reached.
+    #[error(
+        "the embedded registry is where submissions are taken anyway; give a `repository`, or leave `inbox` out"
+    )]
+    InboxWithoutRepository,
+    /// An inbox whose name would be too long.
+    #[error("there is no room for `/inbox` after the name of {0}")]
+    InboxName(RepositoryAddress),
     /// An empty text.
     #[error("it is empty")]
     Empty,
@@ -234,6 +245,7 @@ impl TrustConfig {
             repository: None,
             login: None,
             profile: Profile::Oci11,
+            inbox: None,
             allow_example_keys: false,
         }
     }

@@ -20,7 +20,7 @@ use plimsoll::{
     registry::{Credentials, Registry, RegistryError, RegistryOptions, Secret},
 };
 use plimsoll_core::{
-    oci::{ReferenceError, RepositoryAddress},
+    oci::{ReferenceError, RepositoryAddress, mapping},
     tuf::KeyId,
 };
 use tokio::{
@@ -38,6 +38,7 @@ use crate::{
     },
     config::{Config, TrustConfig},
     host::{Host, HostError},
+    inbox::{self, InboxOptions},
     keys::{self, Keyring, OnlineKeyError},
     pipeline::{Engine, EngineError, EngineOptions},
     store::{SledStore, Store, StoreError, TrustKey},
@@ -60,6 +61,7 @@ pub struct Daemon {
     server: JoinHandle<()>,
     /// Each holds its engine, and ends with it at the latest.
     announcements: JoinSet<()>,
+    inboxes: JoinSet<()>,
 }
 
 /// Why a daemon does not start.
@@ -130,7 +132,15 @@ pub enum DaemonError {
         /// Why.
         source: ReferenceError,
     },
-    /// Two trust repositories are at one address.
+    /// The trust repository's name leaves no room for that of its inbox.
+    #[error("trust repository {name} can have no inbox: leave `inbox` out, or give it a shorter name")]
+    Inbox {
+        /// The trust repository.
+        name: String,
+        /// Why.
+        source: ReferenceError,
+    },
+    /// Two trust repositories, or the inbox of one and another, are at one address.
     #[error(
         "trust repositories {first} and {second} are both at {repository}; each needs a repository of its own"
     )]
@@ -177,6 +187,13 @@ struct Opened {
     trusts: Vec<(Registry, Keyring)>,
 }
 
+/// Where one trust repository is.
+struct Place {
+    repository: RepositoryAddress,
+    /// Its inbox, and how often to look there.
+    inbox: Option<(RepositoryAddress, Duration)>,
+}
+
 impl Daemon {
     /// Starts what `config` says: opens the data folder (made with mode 0700), takes the store's lock, loads or makes the
     /// keys, listens, and returns when all engines run. Registries are not waited for.
@@ -199,7 +216,7 @@ impl Daemon {
         let failed = |source| DaemonError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let repositories = repositories(&trusts, address)?;
+        let places = places(&trusts, address)?;
         let phase = watch::Sender::new(Phase::Serving);
         let api = Api::new(trusts.iter().map(|trust| trust.name.clone()), phase.subscribe());
         let mut router = api.router();
@@ -210,9 +227,12 @@ impl Daemon {
         // Before the engines: those on the embedded registry reach it over HTTP like any other.
         let server = tokio::spawn(serve(listener, router, phase.subscribe(), Times::default()));
         info!(%address, data = %config.data.display(), "listening on http://{address}");
-        let mut daemon = Self { address, api, phase, server, announcements: JoinSet::new() };
+        let mut daemon =
+            Self { address, api, phase, server, announcements: JoinSet::new(), inboxes: JoinSet::new() };
 
-        for ((trust, repository), (registry, keys)) in trusts.iter().zip(repositories).zip(prepared) {
+        for ((trust, place), (registry, keys)) in trusts.iter().zip(places).zip(prepared) {
+            let Place { repository, inbox } = place;
+            let access = registry.clone();
             let options = EngineOptions {
                 name: trust.name.clone(),
                 repository,
@@ -231,6 +251,17 @@ impl Daemon {
             match Engine::start(options).await {
                 Ok(engine) => {
                     daemon.announcements.spawn(announce(engine.clone(), address));
+                    if let Some((repository, interval)) = inbox {
+                        info!(trust = trust.name, inbox = %repository, "collecting submissions from its inbox");
+                        daemon.inboxes.spawn(inbox::run(InboxOptions {
+                            engine: engine.clone(),
+                            registry: access,
+                            repository,
+                            profile: trust.profile,
+                            clock: clock.clone(),
+                            interval,
+                        }));
+                    }
                     daemon.api.serve(&trust.name, engine);
                 }
                 Err(source) => {
@@ -251,7 +282,9 @@ impl Daemon {
     /// the listener and lets open requests end. Takes at most 10 s; what is unfinished then is what a kill would leave,
     /// and is taken up at the next start.
     pub async fn stop(mut self) {
-        // The engines first: their last push may need the embedded registry, so it must still accept connections.
+        // What is under way there is found again after the next start.
+        self.inboxes.shutdown().await;
+        // Then the engines: their last push may need the embedded registry, so it must still accept connections.
         self.phase.send_replace(Phase::Draining);
         let engines = self.api.engines();
         let stopped = timeout(ENGINES_STOP, async {
@@ -284,7 +317,7 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
         // Which it will be is not known, and 0 is none; it is checked again when it is.
         address.set_port(u16::MAX);
     }
-    repositories(&config.trusts, address)?;
+    places(&config.trusts, address)?;
     for trust in &config.trusts {
         registry(config, trust)?;
     }
@@ -321,21 +354,26 @@ fn open(config: &Config) -> Result<Opened, DaemonError> {
     Ok(Opened { store, trusts })
 }
 
-/// Where each trust repository is, those on the embedded registry included.
-fn repositories(trusts: &[TrustConfig], address: SocketAddr) -> Result<Vec<RepositoryAddress>, DaemonError> {
+/// Where each trust repository and its inbox are, those on the embedded registry included.
+fn places(trusts: &[TrustConfig], address: SocketAddr) -> Result<Vec<Place>, DaemonError> {
     let mut seen = BTreeMap::new();
     let mut all = Vec::new();
-    for TrustConfig { name, repository, .. } in trusts {
+    for TrustConfig { name, repository, inbox, .. } in trusts {
         let repository = match repository {
             Some(repository) => repository.clone(),
             None => format!("{address}/{name}/trust")
                 .parse()
                 .map_err(|source| DaemonError::Repository { name: name.clone(), source })?,
         };
-        if let Some(first) = seen.insert(repository.clone(), name.clone()) {
-            return Err(DaemonError::SameRepository { first, second: name.clone(), repository });
+        let inbox = inbox.map(|interval| Ok((mapping::inbox::inbox(&repository)?, interval)));
+        let inbox = inbox.transpose().map_err(|source| DaemonError::Inbox { name: name.clone(), source })?;
+        for repository in [Some(&repository), inbox.as_ref().map(|(at, _)| at)].into_iter().flatten() {
+            if let Some(first) = seen.insert(repository.clone(), name.clone()) {
+                let (second, repository) = (name.clone(), repository.clone());
+                return Err(DaemonError::SameRepository { first, second, repository });
+            }
         }
-        all.push(repository);
+        all.push(Place { repository, inbox });
     }
     Ok(all)
 }

@@ -156,7 +156,7 @@ fn what_a_key_may_not_do_it_does_not_do() {
         (
             "delegate add acme/x --label x --pub team.pub --pub team.pub --threshold 2 OWNER",
             2,
-            "by 1 distinct keys",
+            "holds a key that was given already",
         ),
         ("delegate add acme/{a,b} --label x --pub team.pub OWNER", 2, "acme/{a,b}"),
         ("sign HOST/acme/net-monitor:v2 --trust none TEAM", 2, "no root called `none`"),

@@ -238,10 +238,10 @@ fn an_index_is_verified_by_tag_and_by_digest() {
     let json = client.run(&["verify", &world.reference("multi"), "-o", "json"]).ok().json();
     assert_eq!(json["media_type"], "application/vnd.oci.image.index.v1+json");
 
-    // A container engine asks for the index, then for a platform by its digest: nobody has signed that by name.
+    // A container engine asks for the index, then for a platform by its digest: it was signed with the index.
     let manifest = skopeo::inspect_raw(&world.reference("multi"), &world.side()).ok().json();
     let platform = manifest["manifests"][0]["digest"].as_str().unwrap();
-    client.run(&["verify", &format!("{}/{IMAGES}@{platform}", world.host())]).expect_code(10);
+    client.run(&["verify", &format!("{}/{IMAGES}@{platform}", world.host())]).ok();
 }
 
 /// P3, and that an emergency does not need the team: the owner takes back by tag what the team signed, and the team goes on.

@@ -297,7 +297,7 @@ impl Signing {
             data: None,
             annotations: BTreeMap::new(),
         };
-        let request = SignRequest { name: name.parse().unwrap(), descriptor };
+        let request = SignRequest::new(name.parse().unwrap(), descriptor);
         let server = Server::new(self.registry.clone(), self.url.clone());
         let root = fs::read(self.desk.file("acme-root.json")).unwrap();
         let state = self.desk.file("state");

@@ -60,6 +60,7 @@ pub struct Site {
     builder: Option<Login>,
     freshness: String,
     ecdsa: bool,
+    inbox: bool,
 }
 
 impl Site {
@@ -110,6 +111,13 @@ impl Site {
         self
     }
 
+    /// Itself; the daemon looks into the inbox every second.
+    #[must_use]
+    pub fn inbox(mut self) -> Self {
+        self.inbox = true;
+        self
+    }
+
     /// Itself, with ECDSA keys for owner and team instead of Ed25519.
     #[must_use]
     pub fn ecdsa(mut self) -> Self {
@@ -126,6 +134,9 @@ impl Site {
         config.push_str(&format!("[[trust]]\nname = \"{NAME}\"\n"));
         if let Some(host) = &self.host {
             config.push_str(&format!("repository = \"{host}/{TRUST}\"\n"));
+        }
+        if self.inbox {
+            config.push_str("inbox = \"1s\"\n");
         }
         if let Some((user, password)) = self.daemon {
             write_private(&home.join("registry-password"), &format!("{password}\n"));

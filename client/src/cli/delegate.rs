@@ -1,8 +1,12 @@
 //! `delegate`.
 
+mod keys;
+mod remove;
+mod seeing;
+
 use std::path::{Path, PathBuf};
 
-use plimsoll_core::tuf::{Key, PublicKey};
+use plimsoll_core::tuf::{Key, KeyId, PublicKey};
 
 use super::{
     Env, Failure, Out,
@@ -12,7 +16,7 @@ use super::{
 };
 use crate::{
     keys::load_public,
-    publish::{DelegateRequest, How},
+    publish::{DelegateRequest, How, Vouched, history::NamedKey},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -21,6 +25,16 @@ pub(super) enum Command {
     Add(Box<AddArgs>),
     /// List the roles, their keys and what they may speak about
     List(StatusArgs),
+    /// Show one role: what stands above it, its scope, keys, version and expiry, and whom it delegates to
+    Show(seeing::ShowArgs),
+    /// Show how clients decide a reference: every role asked, in order, and the verdict
+    Test(seeing::TestArgs),
+    /// Give a role other keys
+    Rotate(Box<keys::RotateArgs>),
+    /// Take a namespace back
+    Remove(remove::Args),
+    /// Let other keys vouch for what a role last said, after its own keys were lost or ran out
+    TakeOver(keys::TakeOverArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,6 +64,11 @@ pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Fa
     match command {
         Command::Add(args) => add(env, out, *args).await,
         Command::List(args) => status(env, out, &args).await,
+        Command::Show(args) => seeing::show(env, out, &args).await,
+        Command::Test(args) => seeing::test(env, out, &args).await,
+        Command::Rotate(args) => keys::rotate(env, out, &args).await,
+        Command::Remove(args) => remove::run(env, out, &args).await,
+        Command::TakeOver(args) => keys::take_over(env, out, &args).await,
     }
 }
 
@@ -62,7 +81,7 @@ async fn add(env: &Env, out: &Out, args: AddArgs) -> Result<u8, Failure> {
         parent: args.parent,
         scope: scope.clone(),
         label: args.label,
-        names: granted.iter().filter_map(|(key, name)| Some((Key::new(key).id(), name.clone()?))).collect(),
+        names: names(&granted),
         keys: granted.into_iter().map(|(key, _)| key).collect(),
         threshold: args.threshold,
     };
@@ -91,6 +110,33 @@ pub(super) fn granted(files: &[PathBuf]) -> Result<Vec<(PublicKey, Option<String
         all.push((key, name(path)));
     }
     Ok(all)
+}
+
+/// What people call the keys, by id.
+fn names(granted: &[(PublicKey, Option<String>)]) -> Vec<(KeyId, String)> {
+    granted.iter().filter_map(|(key, name)| Some((Key::new(key).id(), name.clone()?))).collect()
+}
+
+/// `alice (3f2a…)`, or the id alone.
+pub(super) fn called(key: &NamedKey) -> String {
+    match &key.name {
+        Some(name) => format!("{name} ({})", key.keyid.short()),
+        None => key.keyid.short().to_owned(),
+    }
+}
+
+pub(super) fn list(keys: &[NamedKey]) -> String {
+    keys.iter().map(called).collect::<Vec<_>>().join(", ")
+}
+
+/// One line for each name and what it stands for.
+pub(super) fn lines(names: &[Vouched]) -> Vec<String> {
+    let digest = |vouched: &Vouched| {
+        // A digest's own entry says it already.
+        let said = vouched.name.contains('@');
+        vouched.digest.filter(|_| !said).map_or_else(String::new, |digest| format!("  {digest}"))
+    };
+    names.iter().map(|vouched| format!("  {}{}", vouched.name, digest(vouched))).collect()
 }
 
 /// What the docs allow as a name of a key; a file called otherwise names none.

@@ -5,7 +5,7 @@ use plimsoll_core::policy::Verdict;
 use crate::{
     home::Home,
     keys::{KeyFileError, SignError},
-    publish::PublishError,
+    publish::{PublishError, author::AuthorError, draft::DraftError},
     registry::RegistryError,
     state::StateError,
     trust::{self, TrustError},
@@ -145,7 +145,45 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::NoRole { .. } => {
             Some("use a key of a role on the path, or ask its holder for `plimsoll delegate add`")
         }
-        PublishError::UnknownRole { .. } => Some("plimsoll delegate list"),
+        PublishError::RevokedBy { .. } => Some("ask the holder of that role's keys to reinstate it"),
+        PublishError::NothingEarlier { .. } => Some("look at `plimsoll log --ref REFERENCE`"),
+        PublishError::Author(AuthorError::Immutable { .. }) => {
+            Some("sign it under another tag; revoking that digest frees this one")
+        }
+        PublishError::Author(AuthorError::Revoked { .. }) => {
+            Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
+        }
+        PublishError::Stale { .. } => {
+            Some("make the draft anew with the command that made it, and have it signed again")
+        }
+        PublishError::DraftExpired { .. } => {
+            Some("make the draft anew with the command that made it, and have it signed soon")
+        }
+        PublishError::NoNextKeys => {
+            Some("its operator makes them with `plimsolld key rotate NAME`; or give --online-pub FILE")
+        }
+        PublishError::NotHeld { .. } => {
+            Some("ask who runs the daemon which online keys it has; draft with those")
+        }
+        PublishError::Draft(DraftError::Different(_)) => {
+            Some("compare the codes with `plimsoll ceremony status`; keep one draft and sign that")
+        }
+        PublishError::Draft(error) if error.verdict().is_some() => {
+            Some("do not sign it; ask whoever sent it, by another way than it came")
+        }
+        PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
+        PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
+        PublishError::TooFewLeft { .. } => Some(
+            "give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`",
+        ),
+        PublishError::NoHistory(_) => {
+            Some("run this where the daemon can be reached, without --via-registry")
+        }
+        PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
+        PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
+        PublishError::Moved(_) => Some("look at it again: run this once more"),
+        PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
+        PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
         PublishError::Shadowed { .. } => {
             Some("ask the holder of that role's key to sign it or to take the name out, or use that key")
         }

@@ -11,11 +11,18 @@ use url::Url;
 
 use super::{
     Env, Failure, Out, argument,
+    ceremony::{made, named},
     key::{SignerArgs, signers},
+    place::write_draft,
     servers,
 };
 use crate::{
-    publish::{InitRequest, PublishError, Server, api::OnlineKeys, prepare, seen, served},
+    publish::{
+        FirstRequest, InitRequest, Prepared, PublishError, Server,
+        api::{OnlineKeys, TrustInfo},
+        author::Holders,
+        first_draft, prepare, seen, served,
+    },
     state::{read, replace},
     trust::{self, Addition},
 };
@@ -23,9 +30,11 @@ use crate::{
 const MAX_ONLINE: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("key", |key| key.help(
-    "Sign with this private key, which becomes an owner's; once for each key, and each may then sign alone (threshold 1)"
-)))]
+#[command(mut_arg("key", |key| key
+    .conflicts_with("root_pub")
+    .help("Sign with this private key, which becomes an owner's; once for each key, and each may then sign alone \
+        (threshold 1)")
+))]
 pub(super) struct Args {
     /// Where the metadata shall be, HOST/REPOSITORY; the daemon must be configured for it
     #[arg(value_parser = argument::<RepositoryAddress>)]
@@ -35,18 +44,45 @@ pub(super) struct Args {
     scope: Vec<Scope>,
     #[command(flatten)]
     signer: SignerArgs,
-    /// URL of the plimsolld that shall keep it fresh
-    #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url)]
-    server: Url,
+    /// URL of the plimsolld that shall keep it fresh; not asked if --online-pub is given with --draft
+    #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url,
+        required_unless_present = "draft")]
+    server: Option<Url>,
     /// JSON file with the daemon's online keys, which came another way than from the daemon; it must have the same
     #[arg(long, value_name = "FILE")]
     online_pub: Option<PathBuf>,
+    /// Several holders, who sign later: this public key signs the root; once for each
+    #[arg(long, value_name = "FILE", requires = "draft", requires = "root_threshold")]
+    root_pub: Vec<PathBuf>,
+    /// How many of these keys must sign the root
+    #[arg(long, value_name = "N", requires = "root_pub")]
+    root_threshold: Option<u64>,
+    /// This public key signs `targets`; else those of the root do
+    #[arg(long, value_name = "FILE", requires = "root_pub", requires = "targets_threshold")]
+    targets_pub: Vec<PathBuf>,
+    /// How many of these keys must sign `targets`; else as many as the root needs
+    #[arg(long, value_name = "N", requires = "root_pub")]
+    targets_threshold: Option<u64>,
+    /// Make nothing yet: write a draft to this file, for the holders to sign with `plimsoll ceremony sign`
+    #[arg(long, value_name = "FILE", requires = "root_pub", conflicts_with_all = ["name", "out"])]
+    draft: Option<PathBuf>,
     /// What to call it in the policy; else what the daemon calls it
     #[arg(long)]
     name: Option<String>,
     /// Where to write the root that clients pin; else NAME-root.json
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+/// A trust repository that is signed and is to be submitted.
+pub(super) struct Making<'a> {
+    pub(super) server: Server,
+    /// The server's, to be remembered.
+    pub(super) url: &'a Url,
+    pub(super) addition: Addition,
+    /// Where the root is written.
+    pub(super) file: PathBuf,
+    pub(super) prepared: Prepared,
 }
 
 #[derive(Serialize)]
@@ -63,28 +99,20 @@ struct Made {
 }
 
 pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure> {
+    if let Some(file) = &args.draft {
+        return drafted(env, out, args, file).await.map(|()| 0);
+    }
+    let url = args.server.as_ref().ok_or_else(no_server)?;
     let online = args.online_pub.as_deref().map(online_keys).transpose()?;
     let keys = args.signer.open()?;
-    let server = Server::new(env.registry.clone(), args.server.clone());
-    let info = served(&server, &args.repository).await?;
-    if let Some(trust_id) = info.trust_id {
-        let repository = args.repository.to_string();
-        return Err(PublishError::AlreadyInitialised { repository, trust_id }.into());
-    }
+    let server = Server::new(env.registry.clone(), url.clone());
+    let info = unmade(&server, &args.repository).await?;
     let name = args.name.clone().unwrap_or(info.name);
     let file = args.out.clone().unwrap_or_else(|| format!("{name}-root.json").into());
     let scopes = args.scope.iter().map(|scope| format!("{}/{scope}", args.repository.host)).collect();
-    let addition = Addition { name: name.clone(), repository: args.repository.clone(), scopes };
-    // Whatever could stop us afterwards is looked at before anything is published, for that cannot be undone.
-    trust::check_addition(&env.home, &addition)?;
-    if file.symlink_metadata().is_ok() {
-        return Err(Failure::usage(format!("`{}` exists already and is not overwritten", file.display()))
-            .next("move it away, or give --out FILE"));
-    }
-    out.aside("the daemon's online keys; compare with `plimsolld key show` on its machine:");
-    for (role, id) in info.online.ids() {
-        out.aside(&format!("  {role:<9}  {id}"));
-    }
+    let addition = Addition { name, repository: args.repository.clone(), scopes };
+    check(env, &addition, &file)?;
+    show_online(out, &info.online);
     let request = InitRequest {
         repository: args.repository.clone(),
         scopes: args.scope.clone(),
@@ -92,6 +120,79 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         online: Some(online.unwrap_or(info.online)),
     };
     let prepared = prepare(&server, &request, &signers(&keys), &env.clock).await?;
+    make(env, out, Making { server, url, addition, file, prepared }).await?;
+    Ok(0)
+}
+
+/// Writes a draft of the first root and of `targets`, for several holders to sign.
+async fn drafted(env: &Env, out: &Out, args: &Args, file: &Path) -> Result<(), Failure> {
+    let root = named(&args.root_pub, &[])?;
+    let targets = named(&args.targets_pub, &root)?;
+    let threshold = args.root_threshold.expect("--root-pub requires it");
+    let targets = Holders {
+        keys: if targets.is_empty() { root.clone() } else { targets },
+        threshold: args.targets_threshold.unwrap_or(threshold),
+    };
+    let online = match (&args.online_pub, &args.server) {
+        (Some(file), _) => online_keys(file)?,
+        (None, Some(url)) => {
+            let server = Server::new(env.registry.clone(), url.clone());
+            let online = unmade(&server, &args.repository).await?.online;
+            show_online(out, &online);
+            online
+        }
+        (None, None) => return Err(no_server()),
+    };
+    let request = FirstRequest {
+        repository: args.repository.clone(),
+        scopes: args.scope.clone(),
+        root: Holders { keys: root, threshold },
+        targets,
+        online,
+    };
+    let draft = first_draft(&request, env.clock.now())?;
+    write_draft(file, &draft, false)?;
+    made(env, out, file, &draft)
+}
+
+/// What the daemon knows of the trust repository, which must not be made yet.
+async fn unmade(server: &Server, repository: &RepositoryAddress) -> Result<TrustInfo, PublishError> {
+    let info = served(server, repository).await?;
+    match info.trust_id {
+        Some(trust_id) => {
+            Err(PublishError::AlreadyInitialised { repository: repository.to_string(), trust_id })
+        }
+        None => Ok(info),
+    }
+}
+
+fn no_server() -> Failure {
+    Failure::usage("nobody says what the daemon's online keys are".to_owned())
+        .next("give --server URL of its plimsolld, or with --draft --online-pub FILE")
+}
+
+pub(super) fn show_online(out: &Out, online: &OnlineKeys) {
+    out.aside("the daemon's online keys; compare with `plimsolld key show` on its machine:");
+    for (role, id) in online.ids() {
+        out.aside(&format!("  {role:<9}  {id}"));
+    }
+}
+
+/// Whatever could stop us afterwards is looked at before anything is published, for that cannot be undone.
+fn check(env: &Env, addition: &Addition, file: &Path) -> Result<(), Failure> {
+    trust::check_addition(&env.home, addition)?;
+    if file.symlink_metadata().is_ok() {
+        return Err(Failure::usage(format!("`{}` exists already and is not overwritten", file.display()))
+            .next("move it away, or give --out FILE"));
+    }
+    Ok(())
+}
+
+/// Submits a trust repository, pins it here, and waits until it is seen.
+pub(super) async fn make(env: &Env, out: &Out, making: Making<'_>) -> Result<(), Failure> {
+    let Making { server, url, addition, file, prepared } = making;
+    let (name, repository) = (addition.name.clone(), addition.repository.clone());
+    check(env, &addition, &file)?;
     // Before the daemon has it: a trust repository whose root is lost cannot be used by anybody, nor made again.
     std::path::absolute(&file).and_then(|path| replace(&path, &prepared.root, 0o644)).map_err(|error| {
         Failure::internal(format!("nothing was made: cannot write {}: {error}", file.display()))
@@ -105,11 +206,11 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         let _ = std::fs::remove_file(&file);
     } else {
         trust::add(&env.home, &addition, &root, &hash, &file, env.clock.now())?;
-        servers::remember(&env.home, &args.repository.to_string(), &args.server)?;
+        servers::remember(&env.home, &repository.to_string(), url)?;
     }
     let confirmed = match submitted {
         Ok(made) => {
-            let (place, state) = ((&env.registry, &args.repository), env.home.state());
+            let (place, state) = ((&env.registry, &repository), env.home.state());
             seen(place, &state, &root, &env.clock, made.timestamp, &[]).await.map(|()| made)
         }
         Err(error) => Err(error),
@@ -129,10 +230,8 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
 
     let sha256 = made.sha256.hex();
     let shown = file.display();
-    let trust_add = format!(
-        "plimsoll trust add {name} --root {shown} --sha256 {sha256} --repository {}",
-        args.repository
-    );
+    let trust_add =
+        format!("plimsoll trust add {name} --root {shown} --sha256 {sha256} --repository {repository}");
     let notes = [
         format!("trust id   {}", made.trust_id),
         format!("speaks for {}", addition.scopes.join(" ")),
@@ -142,7 +241,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     ];
     let made = Made {
         name,
-        repository: args.repository.to_string(),
+        repository: repository.to_string(),
         trust: made.trust_id,
         scopes: addition.scopes,
         root: file,
@@ -151,12 +250,11 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         timestamp: made.timestamp,
         trust_add,
     };
-    out.result(&made, &format!("made {}", made.repository), &notes)?;
-    Ok(0)
+    out.result(&made, &format!("made {}", made.repository), &notes)
 }
 
 /// `{"timestamp": KEY, "snapshot": KEY}`, as the daemon's API and `plimsolld key show` write it.
-fn online_keys(path: &Path) -> Result<OnlineKeys, Failure> {
+pub(super) fn online_keys(path: &Path) -> Result<OnlineKeys, Failure> {
     let wrong =
         |why: String| Failure::usage(format!("cannot use `{}` as online keys: {why}", path.display()));
     let bytes = read(path, MAX_ONLINE).map_err(|error| wrong(error.to_string()))?;

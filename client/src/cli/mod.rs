@@ -5,6 +5,8 @@
 //! argument.
 
 mod ask;
+mod ceremony;
+mod content;
 mod delegate;
 mod failure;
 mod init;
@@ -14,11 +16,14 @@ mod manual;
 mod output;
 mod panic;
 mod place;
+mod progress;
+mod reinstate;
 mod revoke;
 mod servers;
 mod sign;
 mod status;
 mod trust;
+mod unsign;
 mod verify;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -91,10 +96,17 @@ enum Command {
     /// Give a namespace to other keys
     #[command(subcommand)]
     Delegate(delegate::Command),
-    /// Sign what a tag points to now
+    /// Sign with several people, apart in place and time; change who holds a trust repository
+    #[command(subcommand)]
+    Ceremony(ceremony::Command),
+    /// Sign what tags point to now
     Sign(sign::Args),
+    /// Vouch for a name no longer: clients read ABSENT
+    Unsign(unsign::Args),
     /// Take a signed digest back
     Revoke(revoke::Args),
+    /// Bring back what a name meant before: one that was revoked, unsigned or replaced
+    Reinstate(reinstate::Args),
     /// Print the completions of a shell: `plimsoll completion bash > /etc/bash_completion.d/plimsoll`
     Completion {
         /// The shell
@@ -173,8 +185,11 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,
+        Command::Ceremony(command) => ceremony::run(env, out, command).await,
         Command::Sign(args) => sign::run(env, out, &args).await,
+        Command::Unsign(args) => unsign::run(env, out, &args).await,
         Command::Revoke(args) => revoke::run(env, out, &args).await,
+        Command::Reinstate(args) => reinstate::run(env, out, &args).await,
         Command::Completion { shell } => manual::completion(out, shell),
         Command::Man { folder } => manual::pages(out, &folder),
     }

@@ -38,6 +38,10 @@ impl Out {
         Self { format, quiet }
     }
 
+    pub(super) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
     pub(super) fn json(&self) -> bool {
         self.format == Format::Json
     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Which trust repository, and where its daemon is.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Where {
     /// The pinned root to publish under, by its name in the policy; else the one that the policy names
     #[arg(long, value_name = "NAME")]
@@ -72,6 +72,29 @@ impl Where {
     ) -> Result<Desk, Failure> {
         let policy = load_policy(&env.home)?;
         let root = covering(&policy, self.trust.as_deref(), reference, name)?;
+        self.open(env, &policy, root).await
+    }
+
+    /// The desk of the one root that is named, else that the policy requires for each of `names`.
+    pub(super) async fn desk_for_all(
+        &self,
+        env: &Env,
+        names: &[(Reference, TargetName)],
+    ) -> Result<Desk, Failure> {
+        let policy = load_policy(&env.home)?;
+        let mut one: Option<(String, &Reference)> = None;
+        for (reference, name) in names {
+            let root = covering(&policy, self.trust.as_deref(), reference, name)?;
+            match &one {
+                Some((known, first)) if *known != root => {
+                    let text = format!("{first} is under the root {known}, and {reference} under {root}");
+                    return Err(Failure::usage(text).next("name those of one root at a time"));
+                }
+                Some(_) => {}
+                None => one = Some((root, reference)),
+            }
+        }
+        let (root, _) = one.ok_or_else(|| Failure::usage("nothing is named".to_owned()))?;
         self.open(env, &policy, root).await
     }
 

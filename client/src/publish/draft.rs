@@ -5,19 +5,31 @@
 //! each role on the way. So a machine without a network can tell who must sign and what changes, and need not believe
 //! whoever made the draft. Pure: no I/O, no clock.
 
+mod rehearse;
+mod requirement;
+#[cfg(test)]
+mod tests;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::Digest,
+    policy::Verdict,
     tuf::{
-        self, Document, Identity, Key, KeyId, RoleType, Root, Signature, Targets, assemble, distinct_signers,
-        json, limit, verify,
+        self, Document, Identity, KeyId, RoleType, Root, Signature, Targets, assemble, json, limit, verify,
     },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::keys::{SignError, Signer};
+
+pub use rehearse::{Live, RehearsalError, Rehearsed, rehearse};
+use requirement::AskedBy;
+pub use requirement::{Holder, Requirement};
+pub use words::words;
 
 /// A draft may be this long, bytes.
 pub const MAX_DRAFT: u64 = 64 * 1024 * 1024;
@@ -72,6 +84,9 @@ pub enum DraftError {
     /// Not a draft at all.
     #[error("not a draft of this version of plimsoll: {0}")]
     Shape(String),
+    /// Its sum is another one.
+    #[error("the draft was damaged on its way, or changed by hand")]
+    Damaged,
     /// A document in it is not one.
     #[error("a document in the draft is damaged")]
     Document(#[from] tuf::Error),
@@ -107,6 +122,9 @@ pub enum DraftError {
     /// Two drafts that are not one change.
     #[error("these are two different changes: they differ in {0}; let everybody sign the same draft")]
     Different(String),
+    /// A key that signed all that it is asked for.
+    #[error("key {} signed this already", .0.short())]
+    AlreadySigned(KeyId),
     /// A key that need not sign.
     #[error("key {} need not sign this: no document in the draft asks for it", .0.short())]
     NotAsked(KeyId),
@@ -115,38 +133,14 @@ pub enum DraftError {
     Sign(#[from] SignError),
 }
 
-/// Whose signatures one document needs. A root needs two: of the root before it and of itself (5.3.4).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Requirement {
-    /// The role that is signed.
-    pub role: String,
-    /// Its version in the draft.
-    pub version: u64,
-    /// Who asks: `root version 3`, `targets version 7`.
-    pub by: String,
-    /// How many of the keys must sign.
-    pub threshold: u64,
-    /// The keys that may.
-    pub keys: Vec<Holder>,
-}
-
-/// A key that may sign.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Holder {
-    /// Its id.
-    pub keyid: KeyId,
-    /// What people call it, if the document that gives it the role says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// True if it signed.
-    pub signed: bool,
-}
-
-impl Requirement {
-    /// How many signatures are still missing.
-    pub fn missing(&self) -> u64 {
-        let signed = self.keys.iter().filter(|holder| holder.signed).count() as u64;
-        self.threshold.saturating_sub(signed)
+impl DraftError {
+    /// UNTRUSTED for what only damage or an attack explains; none for misuse.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Damaged | Self::Document(_) | Self::Base(_) | Self::Foreign => Some(Verdict::Untrusted),
+            Self::Version { .. } | Self::Signature { .. } => Some(Verdict::Untrusted),
+            _ => None,
+        }
     }
 }
 
@@ -155,6 +149,8 @@ impl Requirement {
 struct Written {
     /// [`FORMAT`].
     draft: u32,
+    /// sha256 over the rest, against damage. Against who computes it anew there are the signatures, and the code.
+    sum: Digest,
     repository: String,
     roots: Vec<Box<RawValue>>,
     base: BTreeMap<String, Box<RawValue>>,
@@ -200,7 +196,11 @@ impl Draft {
         };
         let roots = written.roots.iter().map(|raw| raw.get().as_bytes().to_vec()).collect();
         let base = Base { roots, documents: raw(written.base) };
-        Self::assembled(written.repository, &base, &raw(written.documents))
+        let documents = raw(written.documents);
+        if sum(&written.repository, &base, &documents) != written.sum {
+            return Err(DraftError::Damaged);
+        }
+        Self::assembled(written.repository, &base, &documents)
     }
 
     /// The draft as a file: JSON with the documents verbatim.
@@ -212,12 +212,17 @@ impl Draft {
             let text = std::str::from_utf8(bytes).expect("a document is UTF-8");
             RawValue::from_string(text.to_owned()).expect("a document is JSON")
         };
+        let raws = |documents: &BTreeMap<String, Vec<u8>>| {
+            documents.iter().map(|(role, bytes)| (role.clone(), raw(bytes))).collect()
+        };
+        let (base, documents) = (self.base(), self.documents());
         let written = Written {
             draft: FORMAT,
+            sum: sum(&self.repository, &base, &documents),
             repository: self.repository.clone(),
-            roots: self.roots.iter().map(|root| raw(&root.bytes)).collect(),
-            base: self.base.iter().map(|(role, document)| (role.clone(), raw(&document.bytes))).collect(),
-            documents: self.documents().into_iter().map(|(role, bytes)| (role, raw(&bytes))).collect(),
+            roots: base.roots.iter().map(|root| raw(root)).collect(),
+            base: raws(&base.documents),
+            documents: raws(&documents),
         };
         let mut bytes = serde_json::to_vec(&written).expect("JSON in JSON always serialises");
         bytes.push(b'\n');
@@ -229,12 +234,31 @@ impl Draft {
         &self.repository
     }
 
+    /// The trust id of its documents.
+    pub fn trust_id(&self) -> &str {
+        let root = self.roots.last().or(self.root.as_ref());
+        root.and_then(|root| root.signed.common.identity.as_ref()).map_or("", |identity| &identity.trust)
+    }
+
+    /// True if it makes a trust repository: there is no root before it.
+    pub fn is_first(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    /// What it starts from.
+    pub fn base(&self) -> Base {
+        Base {
+            roots: self.roots.iter().map(|root| root.bytes.clone()).collect(),
+            documents: self.base.iter().map(|(role, held)| (role.clone(), held.bytes.clone())).collect(),
+        }
+    }
+
     /// The roots it starts from, the newest last.
     pub fn roots(&self) -> &[Document<Root>] {
         &self.roots
     }
 
-    /// The present document of `role`, if the draft has it. It is verified for the roles above a changed one; that of a
+    /// The present document of `role`, if the draft has it. It is verified for the roles above the changed ones; that of a
     /// changed role may be orphaned: [`Draft::is_vouched`].
     pub fn present(&self, role: &str) -> Option<&Document<Targets>> {
         self.base.get(role)
@@ -277,6 +301,11 @@ impl Draft {
         all
     }
 
+    /// True if nobody signed any of it yet.
+    pub fn is_unsigned(&self) -> bool {
+        self.versions().keys().all(|role| self.signatures(role).is_empty())
+    }
+
     /// True if every document has the signatures it needs.
     pub fn is_complete(&self) -> bool {
         self.requirements().iter().all(|requirement| requirement.missing() == 0)
@@ -295,25 +324,35 @@ impl Draft {
         root.chain(self.targets.iter().map(|(role, document)| (role.clone(), document.version()))).collect()
     }
 
-    /// True if the present document of `role` is signed by the keys that may sign it now; false if it is orphaned, or if
-    /// there is none.
+    /// True if the present document of `role`, and of every role above it, is signed by the keys that may sign it now;
+    /// false if it is orphaned, or if there is none.
     pub fn is_vouched(&self, role: &str) -> bool {
-        let Some(document) = self.base.get(role) else { return false };
-        self.present_keys_of(role).is_some_and(|asked| {
+        let signed = |role: &str| {
+            let (Some(document), Some(asked)) = (self.base.get(role), self.present_keys_of(role)) else {
+                return false;
+            };
             verify(document.clone(), role, asked.keys, asked.keyids, asked.threshold).is_ok()
-        })
+        };
+        // Keys that an unsigned parent names are nobody's.
+        let above = role.match_indices("--").map(|(at, _)| &role[..at]);
+        above.chain([role]).all(signed)
+    }
+
+    /// The first document that is over at `now`, and when it expired.
+    pub fn expired(&self, now: DateTime<Utc>) -> Option<(String, DateTime<Utc>)> {
+        let root = self.root.iter().map(|root| ("root", root.signed.common.expires));
+        let targets = self.targets.iter().map(|(role, held)| (role.as_str(), held.signed.common.expires));
+        let over = root.chain(targets).find(|(_, expires)| *expires <= now);
+        over.map(|(role, expires)| (role.to_owned(), expires))
     }
 
     /// Signs every document that asks for the signer's key and has no signature of it. Returns their roles.
     ///
     /// # Errors
-    /// [`DraftError::NotAsked`], [`DraftError::Sign`].
+    /// [`DraftError::NotAsked`], [`DraftError::AlreadySigned`], [`DraftError::Sign`].
     pub fn sign(&mut self, signer: &dyn Signer) -> Result<Vec<String>, DraftError> {
         let id = signer.key_id();
-        let asked = self.roles_asking(&id);
-        if asked.is_empty() {
-            return Err(DraftError::NotAsked(id));
-        }
+        let asked = self.roles_asking(&id)?;
         for role in &asked {
             let sig = data_encoding::HEXLOWER.encode(&signer.sign(&self.payload(role)?)?);
             self.add(role, Signature { keyid: id.clone(), sig });
@@ -338,10 +377,10 @@ impl Draft {
     /// Adds a signature over [`Draft::payload`] that was made elsewhere.
     ///
     /// # Errors
-    /// [`DraftError::NotAsked`], [`DraftError::Signature`], [`DraftError::NotDelegated`].
+    /// [`DraftError::NotAsked`], [`DraftError::AlreadySigned`], [`DraftError::Signature`], [`DraftError::NotDelegated`].
     pub fn attach(&mut self, role: &str, keyid: &KeyId, signature: &[u8]) -> Result<(), DraftError> {
         self.payload(role)?;
-        if !self.roles_asking(keyid).iter().any(|asking| asking == role) {
+        if !self.roles_asking(keyid)?.iter().any(|asking| asking == role) {
             return Err(DraftError::NotAsked(keyid.clone()));
         }
         let mut with = self.clone();
@@ -354,7 +393,7 @@ impl Draft {
     /// Takes over the signatures of `other`, a copy of the same change. Returns how many were new.
     ///
     /// # Errors
-    /// [`DraftError::Different`].
+    /// [`DraftError::Different`]; the draft is then as it was.
     pub fn merge(&mut self, other: &Self) -> Result<usize, DraftError> {
         let canonical = |draft: &Self| -> BTreeMap<String, Vec<u8>> {
             draft
@@ -372,14 +411,17 @@ impl Draft {
         if start(self) != start(other) {
             return Err(DraftError::Different("the root they start from".to_owned()));
         }
-        let mut new = 0;
+        let (mut with, mut new) = (self.clone(), 0);
         for role in ours.keys() {
-            let known: Vec<KeyId> = self.signatures(role).iter().map(|known| known.keyid.clone()).collect();
-            for signature in other.signatures(role).iter().filter(|other| !known.contains(&other.keyid)) {
-                self.add(role, signature.clone());
+            let known = self.signatures(role);
+            let is_new = |theirs: &&Signature| known.iter().all(|known| known.keyid != theirs.keyid);
+            for signature in other.signatures(role).iter().filter(is_new) {
+                with.add(role, signature.clone());
                 new += 1;
             }
         }
+        with.check_signatures()?;
+        *self = with;
         Ok(new)
     }
 
@@ -430,12 +472,13 @@ impl Draft {
             }
             before = Some(root);
         }
-        for (role, document) in &self.base {
-            let above = self.targets.keys().chain(self.base.keys()).any(|below| is_above(role, below));
-            if above && !self.targets.contains_key(role) {
-                let asked =
-                    self.present_keys_of(role).ok_or_else(|| DraftError::NotDelegated(role.clone()))?;
-                verify(document.clone(), role, asked.keys, asked.keyids, asked.threshold)?;
+        for role in self.base.keys() {
+            let changed = self.targets.contains_key(role);
+            if !changed && !self.targets.keys().any(|below| is_above(role, below)) {
+                return Err(DraftError::Base(format!("{role} has nothing to do with the change")));
+            }
+            if !changed && !self.is_vouched(role) {
+                return Err(DraftError::Base(format!("{role} is not signed by the keys that may sign it")));
             }
         }
         Ok(())
@@ -466,14 +509,16 @@ impl Draft {
         Ok(())
     }
 
+    /// Every signature is a valid one of a key that is asked for it.
     fn check_signatures(&self) -> Result<(), DraftError> {
+        let requirements = self.requirements();
         for role in self.versions().into_keys() {
             for signature in self.signatures(&role) {
                 let counts = |requirement: &Requirement| {
                     requirement.role == role
                         && requirement.keys.iter().any(|key| key.keyid == signature.keyid && key.signed)
                 };
-                if !self.requirements().iter().any(counts) {
+                if !requirements.iter().any(counts) {
                     return Err(DraftError::Signature { role, keyid: signature.keyid.clone() });
                 }
             }
@@ -516,20 +561,25 @@ impl Draft {
         AskedBy::parent(parent, self.base.get(parent)?, role)
     }
 
-    /// What the roots call keys, the newest last.
-    fn names(&self) -> BTreeMap<KeyId, String> {
-        let roots = self.roots.last().into_iter().chain(&self.root);
+    /// What the roots call keys. A new root does not rename the keys of the present one: whoever signs it knows those.
+    pub(crate) fn names(&self) -> BTreeMap<KeyId, String> {
+        let roots = self.root.iter().chain(self.roots.last());
         let identities = roots.filter_map(|root| root.signed.common.identity.as_ref());
         identities.flat_map(|identity| identity.names.clone()).collect()
     }
 
-    fn roles_asking(&self, id: &KeyId) -> Vec<String> {
-        let asks = |requirement: &Requirement| {
-            requirement.keys.iter().any(|holder| holder.keyid == *id && !holder.signed)
-        };
-        let asked: BTreeSet<String> =
-            self.requirements().into_iter().filter(asks).map(|requirement| requirement.role).collect();
-        asked.into_iter().collect()
+    /// The roles whose documents ask for the key and have no signature of it.
+    fn roles_asking(&self, id: &KeyId) -> Result<Vec<String>, DraftError> {
+        let requirements = self.requirements();
+        let asks = |requirement: &&Requirement| requirement.keys.iter().any(|holder| holder.keyid == *id);
+        let asked: BTreeSet<&str> =
+            requirements.iter().filter(asks).map(|requirement| requirement.role.as_str()).collect();
+        if asked.is_empty() {
+            return Err(DraftError::NotAsked(id.clone()));
+        }
+        let signed = |role: &str| self.signatures(role).iter().any(|signature| signature.keyid == *id);
+        let open: Vec<String> = asked.into_iter().filter(|role| !signed(role)).map(str::to_owned).collect();
+        if open.is_empty() { Err(DraftError::AlreadySigned(id.clone())) } else { Ok(open) }
     }
 
     fn signatures(&self, role: &str) -> &[Signature] {
@@ -547,49 +597,6 @@ impl Draft {
                     put(role, document, signature);
                 }
             }
-        }
-    }
-}
-
-/// Keys that are asked for, by whom.
-struct AskedBy<'a> {
-    by: String,
-    keys: &'a BTreeMap<KeyId, Key>,
-    keyids: &'a [KeyId],
-    threshold: u64,
-    names: BTreeMap<KeyId, String>,
-}
-
-impl<'a> AskedBy<'a> {
-    fn root(by: String, root: &'a Root, role: &str, names: BTreeMap<KeyId, String>) -> Self {
-        let keys = &root.roles[role];
-        Self { by, keys: &root.keys, keyids: &keys.keyids, threshold: keys.threshold, names }
-    }
-
-    fn parent(parent: &str, document: &'a Document<Targets>, role: &str) -> Option<Self> {
-        let delegated = document.signed.delegated(role)?;
-        let identity = document.signed.common.identity.as_ref();
-        Some(Self {
-            by: format!("{parent} version {}", document.version()),
-            keys: &document.signed.delegations.as_ref()?.keys,
-            keyids: &delegated.keys.keyids,
-            threshold: delegated.keys.threshold,
-            names: identity.map(|identity| identity.names.clone()).unwrap_or_default(),
-        })
-    }
-
-    fn requirement<T: RoleType>(self, role: &str, document: &Document<T>) -> Requirement {
-        let holder = |keyid: &KeyId| Holder {
-            keyid: keyid.clone(),
-            name: self.names.get(keyid).cloned(),
-            signed: !distinct_signers(document, self.keys, std::slice::from_ref(keyid)).is_empty(),
-        };
-        Requirement {
-            role: role.to_owned(),
-            version: document.version(),
-            threshold: self.threshold,
-            keys: self.keyids.iter().map(holder).collect(),
-            by: self.by,
         }
     }
 }
@@ -627,4 +634,16 @@ fn put<T: RoleType>(role: &str, document: &mut Document<T>, signature: Signature
     {
         *document = written;
     }
+}
+
+fn sum(repository: &str, base: &Base, documents: &BTreeMap<String, Vec<u8>>) -> Digest {
+    let counts = format!("{} {} {}", base.roots.len(), base.documents.len(), documents.len());
+    let mut parts = vec![repository.as_bytes(), counts.as_bytes()];
+    parts.extend(base.roots.iter().map(Vec::as_slice));
+    for (role, bytes) in base.documents.iter().chain(documents) {
+        parts.extend([role.as_bytes(), bytes]);
+    }
+    // The hash of each part has one length, so nothing can move from one part to the next.
+    let hashes: String = parts.into_iter().map(|part| Digest::of(part).hex()).collect();
+    Digest::of(hashes.as_bytes())
 }

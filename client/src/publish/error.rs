@@ -1,11 +1,16 @@
 //! Why a publish did not happen.
 
+use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Digest, ReferenceError, RepositoryAddress},
+    oci::{Digest, ReferenceError},
     policy::Verdict,
+    tuf::KeyId,
 };
 
-use super::{author::AuthorError, draft::DraftError};
+use super::{
+    author::AuthorError,
+    draft::{DraftError, RehearsalError},
+};
 use crate::{
     keys::SignError,
     registry::RegistryError,
@@ -53,15 +58,15 @@ pub enum PublishError {
     #[error("cannot use the inbox {inbox}")]
     Inbox {
         /// The repository.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// Why.
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// The trust repository's name leaves no room for that of its inbox.
     #[error("{trust} can have no inbox")]
     NoInbox {
         /// The trust repository.
-        trust: RepositoryAddress,
+        trust: String,
         /// Why.
         source: ReferenceError,
     },
@@ -123,6 +128,57 @@ pub enum PublishError {
         /// The roles there are.
         roles: String,
     },
+    /// A role on the way ran out, so clients ask none of those below it.
+    #[error("{role} expired at {expires}, so nobody goes by what stands below it")]
+    ExpiredAbove {
+        /// The role that expired.
+        role: String,
+        /// When, UTC.
+        expires: DateTime<Utc>,
+    },
+    /// The keys of `targets` are the root's to change.
+    #[error("the keys of {role} are the owners': the root gives them, and no role delegates to it")]
+    Owners {
+        /// The role.
+        role: String,
+    },
+    /// Without the key, the role's threshold could not be met any more.
+    #[error("without key {}, {role} would have {left} keys and need {threshold} signatures", .keyid.short())]
+    TooFewLeft {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+        /// How many keys would be left.
+        left: usize,
+        /// How many must sign.
+        threshold: u64,
+    },
+    /// No role grants anything to the key.
+    #[error("no role grants anything to a key `{0}`")]
+    UnknownKey(String),
+    /// The role has published nothing that could be taken over.
+    #[error("{0} has published nothing yet")]
+    NothingPublished(String),
+    /// Its last content was never signed by whom it had to be.
+    #[error("the last content of {role} (version {version}) was never vouched for by keys that the role had")]
+    NeverVouched {
+        /// The role.
+        role: String,
+        /// The version.
+        version: u64,
+    },
+    /// The registry keeps no history, and nothing else was to be talked to.
+    #[error(
+        "the registry keeps the last versions of {0} only; who signed what before is known to the daemon"
+    )]
+    NoHistory(String),
+    /// There is nothing to be changed.
+    #[error("{0} stays as it is: nothing of it was asked to be changed, and it needs no new signature")]
+    NothingToChange(String),
+    /// Somebody changed it between the question and the answer.
+    #[error("{0} was changed by somebody else since you were asked")]
+    Moved(String),
     /// Nothing in the role has this name or digest.
     #[error(
         "{role} does not list {name}, nor does a role below it; to bar a digest, name it: REPOSITORY@sha256:HEX"
@@ -132,6 +188,32 @@ pub enum PublishError {
         role: String,
         /// The name.
         name: String,
+    },
+    /// The role does not vouch for the name, so there is nothing to take out.
+    #[error("{role} does not sign {name}{}{others}", if others.is_empty() { "" } else { ", but others do: " })]
+    NotSigned {
+        /// The role.
+        role: String,
+        /// The name.
+        name: String,
+        /// Roles that do, joined by commas; empty if there are none.
+        others: String,
+    },
+    /// The role's history has nothing else that could be brought back.
+    #[error("the history of {role} has nothing to bring back for {name}")]
+    NothingEarlier {
+        /// The role.
+        role: String,
+        /// The name.
+        name: String,
+    },
+    /// Another role took the digest back, so this one cannot bring it back.
+    #[error("{role} revoked {digest}, and only the keys of {role} can take that back")]
+    RevokedBy {
+        /// The role.
+        role: String,
+        /// The digest.
+        digest: Digest,
     },
     /// Revoked already, with nothing left to remove.
     #[error("{role} revoked {digest} before")]
@@ -218,10 +300,38 @@ pub enum PublishError {
     #[error("left in {inbox} as {tag}, and not published yet: the daemon has not collected it")]
     NotCollected {
         /// The inbox.
-        inbox: RepositoryAddress,
+        inbox: String,
         /// The submission's tag.
         tag: String,
     },
+    /// The draft goes on from something that is not the newest any more.
+    #[error(
+        "somebody else changed {role} since this draft was made, so it cannot be published; nothing was sent"
+    )]
+    Stale {
+        /// The role.
+        role: String,
+    },
+    /// The draft waited for too long.
+    #[error("{role} in the draft expired at {expires}; nothing was sent")]
+    DraftExpired {
+        /// The role.
+        role: String,
+        /// When.
+        expires: DateTime<Utc>,
+    },
+    /// Clients would not take the new root.
+    #[error("the rehearsal failed, nothing was sent")]
+    Rehearsal(#[source] RehearsalError),
+    /// The root names online keys that the daemon does not have.
+    #[error("the daemon at {server} does not have the online keys that the new root names; nothing was sent")]
+    NotHeld {
+        /// The daemon.
+        server: String,
+    },
+    /// The daemon has no online keys to go on with.
+    #[error("the daemon has no online keys that wait to take the place of the present ones")]
+    NoNextKeys,
     /// No randomness.
     #[error("the system gave no randomness")]
     Randomness,
@@ -230,10 +340,12 @@ pub enum PublishError {
 impl PublishError {
     /// True if the daemon may have taken the submission all the same: it did, or its answer was lost.
     pub fn may_be_taken(&self) -> bool {
+        let sent = |error: &RegistryError| {
+            !matches!(error, RegistryError::Connect { .. }) && !error.is_auth() && !error.is_misuse()
+        };
         match self {
-            Self::Server(RegistryError::Connect { .. })
-            | Self::Inbox { source: RegistryError::Connect { .. }, .. } => false,
-            Self::Server(error) | Self::Inbox { source: error, .. } => !error.is_auth() && !error.is_misuse(),
+            Self::Server(error) => sent(error),
+            Self::Inbox { source, .. } => sent(source),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotPublishedInTime { .. }
@@ -254,8 +366,10 @@ impl PublishError {
                 verdict => verdict,
             },
             Self::Update(error) => error.verdict(),
-            Self::Server(error) | Self::Inbox { source: error, .. } => registry_verdict(error),
-            Self::Clash { .. } => Some(Verdict::Conflict),
+            Self::Server(error) => registry_verdict(error),
+            Self::Inbox { source, .. } => registry_verdict(source),
+            Self::Clash { .. } | Self::Moved(_) | Self::Stale { .. } => Some(Verdict::Conflict),
+            Self::Draft(error) => error.verdict(),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotNow { .. }

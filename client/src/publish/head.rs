@@ -1,7 +1,7 @@
 //! What is published now, as a publisher reads it: the roles on the way to a name, expired or orphaned ones too, ready to
 //! be changed.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap};
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
@@ -84,10 +84,31 @@ pub struct Writable {
     pub listed: Option<Digest>,
 }
 
+/// Where a name is written.
+#[derive(Debug)]
+pub(super) struct Spot {
+    /// The role, by its place among those on the way.
+    pub(super) at: usize,
+    /// The role whose word clients take before they ask this one.
+    pub(super) first: Option<String>,
+    /// The digest that it, or a role below it, lists under the name.
+    pub(super) listed: Option<Digest>,
+}
+
 impl OnPath {
     /// Its document, if there is one that verifies.
     pub fn content(&self) -> Option<&Targets> {
         Some(&self.document.as_ref().ok()?.as_ref()?.signed)
+    }
+
+    /// True if it may speak about the target name `name`.
+    pub fn covers(&self, name: &str) -> bool {
+        self.allowed.iter().any(|pattern| matches(pattern, name))
+    }
+
+    /// What it says of the target name `name`, if it may.
+    pub fn listed(&self, name: &str) -> Option<&Target> {
+        self.content().filter(|_| self.covers(name))?.targets.get(name)
     }
 
     /// True if every one of `signers` may sign it.
@@ -141,19 +162,41 @@ impl Head {
         name: &TargetName,
         signers: &[&dyn Signer],
     ) -> Result<Writable, PublishError> {
-        let text = name.to_string();
-        let covers = |paths: &[String]| paths.iter().any(|pattern| matches(pattern, &text));
-        let mut path = self.path(|child| covers(child.paths.as_deref().unwrap_or_default())).await?;
-        let Some(at) = path.iter().rposition(|role| role.signs(signers) && covers(&role.allowed)) else {
-            return Err(no_role(signers, &text, &path));
-        };
-        let (above, first) = (revoked_above(&path, at), asked_first(&path, &text, &path[at].role));
-        // What the tag means in this role, or in one below it: a parent revokes what its team signed.
-        let listed =
-            path[at..].iter().find_map(|role| role.content()?.targets.get(&text).and_then(Target::digest));
+        let (mut path, spots) = self.spots(&[name], signers).await?;
+        let Spot { at, first, listed } = spots.into_iter().next().expect("one name has one spot");
+        let above = revoked_above(&path, at);
         let mut role = path.swap_remove(at);
         let targets = self.next(&mut role, &above)?;
         Ok(Writable { role, targets, above, first, listed })
+    }
+
+    /// The roles that may speak about any of `names`, and for each name where it is written: in the deepest role that
+    /// `signers` sign for.
+    ///
+    /// # Errors
+    /// [`PublishError::NoRole`] and those of fetching.
+    pub(super) async fn spots(
+        &mut self,
+        names: &[&TargetName],
+        signers: &[&dyn Signer],
+    ) -> Result<(Vec<OnPath>, Vec<Spot>), PublishError> {
+        let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let wanted =
+            |paths: &[String]| texts.iter().any(|text| paths.iter().any(|pattern| matches(pattern, text)));
+        let path = self.path(|child| wanted(child.paths.as_deref().unwrap_or_default())).await?;
+        let spot = |text: &String| {
+            let Some(at) = path.iter().rposition(|role| role.signs(signers) && role.covers(text)) else {
+                self.check_unexpired(&path)?;
+                let roles: Vec<&OnPath> = path.iter().filter(|role| role.covers(text)).collect();
+                self.check_unexpired(&roles)?;
+                return Err(no_role(signers, text, &roles));
+            };
+            // What the tag means in this role, or in one below it: a parent revokes what its team signed.
+            let listed = path[at..].iter().find_map(|role| role.listed(text).and_then(Target::digest));
+            Ok(Spot { at, first: asked_first(&path, text, &path[at].role), listed })
+        };
+        let spots = texts.iter().map(spot).collect::<Result<_, _>>()?;
+        Ok((path, spots))
     }
 
     /// The role called `name` and the roles above it, `targets` first, itself last.
@@ -164,6 +207,7 @@ impl Head {
         // A role's name starts with its parent's: of thousands, only those on the way are fetched.
         let mut path = self.path(|child| is_on_the_way(&child.name, name)).await?;
         if path.last().is_none_or(|last| last.role != name) {
+            self.check_unexpired(&path)?;
             return Err(PublishError::UnknownRole { role: name.to_owned(), roles: names(&path) });
         }
         path.retain(|role| is_on_the_way(&role.role, name));
@@ -182,7 +226,25 @@ impl Head {
         Ok((role, targets))
     }
 
-    fn next(&self, role: &mut OnPath, above: &[(String, Revocation)]) -> Result<Targets, PublishError> {
+    /// What stands below a role that ran out is not followed, so it cannot be told whether it is there.
+    fn check_unexpired<R: Borrow<OnPath>>(&self, path: &[R]) -> Result<(), PublishError> {
+        let ran_out = |role: &OnPath| Some(role.content()?.common.expires).filter(|at| *at <= self.now);
+        match path.iter().map(Borrow::borrow).find_map(|role| Some((role.role.clone(), ran_out(role)?))) {
+            Some((role, expires)) => Err(PublishError::ExpiredAbove { role, expires }),
+            None => Ok(()),
+        }
+    }
+
+    /// The next version of `role`, or its first, whose document is taken out of it; `above` is what the roles above it
+    /// revoked.
+    ///
+    /// # Errors
+    /// Why its present document does not verify.
+    pub(super) fn next(
+        &self,
+        role: &mut OnPath,
+        above: &[(String, Revocation)],
+    ) -> Result<Targets, PublishError> {
         let Some(document) = std::mem::replace(&mut role.document, Ok(None))? else {
             return Ok(author::empty_targets(&role.role, self.trust_id(), self.now));
         };
@@ -273,13 +335,18 @@ fn is_on_the_way(role: &str, to: &str) -> bool {
     to.strip_prefix(role).is_some_and(|rest| rest.is_empty() || rest.starts_with("--"))
 }
 
-pub(super) fn names(path: &[OnPath]) -> String {
-    path.iter().map(|role| role.role.as_str()).collect::<Vec<_>>().join(", ")
+pub(super) fn names<R: Borrow<OnPath>>(path: &[R]) -> String {
+    path.iter().map(|role| role.borrow().role.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn no_role(signers: &[&dyn Signer], what: &str, path: &[OnPath]) -> PublishError {
+pub(super) fn no_role<R: Borrow<OnPath>>(signers: &[&dyn Signer], what: &str, path: &[R]) -> PublishError {
     let keyid = signers.first().map(|signer| signer.key_id().0).unwrap_or_default();
     PublishError::NoRole { keyid, name: what.to_owned(), roles: names(path) }
+}
+
+/// The role that delegates to `role`, by the name; none for a top-level role.
+pub(super) fn parent_of(role: &str) -> Option<&str> {
+    role.rsplit_once("--").map(|(parent, _)| parent)
 }
 
 /// What the roles above the one at `at` revoked, and which of them did.

@@ -54,8 +54,8 @@ impl Inbox {
     /// # Errors
     /// [`PublishError::NoInbox`] if the inbox's name would be too long.
     pub fn new(registry: Registry, trust: &RepositoryAddress) -> Result<Self, PublishError> {
-        let repository =
-            inbox::inbox(trust).map_err(|source| PublishError::NoInbox { trust: trust.clone(), source })?;
+        let repository = inbox::inbox(trust)
+            .map_err(|source| PublishError::NoInbox { trust: trust.to_string(), source })?;
         Ok(Self { registry, repository })
     }
 
@@ -133,7 +133,7 @@ impl Inbox {
     }
 
     fn failed(&self, source: RegistryError) -> PublishError {
-        PublishError::Inbox { inbox: self.repository.clone(), source }
+        PublishError::Inbox { inbox: self.repository.to_string(), source: source.into() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress},
@@ -13,7 +14,9 @@ use ring::rand::SecureRandom;
 use super::{
     PublishError, Server,
     api::{OnlineKeys, TrustInfo},
-    author,
+    author::{self, Holders},
+    draft::{Base, Draft, rehearse},
+    publisher::unsigned,
     server::{Submitted, unknown},
 };
 use crate::{clock::Clock, keys::Signer};
@@ -61,6 +64,34 @@ pub struct Prepared {
     /// The online keys it names.
     pub online: OnlineKeys,
     targets: Vec<u8>,
+}
+
+/// A trust repository whose holders are apart.
+#[derive(Debug, Clone)]
+pub struct FirstRequest {
+    /// Where its metadata shall be.
+    pub repository: RepositoryAddress,
+    /// What it may speak about.
+    pub scopes: Vec<Scope>,
+    /// Who signs its root.
+    pub root: Holders,
+    /// Who signs its `targets`.
+    pub targets: Holders,
+    /// The daemon's keys.
+    pub online: OnlineKeys,
+}
+
+/// A draft of root and targets version 1, for their holders to sign. No I/O but for randomness.
+///
+/// # Errors
+/// [`PublishError::Author`], [`PublishError::Randomness`].
+pub fn first_draft(request: &FirstRequest, now: DateTime<Utc>) -> Result<Draft, PublishError> {
+    let trust = random_id()?;
+    let holders = (&request.root, &request.targets);
+    let root = author::held_root(&trust, &request.scopes, holders, &request.online, now)?;
+    let targets = author::empty_targets("targets", &trust, now);
+    let next = [("root".to_owned(), root.into()), ("targets".to_owned(), targets.into())];
+    Ok(Draft::new(&request.repository.to_string(), &Base::default(), next)?)
 }
 
 /// Asks the daemon which of its trust repositories is at `repository`.
@@ -120,6 +151,34 @@ pub async fn prepare(
 }
 
 impl Prepared {
+    /// What a signed draft of the first root prepares. What the daemon calls it is to be filled in. Submitted twice, it
+    /// is the same.
+    ///
+    /// # Errors
+    /// [`PublishError::Unsigned`], [`PublishError::DraftExpired`], [`PublishError::Rehearsal`];
+    /// [`PublishError::Stale`] for a draft that is not of a first root.
+    pub fn of_draft(draft: &Draft, now: DateTime<Utc>) -> Result<Self, PublishError> {
+        let mut documents = draft.documents();
+        let (Some(root), Some(targets)) = (documents.remove("root"), documents.remove("targets")) else {
+            return Err(PublishError::Stale { role: "root".to_owned() });
+        };
+        if !draft.is_complete() {
+            return Err(unsigned(draft));
+        }
+        if let Some((role, expires)) = draft.expired(now) {
+            return Err(PublishError::DraftExpired { role, expires });
+        }
+        rehearse(draft, None, now).map_err(PublishError::Rehearsal)?;
+        let stale = || PublishError::Stale { role: "root".to_owned() };
+        let signed = draft.next_root().filter(|_| draft.is_first()).map(|root| &root.signed);
+        let signed = signed.ok_or_else(stale)?;
+        let key = |role: &str| signed.keys.get(signed.roles[role].keyids.first()?).cloned();
+        let (timestamp, snapshot) = (key("timestamp").ok_or_else(stale)?, key("snapshot").ok_or_else(stale)?);
+        let online = OnlineKeys { timestamp, snapshot };
+        let (trust_id, sha256) = (draft.trust_id().to_owned(), Digest::of(&root));
+        Ok(Self { name: String::new(), trust_id, root, sha256, online, targets })
+    }
+
     /// Submits it and waits until it is published.
     ///
     /// # Errors

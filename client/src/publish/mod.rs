@@ -8,22 +8,31 @@
 pub mod api;
 pub mod author;
 mod change;
+mod delegation;
 pub mod draft;
 mod error;
 mod head;
 pub mod history;
 mod inbox;
 mod init;
+mod present;
 mod publisher;
 mod seen;
 mod server;
 mod status;
 
-pub use change::{DelegateRequest, Delegated, RevokeRequest, Revoked, SignRequest, Signed};
+pub use change::{
+    Content, DelegateRequest, Delegated, KeyRevoked, Ready, ReinstateRequest, Reinstated, Rekeyed,
+    RemoveRequest, Removed, RevokeKeyRequest, RevokeRequest, Revoked, RootRequest, RotateRequest,
+    SignRequest, Signed, TakeOverRequest, Unsigned, Unvouched, Vouched, edit_first,
+};
+pub use delegation::{
+    Asked, Delegation, Passed, RoleVersion, RoleView, Trace, Why, as_clients, describe, trace,
+};
 pub use error::PublishError;
 pub use head::{Head, OnPath, Writable};
 pub use inbox::{Answer, Inbox, Left};
-pub use init::{InitRequest, Initialised, Prepared, init, prepare, served};
+pub use init::{FirstRequest, InitRequest, Initialised, Prepared, first_draft, init, prepare, served};
 pub use publisher::{Done, Edit, How, Published, Publisher};
 pub use seen::{Expected, seen};
 pub use server::{Server, Submitted};

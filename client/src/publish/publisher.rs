@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::RepositoryAddress,
     tuf::{Document, Root},
@@ -20,6 +21,7 @@ use super::{
     api::RefusalCode,
     draft::{Draft, DraftError, Next},
     head::{Head, Reader, Shows},
+    history::{self, History},
     inbox::{Answer, Inbox},
     server::Submitted,
 };
@@ -124,6 +126,16 @@ impl std::fmt::Debug for How<'_> {
     }
 }
 
+impl<T> Done<T> {
+    /// The same, with `tell` of what is told.
+    pub fn map<U>(self, tell: impl FnOnce(T) -> U) -> Done<U> {
+        match self {
+            Self::Published(published, told) => Done::Published(published, tell(told)),
+            Self::Drafted(draft, told) => Done::Drafted(draft, tell(told)),
+        }
+    }
+}
+
 impl<T> Edit<T> {
     /// A change of one role.
     pub fn of(role: &str, next: impl Into<Next>, told: T) -> Self {
@@ -183,14 +195,45 @@ impl Publisher {
     /// [`PublishError::Update`].
     pub async fn head(&self) -> Result<Head, PublishError> {
         let now = self.clock.now();
-        let reader = match self.daemon().await? {
+        let session = Session::refresh(self.reader().await?, &self.state, &self.pinned, now).await?;
+        Ok(Head::new(session, now))
+    }
+
+    /// Where it is read.
+    pub(super) async fn reader(&self) -> Result<Reader, PublishError> {
+        Ok(match self.daemon().await? {
             Some((server, name)) => {
                 Reader::Daemon(TufSource::new(self.http.clone(), server.metadata_url(name)))
             }
             None => Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone())),
-        };
-        let session = Session::refresh(reader, &self.state, &self.pinned, now).await?;
-        Ok(Head::new(session, now))
+        })
+    }
+
+    /// Where the trust repository is.
+    pub(super) fn repository(&self) -> &RepositoryAddress {
+        &self.repository
+    }
+
+    /// The root that is trusted out of band.
+    pub(super) fn pinned(&self) -> &[u8] {
+        &self.pinned
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Every version of `role` that the daemon has, as of `head`; none if it was never published.
+    pub(super) async fn history(&self, head: &mut Head, role: &str) -> Result<Option<History>, PublishError> {
+        if head.trusted().wanted_role(role).is_err() {
+            return Ok(None);
+        }
+        let (server, name) = self.daemon().await?.ok_or_else(|| PublishError::NoHistory(role.to_owned()))?;
+        let present = history::Present::of(head.session())?;
+        let source = TufSource::new(self.http.clone(), server.metadata_url(name));
+        let histories = history::read(&source, &self.pinned, &present, Some(role)).await?;
+        Ok(histories.into_iter().find(|history| history.role() == role))
     }
 
     /// Applies `edit` to the newest head, signs, and submits it unless a draft is wanted; if somebody was faster, again
@@ -253,32 +296,35 @@ impl Publisher {
     async fn leave(&self, inbox: &Inbox, draft: &Draft) -> Result<Option<u64>, PublishError> {
         let left = inbox.leave(&draft.documents()).await?;
         let started = tokio::time::Instant::now();
+        let mut refused = None;
         while started.elapsed() < COLLECTED {
-            let head = self.head().await?;
-            let timestamp = head.trusted().timestamp().map_or(0, |timestamp| timestamp.version());
-            match head.shows(draft) {
+            let (shows, timestamp) = {
+                let head = self.head().await?;
+                (head.shows(draft), head.trusted().timestamp().map_or(0, |timestamp| timestamp.version()))
+            };
+            let newer = match shows {
                 Shows::All => return Ok(Some(timestamp)),
                 Shows::Others => return Ok(None),
-                Shows::Nothing | Shows::Newer => {}
+                Shows::Newer => true,
+                Shows::Nothing => false,
+            };
+            // Whoever may push to the inbox could have written the answer: the metadata was looked at once more since.
+            if let Some(message) = refused {
+                return Err(PublishError::Refused { message });
             }
-            let newer = matches!(head.shows(draft), Shows::Newer);
-            drop(head);
-            // Nobody signed the answer, so it only tells which of two things happened that the metadata leaves open.
             match inbox.answer(&left).await? {
                 Some(Answer::Accepted(accepted)) if newer && accepted.timestamp <= timestamp => {
                     return Ok(Some(accepted.timestamp));
                 }
                 Some(Answer::Refused(refusal)) if refusal.code == RefusalCode::Conflict => return Ok(None),
-                Some(Answer::Refused(refusal)) => {
-                    return Err(PublishError::Refused { message: refusal.message });
-                }
+                Some(Answer::Refused(refusal)) => refused = Some(refusal.message),
                 // Somebody went on from ours, or from another of the same version: what is wanted is applied to that.
                 None if newer => return Ok(None),
                 Some(Answer::Accepted(_)) | None => {}
             }
             tokio::time::sleep(LOOK).await;
         }
-        Err(PublishError::NotCollected { inbox: inbox.repository().clone(), tag: left.tag })
+        Err(PublishError::NotCollected { inbox: inbox.repository().to_string(), tag: left.tag })
     }
 }
 
@@ -294,7 +340,7 @@ fn signed(mut draft: Draft, how: How<'_>) -> Result<Draft, PublishError> {
 }
 
 /// Who has to sign before the draft may be submitted.
-fn unsigned(draft: &Draft) -> PublishError {
+pub(super) fn unsigned(draft: &Draft) -> PublishError {
     let open = draft.requirements().into_iter().filter(|requirement| requirement.missing() > 0);
     let words = open.map(|requirement| {
         let who = requirement.keys.iter().filter(|key| !key.signed);

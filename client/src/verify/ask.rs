@@ -5,8 +5,8 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, TargetName},
-    policy::Verdict,
-    tuf::{self, Document, Outcome, Revocation, RoleType, Trusted},
+    policy::{Verdict, is_current},
+    tuf::{self, Document, Found, Outcome, Revocation, RoleType, Trusted},
 };
 
 use super::{LocalFault, RoleReport, RootReport, words::chain};
@@ -44,7 +44,7 @@ pub(super) struct Signed {
     pub(super) digest: Digest,
     pub(super) length: u64,
     pub(super) media_type: Option<String>,
-    /// For a digest: some tag of its repository means it now.
+    /// For a digest: some tag of its repository means it now, or an index that it was signed with.
     pub(super) current: bool,
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn ask<S: Source>(
                     let current = match wanted {
                         TargetName::Tag { .. } => true,
                         TargetName::Digest { repository, .. } => {
-                            means_now(session.trusted(), &found.path, repository, &digest)
+                            means_now(session.trusted(), &found, repository, &digest)
                         }
                     };
                     let media_type = found.target.media_type().map(str::to_owned);
@@ -154,14 +154,10 @@ fn failed(mut answer: Answer, error: UpdateError) -> Result<Answer, LocalFault> 
     }
 }
 
-/// True if a tag of `repository`, in the role at the end of `path`, points to `digest`: a digest that was signed once
-/// and that no tag means any more would be a way back to an old version.
-fn means_now(trusted: &Trusted, path: &[String], repository: &str, digest: &Digest) -> bool {
-    let Some((_, role)) = path.last().and_then(|role| trusted.role(role)) else { return false };
-    role.signed.targets.iter().any(|(name, target)| {
-        target.digest().as_ref() == Some(digest)
-            && matches!(name.parse(), Ok(TargetName::Tag { repository: of, .. }) if of == repository)
-    })
+/// True if the role at the end of `found`'s path means `digest` now.
+fn means_now(trusted: &Trusted, found: &Found, repository: &str, digest: &Digest) -> bool {
+    let Some((_, role)) = found.path.last().and_then(|role| trusted.role(role)) else { return false };
+    is_current(&role.signed, repository, digest, |index| found.revocation(index).is_some())
 }
 
 fn describe(report: &mut RootReport, trusted: &Trusted) {

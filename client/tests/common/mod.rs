@@ -88,6 +88,15 @@ impl Publisher {
         self.renew();
     }
 
+    /// The team vouches for `index` under `name`, with the one platform `platform`.
+    pub(crate) fn vouch_platform(&mut self, name: &str, index: &[u8], platform: &[u8]) {
+        self.vouch(name, index);
+        let allowed = "acme/app".parse::<Scope>().unwrap().patterns();
+        let platforms = [Descriptor::of(media_type::MANIFEST, platform)];
+        author::vouch_platforms(&mut self.team, &allowed, "acme/app", Digest::of(index), &platforms).unwrap();
+        self.renew();
+    }
+
     pub(crate) fn revoke(&mut self, manifest: &[u8], reason: &str) {
         author::revoke(&mut self.team, &Digest::of(manifest), reason, self.now);
         self.renew();

@@ -30,6 +30,7 @@ use plimsoll::publish::api::{TrustInfo, Trusts};
 use tokio::sync::{Semaphore, watch};
 
 use self::failure::Failure;
+pub(crate) use self::submissions::read as read_submission;
 use crate::pipeline::Engine;
 
 /// How many submissions are worked on at a time.

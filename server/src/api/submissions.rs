@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, RefusalCode, Submission};
+use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, Refusal, RefusalCode, Submission};
 use plimsoll_core::tuf::json::{self, Value};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -81,6 +81,14 @@ pub(super) async fn progress(
         () = reached(&mut phase, Phase::Draining) => engine.submission(&id, Duration::ZERO).await?,
     };
     found.map(Json).ok_or_else(unknown)
+}
+
+/// The documents of a submission that came another way, by role, each verbatim. Their content is not looked at.
+///
+/// # Errors
+/// [`Refusal`], malformed or too large.
+pub(crate) fn read(bytes: &Bytes) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
+    documents(bytes).map_err(|failure| failure.refusal)
 }
 
 /// The documents of a submission, by role, each verbatim. Their content is not looked at.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use plimsoll_core::oci::mapping::Profile;
+use plimsoll_core::oci::mapping::{self, Profile};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -66,6 +66,7 @@ struct TrustTable {
     username: Option<Spanned<String>>,
     password_file: Option<Spanned<PathBuf>>,
     profile: Option<Spanned<String>>,
+    inbox: Option<Spanned<String>>,
     #[serde(default)]
     allow_example_keys: bool,
 }
@@ -155,8 +156,22 @@ impl Reader<'_> {
                 }
             },
         };
+        let inbox = match (table.inbox, &repository) {
+            (None, _) => None,
+            (Some(text), None) => {
+                return Err(self.wrong(text.span(), "trust.inbox", ValueError::InboxWithoutRepository));
+            }
+            (Some(text), Some(repository)) => {
+                let wrong = |source| self.wrong(text.span(), "trust.inbox", source);
+                if mapping::inbox::inbox(repository).is_err() {
+                    return Err(wrong(ValueError::InboxName(repository.clone())));
+                }
+                let interval = duration(text.get_ref()).and_then(|interval| interval.to_std().ok());
+                Some(interval.ok_or_else(|| wrong(ValueError::Duration(cut(text.get_ref()))))?)
+            }
+        };
         let (name, allow_example_keys) = (table.name.into_inner(), table.allow_example_keys);
-        Ok(TrustConfig { name, repository, login, profile, allow_example_keys })
+        Ok(TrustConfig { name, repository, login, profile, inbox, allow_example_keys })
     }
 
     fn freshness(&self, table: FreshnessTable) -> Result<Freshness, ConfigError> {

@@ -56,6 +56,7 @@ repository = "registry.example.com:5000/acme/trust"
 username = "robot"
 password-file = "secret"
 profile = "oci-1.0"
+inbox = "10s"
 allow-example-keys = true
 
 [[trust]]
@@ -79,6 +80,7 @@ name = "b-2"
         repository: "registry.example.com:5000/acme/trust".parse().ok(),
         login: Some(Login { username: "robot".to_owned(), password_file: folder.path().join("secret") }),
         profile: Profile::Oci10,
+        inbox: Some(Duration::from_secs(10)),
         allow_example_keys: true,
     };
     assert_eq!(config.trusts, [acme, TrustConfig::embedded("b-2")]);
@@ -115,6 +117,15 @@ fn a_wrong_file_is_told_with_line_and_key() {
             "[[trust]]\nname = \"a\"\nprofile = \"oci\"",
             "plimsolld.toml:3: `trust.profile`: `oci` is not a profile",
         ),
+        (
+            "[[trust]]\nname = \"a\"\nrepository = \"r.io/a\"\ninbox = true",
+            "plimsolld.toml:4: `inbox`: invalid type",
+        ),
+        (
+            "[[trust]]\nname = \"a\"\nrepository = \"r.io/a\"\ninbox = \"0s\"",
+            "plimsolld.toml:4: `trust.inbox`: `0s` is not a duration",
+        ),
+        ("[[trust]]\nname = \"a\"\ninbox = \"10s\"", "plimsolld.toml:3: `trust.inbox`: the embedded"),
         (
             "[[trust]]\nname = \"a\"\nrepository = \"r.io/a\"\nusername = \"x\"",
             "plimsolld.toml:1: `trust.username`: `username` and",

@@ -136,7 +136,7 @@ impl Scene {
 
     /// Signs a tag with the team's key.
     pub(super) async fn sign(&self, tag: &str, descriptor: &Descriptor) -> anyhow::Result<Published> {
-        let request = SignRequest { name: net_monitor(tag)?, descriptor: descriptor.clone() };
+        let request = SignRequest::new(net_monitor(tag)?, descriptor.clone());
         let how = How { signers: &[&self.team], draft: false };
         Ok(published(self.publisher()?.sign(&[request], how).await?)?.0)
     }

@@ -50,7 +50,7 @@ impl fmt::Display for KeyPlace {
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SignerArgs {
     /// Sign with this private key: a file, or ssh-agent:SELECTOR; once for each key that a threshold needs
-    #[arg(long, required = true, value_name = "KEY", value_parser = KeyPlace::parser())]
+    #[arg(long, required_unless_present = "draft", value_name = "KEY", value_parser = KeyPlace::parser())]
     key: Vec<KeyPlace>,
     /// Take the passphrase from the first line of this file instead of asking; once for all keys, or once for each file
     #[arg(long, value_name = "FILE")]
@@ -58,6 +58,11 @@ pub(in crate::cli) struct SignerArgs {
 }
 
 impl SignerArgs {
+    /// True if no key is given: a draft is to be written that others sign.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.key.is_empty()
+    }
+
     /// Opens the keys, in the order in which they were given. Asks for passphrases.
     pub(in crate::cli) fn open(&self) -> Result<Vec<Box<dyn Signer>>, Failure> {
         let files = self.key.iter().filter(|key| matches!(key, KeyPlace::File(_))).count();

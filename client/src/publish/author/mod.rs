@@ -2,24 +2,28 @@
 
 mod delegations;
 mod names;
+mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
-    oci::Digest,
+    oci::{Digest, MAX_PLATFORMS},
     policy::Scope,
     tuf::{
-        Identity, Key, KeyId, RoleKeys, Root, Signature, Targets, assemble, json,
+        Identity, KeyId, MAX_DEPTH, Root, Signature, Targets, assemble, json,
         metadata::{Common, RoleType},
     },
 };
 
-use super::api::OnlineKeys;
 use crate::keys::{SignError, Signer};
 
-pub use delegations::delegate;
-pub use names::{revoke, vouch};
+pub use delegations::{delegate, find_key, give_keys, revoke_paths, undelegate};
+pub use names::{
+    MAX_INDEXES, make_immutable, platforms_to_revoke, reinstate, restore, revoke, unvouch, vouch,
+    vouch_platforms,
+};
+pub use root::{Granted, Holders, RoleEdit, RootEdit, edit_root, first_root, held_root, is_only_signer};
 
 /// The longest life of root and targets documents, also what we give them.
 pub const MAX_ROOT_LIFE: TimeDelta = TimeDelta::days(365);
@@ -81,6 +85,51 @@ pub enum AuthorError {
         /// How many distinct keys there are.
         keys: usize,
     },
+    /// Two keys would have one name.
+    #[error("two keys would be called `{name}` ({keyids}); name one file otherwise")]
+    NameOfTwo {
+        /// The name.
+        name: String,
+        /// The beginnings of their ids.
+        keyids: String,
+    },
+    /// The daemon's key would be an owner's, too.
+    #[error("key {} is one of the daemon's online keys; {role} must be signed by keys that are offline", .keyid.short())]
+    OnlineOwner {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// An edit that changes nothing.
+    #[error("this changes nothing")]
+    Unchanged,
+    /// A role so deep that clients would not ask it.
+    #[error("{parent} is {MAX_DEPTH} levels below targets, and clients go no deeper: it cannot delegate")]
+    TooDeep {
+        /// The role that would delegate.
+        parent: String,
+    },
+    /// The role has the key already.
+    #[error("key {} is one of {role}'s already", .keyid.short())]
+    KeyTaken {
+        /// The role.
+        role: String,
+        /// The key.
+        keyid: KeyId,
+    },
+    /// No key of the role is meant, or more than one.
+    #[error("`{wanted}` is {} of the keys of {role}: {keys}", if *.several { "more than one" } else { "none" })]
+    NoSuchKey {
+        /// What was asked for: an id, the start of one, or a name.
+        wanted: String,
+        /// True if it fits several.
+        several: bool,
+        /// The role.
+        role: String,
+        /// The keys that it has.
+        keys: String,
+    },
     /// Another role has exactly this scope. A second one would take its place, and leave its revocations behind.
     #[error("{scope} is delegated to {role} already")]
     ScopeTaken {
@@ -103,6 +152,28 @@ pub enum AuthorError {
         /// The reason given then.
         reason: String,
     },
+    /// A tag that was promised to mean its digest for good is to mean another, or nothing.
+    #[error("{name} was signed as immutable: it means {digest} until that is revoked")]
+    Immutable {
+        /// The tag's target name.
+        name: String,
+        /// What it means.
+        digest: Digest,
+    },
+    /// A digest is to be listed no more, and something still means it.
+    #[error("{name} is still meant by {by}")]
+    StillMeant {
+        /// The digest's target name.
+        name: String,
+        /// The tags, and the indexes it belongs to.
+        by: String,
+    },
+    /// An index of more platforms than are signed with one.
+    #[error("{index} is an index of more than {MAX_PLATFORMS} manifests")]
+    Platforms {
+        /// The index.
+        index: Digest,
+    },
 }
 
 /// Signs `signed` with each signer and returns the document's bytes.
@@ -124,37 +195,6 @@ pub fn sign<T: RoleType>(signed: &T, signers: &[&dyn Signer]) -> Result<Vec<u8>,
     Ok(assemble(signed, &signatures))
 }
 
-/// The first root of a trust repository: one owner key set for root and targets, the daemon's keys for the rest.
-pub fn first_root(
-    trust: &str,
-    scopes: &[Scope],
-    owners: &[Key],
-    threshold: u64,
-    online: &OnlineKeys,
-    now: DateTime<Utc>,
-) -> Root {
-    let mut identity = Identity::new(trust, now);
-    identity.scope = scopes.iter().map(ToString::to_string).collect();
-    let mut keys = BTreeMap::new();
-    let mut role = |list: &[Key], threshold| {
-        keys.extend(list.iter().map(|key| (key.id(), key.clone())));
-        RoleKeys { keyids: list.iter().map(Key::id).collect(), threshold, extra: BTreeMap::new() }
-    };
-    let roles = BTreeMap::from([
-        ("root".to_owned(), role(owners, threshold)),
-        ("targets".to_owned(), role(owners, threshold)),
-        ("snapshot".to_owned(), role(std::slice::from_ref(&online.snapshot), 1)),
-        ("timestamp".to_owned(), role(std::slice::from_ref(&online.timestamp), 1)),
-    ]);
-    Root {
-        common: Common::new("root", 1, now + MAX_ROOT_LIFE, identity),
-        consistent_snapshot: true,
-        keys,
-        roles,
-        extra: BTreeMap::new(),
-    }
-}
-
 /// An empty targets document of `role`, version 1.
 pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
     Targets {
@@ -165,9 +205,9 @@ pub fn empty_targets(role: &str, trust: &str, now: DateTime<Utc>) -> Targets {
     }
 }
 
-/// Makes `targets` the next version of itself: version + 1, signed at `now`, with a full life ahead.
-pub fn next_version(role: &str, targets: &mut Targets, now: DateTime<Utc>) {
-    let common = &mut targets.common;
+/// Makes `document` the next version of itself: version + 1, signed at `now`, with a full life ahead.
+pub fn next_version<T: RoleType>(role: &str, document: &mut T, now: DateTime<Utc>) {
+    let common = document.common_mut();
     common.version += 1;
     common.expires = now + max_life(role);
     if let Some(identity) = &mut common.identity {

@@ -175,7 +175,7 @@ mod tests {
         assert!(inbox(&long).is_err());
     }
 
-    /// T41, T77.
+    /// T43, T77.
     #[test]
     fn what_is_neither_submission_nor_answer_is_refused() {
         let sound = submission(b"x", Profile::Oci11).manifest;
