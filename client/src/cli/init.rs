@@ -6,7 +6,7 @@ use std::{
 };
 
 use plimsoll_core::{oci::RepositoryAddress, policy::Scope};
-use serde::Serialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
 use super::{
@@ -254,7 +254,23 @@ pub(super) async fn make(env: &Env, out: &Out, making: Making<'_>) -> Result<(),
 }
 
 /// `{"timestamp": KEY, "snapshot": KEY}`, as the daemon's API and `plimsolld key show` write it.
-pub(super) fn online_keys(path: &Path) -> Result<OnlineKeys, Failure> {
+fn online_keys(path: &Path) -> Result<OnlineKeys, Failure> {
+    online_file(path)
+}
+
+/// The same, or the pair that is to follow, which `plimsolld key rotate` writes beside it.
+pub(super) fn next_online_keys(path: &Path) -> Result<OnlineKeys, Failure> {
+    #[derive(Deserialize)]
+    struct Pairs {
+        next: Option<OnlineKeys>,
+    }
+    match online_file::<Pairs>(path)?.next {
+        Some(next) => Ok(next),
+        None => online_file(path),
+    }
+}
+
+fn online_file<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let wrong =
         |why: String| Failure::usage(format!("cannot use `{}` as online keys: {why}", path.display()));
     let bytes = read(path, MAX_ONLINE).map_err(|error| wrong(error.to_string()))?;

@@ -8,7 +8,7 @@ use super::{load, made, named};
 use crate::{
     cli::{
         Env, Failure, Out,
-        init::{online_keys, show_online},
+        init::{next_online_keys, show_online},
         place::{Where, write_draft},
         servers,
     },
@@ -58,7 +58,7 @@ pub(in crate::cli) struct Args {
     /// This key signs neither root nor `targets` any more
     #[arg(long, value_name = "KEY")]
     remove_owner_key: Vec<String>,
-    /// JSON file with the online keys that the daemon shall sign with from now on
+    /// JSON file with the online keys that the daemon shall sign with from now on, as `plimsolld key rotate` writes it
     #[arg(long, value_name = "FILE")]
     online_pub: Option<PathBuf>,
     /// Let the daemon sign with the online keys that its operator made to take the place of the present ones
@@ -131,7 +131,7 @@ fn request(args: &Args) -> Result<RootRequest, Failure> {
     let targets = role(&args.add_targets_pub, &args.remove_targets_key, args.targets_threshold)?;
     // A key that both get by files of their own is one key under one name, too.
     named(&args.add_targets_pub, &root.add)?;
-    let online = args.online_pub.as_deref().map(online_keys).transpose()?;
+    let online = args.online_pub.as_deref().map(next_online_keys).transpose()?;
     let edit = RootEdit { root, targets, online, extend: args.extend };
     if edit.is_empty() && !args.extend_targets && !args.online {
         return Err(Failure::usage("nothing is to be changed".to_owned())
