@@ -38,6 +38,12 @@ pub(super) fn check(
     }
     for new in after.revocations().iter().filter(|revocation| !known.contains(&text(revocation))) {
         check_reason(role, &new.reason)?;
+        // It is taken back by what is not older, and that may not be of the future either.
+        if new.at > now + CLOCK_SKEW {
+            let message =
+                format!("{role}: a revocation of {}, which is ahead of this daemon's clock", new.at);
+            return Err(refused(Why::AheadOfClock, message));
+        }
         if new.paths.len() > MAX_PATTERNS {
             let message = format!("{role}: a revocation of more than {MAX_PATTERNS} patterns");
             return Err(refused(Why::TooMany, message));

@@ -91,6 +91,16 @@ fn a_revoked_digest_comes_back_only_by_a_signed_word_and_can_be_revoked_again() 
     assert_eq!(world.newest::<Targets>(TEAM).reinstated().len(), 2);
 }
 
+/// P3, P4: whoever has the team's key for a day must not be able to take something back for ever.
+#[test]
+fn a_revocation_of_the_future_is_refused_since_nobody_could_take_it_back() {
+    let world = World::with_team();
+    let ahead = world.now + TimeDelta::minutes(5);
+    let revoke = |at| world.next(TEAM, |t| drop(author::revoke(t, &digest("good"), "for ever", at)));
+    why(&world, revoke(ahead + TimeDelta::seconds(1)), Why::AheadOfClock, "ahead of this daemon's clock");
+    world.submit(&[(TEAM, revoke(ahead))]).unwrap();
+}
+
 /// P3, P4: what an ancestor took back is the ancestor's to give.
 #[test]
 fn what_an_ancestor_revoked_a_child_cannot_reinstate() {
