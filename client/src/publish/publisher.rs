@@ -203,7 +203,9 @@ impl Publisher {
             }
             None => Reader::Registry(RegistrySource::new(self.http.clone(), self.repository.clone())),
         };
-        let session = Session::refresh(reader, &self.state, &self.pinned, now).await?;
+        let mut session = Session::refresh(reader, &self.state, &self.pinned, now).await?;
+        // Read from the disk if nothing is new: a head is asked what is published.
+        session.verified_snapshot()?;
         Ok(Head::new(session, now))
     }
 
