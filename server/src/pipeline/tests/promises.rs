@@ -141,6 +141,23 @@ fn the_revocation_of_a_scope_is_never_taken_back() {
     why(&world, many, Why::TooMany, "more than 1000 entries");
 }
 
+/// P3, P4: what is kept for ever must not be able to fill a role up for ever, whoever had its key for a day.
+#[test]
+fn revocations_leave_room_for_what_a_role_vouches_for() {
+    let world = World::with_team();
+    let of = |range: std::ops::Range<usize>| -> Vec<Revocation> {
+        let reason = "x".repeat(1000);
+        range.map(|n| Revocation { reason: reason.clone(), ..taken_back(&n.to_string(), start()) }).collect()
+    };
+    let too_many = world.next(TEAM, |t| identity(t).revocations = of(0..2000));
+    why(&world, too_many, Why::TooMany, "revocations and reinstated digests of more than 2097152 bytes");
+    world.submit(&[(TEAM, world.next(TEAM, |t| identity(t).revocations = of(0..1500)))]).unwrap();
+    let more = world.next(TEAM, |t| identity(t).revocations.extend(of(1500..2000)));
+    why(&world, more, Why::TooMany, "revocations and reinstated digests");
+    // What is signed is not hindered by it.
+    world.submit(&[(TEAM, world.next(TEAM, |t| insert(t, "acme/app:v1", "good")))]).unwrap();
+}
+
 fn immutable(content: &str) -> Target {
     let custom = BTreeMap::from([("immutable".to_owned(), serde_json::Value::Bool(true).into())]);
     Target { custom: Some(custom), ..target(content) }
