@@ -565,7 +565,7 @@ fn a_signature_that_would_decide_nothing_is_not_made() {
 fn what_the_registry_does_not_show_is_not_said_to_be_published() {
     let desk = pinned();
     desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
-    desk.publisher.liar(&desk.registry);
+    desk.publisher.liar(&desk.registry, 9);
     let daemon = "--server http://HOST --passphrase-file pass";
     for line in [
         format!("sign HOST/acme/app:v1 --key team.key {daemon}"),
@@ -597,12 +597,33 @@ fn a_damaged_memory_is_told_before_anything_is_published() {
     assert!(!desk.registry.lines().iter().any(|line| line.starts_with("POST")));
 }
 
+/// P6: a daemon's word is no proof. What was signed here must be what clients are shown, or older than that.
+#[test]
+fn a_daemon_that_drops_what_it_calls_published_is_found_out() {
+    let desk = pinned();
+    desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
+    desk.publisher.liar(&desk.registry, 1);
+    let daemon = "--server http://HOST --passphrase-file pass";
+    for (line, role) in [
+        (format!("delegate add acme/new --label new --pub team.pub --key owner.key {daemon}"), "targets"),
+        (format!("sign HOST/acme/app:v1 --key team.key {daemon}"), "targets--app"),
+    ] {
+        let ran = desk.run(&line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (22, ""), "{line}\n{}", ran.stderr);
+        assert!(
+            ran.stderr.contains(&format!("has another {role} in the place of")),
+            "{line}\n{}",
+            ran.stderr
+        );
+    }
+}
+
 /// A trust repository whose root is lost cannot be used, nor made again.
 #[test]
 fn a_root_that_may_be_taken_is_kept_and_pinned() {
     let desk = desk();
     desk.publisher.save_keys(desk.dir.path(), &desk.path("pass"));
-    desk.publisher.liar(&desk.registry);
+    desk.publisher.liar(&desk.registry, 9);
     desk.publisher.daemon(&desk.registry, None);
     let init =
         "init HOST/acme/trust --scope acme/** --key owner.key --passphrase-file pass --server http://HOST";

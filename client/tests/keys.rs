@@ -330,3 +330,26 @@ fn keys_of_an_agent_and_of_files_sign_together() {
         assert!(signed.contains(&&Value::from(id.as_str())), "{signed:?}");
     }
 }
+
+/// Nobody need write to it, ever.
+#[test]
+fn a_named_pipe_is_no_key_and_is_not_waited_for() {
+    let desk = Desk::new();
+    let pipe = desk.path("pipe.key");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        // Goes on when somebody opens it to read.
+        move || fs::write(pipe, "-----BEGIN PRIVATE KEY-----")
+    });
+    for line in
+        ["key show pipe.key", "key export-public pipe.key", "key passwd pipe.key --passphrase-file pass"]
+    {
+        desk.refused(line, 2, "`pipe.key` is not");
+        assert!(!writer.is_finished(), "{line} opened it");
+    }
+    assert!(desk.done("key list pipe.key").contains("`pipe.key` is not"));
+    assert!(!writer.is_finished(), "`key list` opened it");
+    drop(fs::File::open(&pipe).unwrap());
+    let _ = writer.join().unwrap();
+}

@@ -203,6 +203,9 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Overruled { .. } => Some(
             "look at `plimsoll status`: a role that is asked before yours decides, or somebody was faster",
         ),
+        PublishError::Dropped { .. } => {
+            Some("ask who runs the daemon: it did not publish what it accepted; look at `plimsoll log`")
+        }
         PublishError::OnlineKeys { .. } => {
             Some("compare with `plimsolld key show NAME` on the daemon's machine; if that differs too, stop")
         }

@@ -175,7 +175,9 @@ impl Desk {
     ) -> Result<(), Failure> {
         let place = (&env.registry, &self.address);
         let state = env.home.state();
-        Ok(seen(place, &state, &self.pinned, &env.clock, published.timestamp, expected).await?)
+        // The documents first: they are what was signed here.
+        let expected: Vec<_> = published.expected().chain(expected.iter().copied()).collect();
+        Ok(seen(place, &state, &self.pinned, &env.clock, published.timestamp, &expected).await?)
     }
 }
 

@@ -280,6 +280,18 @@ pub enum PublishError {
         /// What they read.
         what: String,
     },
+    /// What was said to be published is not there.
+    #[error(
+        "it was said to be published, but {location} has another {role} in the place of version {version}, or none"
+    )]
+    Dropped {
+        /// Where clients read.
+        location: String,
+        /// The role.
+        role: String,
+        /// The version that was signed.
+        version: u64,
+    },
     /// Clients ask another role first and go by what it says.
     #[error("clients ask {first} for {name} before {role}, so what {role} lists would decide nothing")]
     Shadowed {
@@ -351,7 +363,8 @@ impl PublishError {
             | Self::NotPublishedInTime { .. }
             | Self::Unconfirmed { .. }
             | Self::NotSeen { .. }
-            | Self::Overruled { .. } => true,
+            | Self::Overruled { .. }
+            | Self::Dropped { .. } => true,
             _ => false,
         }
     }
@@ -370,6 +383,7 @@ impl PublishError {
             Self::Inbox { source, .. } => registry_verdict(source),
             Self::Clash { .. } | Self::Moved(_) | Self::Stale { .. } => Some(Verdict::Conflict),
             Self::Draft(error) => error.verdict(),
+            Self::Dropped { .. } => Some(Verdict::Untrusted),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
             | Self::NotNow { .. }

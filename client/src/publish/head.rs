@@ -271,13 +271,8 @@ impl Head {
         let versions = draft.versions();
         let mut shows = Shows::All;
         for (role, bytes) in draft.documents() {
-            let (wanted, root) = (versions[&role], trusted.root());
-            let (found, digest) = match trusted.wanted_role(&role) {
-                _ if role == "root" => (root.version(), Some(root.digest())),
-                Ok(meta) => (meta.version, meta.digest()),
-                Err(_) => (0, None),
-            };
-            let this = match found.cmp(&wanted) {
+            let (found, digest) = present(trusted, &role);
+            let this = match found.cmp(&versions[&role]) {
                 Ordering::Less => Shows::Nothing,
                 Ordering::Equal if digest == Some(Digest::of(&bytes)) => Shows::All,
                 Ordering::Equal => return Shows::Others,
@@ -325,13 +320,24 @@ impl Head {
     }
 }
 
+/// The version of `role` that counts now, 0 if there is none, and the digest of its document. The snapshot must have been
+/// read.
+pub(super) fn present(trusted: &tuf::Trusted, role: &str) -> (u64, Option<Digest>) {
+    match trusted.wanted_role(role) {
+        _ if role == "root" => (trusted.root().version(), Some(trusted.root().digest())),
+        Ok(meta) => (meta.version, meta.digest()),
+        Err(_) => (0, None),
+    }
+}
+
 /// `targets--a--b` and the roles above it, `targets` first.
 fn lineage(role: &str) -> Vec<String> {
     let ends = role.match_indices("--").map(|(at, _)| at).chain([role.len()]);
     ends.map(|end| role[..end].to_owned()).collect()
 }
 
-fn is_on_the_way(role: &str, to: &str) -> bool {
+/// True for `to` and the roles above it: a role's name starts with its parent's.
+pub(super) fn is_on_the_way(role: &str, to: &str) -> bool {
     to.strip_prefix(role).is_some_and(|rest| rest.is_empty() || rest.starts_with("--"))
 }
 

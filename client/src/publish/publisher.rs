@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::RepositoryAddress,
+    oci::{Digest, RepositoryAddress},
     tuf::{Document, Root},
 };
 use ring::rand::SecureRandom;
@@ -23,6 +23,7 @@ use super::{
     head::{Head, Reader, Shows},
     history::{self, History},
     inbox::{Answer, Inbox},
+    seen::Expected,
     server::Submitted,
 };
 use crate::{
@@ -99,6 +100,19 @@ pub struct Published {
     pub versions: BTreeMap<String, u64>,
     /// The first timestamp that holds it.
     pub timestamp: u64,
+    /// The digest of each new document.
+    #[serde(skip)]
+    pub documents: BTreeMap<String, Digest>,
+}
+
+impl Published {
+    /// What clients shall see of it: every document, or what was published after it.
+    pub fn expected(&self) -> impl Iterator<Item = Expected<'_>> {
+        self.documents.iter().map(|(role, digest)| {
+            let version = self.versions.get(role).copied().unwrap_or_default();
+            Expected::Document { role, version, digest: *digest }
+        })
+    }
 }
 
 /// `targets version 3, targets--app version 7`.
@@ -195,7 +209,9 @@ impl Publisher {
     /// [`PublishError::Update`].
     pub async fn head(&self) -> Result<Head, PublishError> {
         let now = self.clock.now();
-        let session = Session::refresh(self.reader().await?, &self.state, &self.pinned, now).await?;
+        let mut session = Session::refresh(self.reader().await?, &self.state, &self.pinned, now).await?;
+        // Read from the disk if nothing is new: a head is asked what is published.
+        session.verified_snapshot()?;
         Ok(Head::new(session, now))
     }
 
@@ -288,7 +304,9 @@ impl Publisher {
             (None, Via::Inbox(inbox)) => self.leave(inbox, draft).await?,
             (None, Via::Daemon { .. }) => unreachable!("a daemon has a name once it was asked"),
         };
-        Ok(timestamp.map(|timestamp| Published { versions: draft.versions(), timestamp }))
+        let documents =
+            draft.documents().into_iter().map(|(role, bytes)| (role, Digest::of(&bytes))).collect();
+        Ok(timestamp.map(|timestamp| Published { versions: draft.versions(), timestamp, documents }))
     }
 
     /// Leaves the draft's documents in the inbox and waits for the timestamp that names them; none if somebody published

@@ -7,7 +7,7 @@ use plimsoll_core::{
     tuf::{self, Outcome, Revocation},
 };
 
-use super::PublishError;
+use super::{PublishError, head::present};
 use crate::{
     clock::Clock,
     registry::Registry,
@@ -27,13 +27,22 @@ pub enum Expected<'a> {
     Revoked(&'a TargetName, Digest),
     /// Nobody who may speak about this name lists it.
     Absent(&'a TargetName),
+    /// This version of the role, which is this document, or a newer one.
+    Document {
+        /// The role.
+        role: &'a str,
+        /// Its version.
+        version: u64,
+        /// The document's digest.
+        digest: Digest,
+    },
 }
 
 /// Reads the trust repository at `repository` as a client does and returns once it shows `timestamp` or a newer one,
 /// and in it all that is `expected`. Moves trusted state in the folder `state` forward; asks for about 5 seconds.
 ///
 /// # Errors
-/// [`PublishError::NotSeen`], [`PublishError::Overruled`].
+/// [`PublishError::NotSeen`], [`PublishError::Overruled`], [`PublishError::Dropped`].
 pub async fn seen(
     (registry, repository): (&Registry, &RepositoryAddress),
     state: &Path,
@@ -58,7 +67,17 @@ pub async fn seen(
             result => break result.map_err(not_seen)?,
         }
     };
+    session.verified_snapshot().map_err(not_seen)?;
     for expected in expected {
+        if let Expected::Document { role, version, digest } = *expected {
+            let (found, there) = present(session.trusted(), role);
+            // What is newer was signed by who may: whether it goes on from ours, the other expectations tell.
+            if found < version || (found == version && there != Some(digest)) {
+                let (location, role) = (repository.to_string(), role.to_owned());
+                return Err(PublishError::Dropped { location, role, version });
+            }
+            continue;
+        }
         if let Some((name, what)) = contradicted(&mut session, expected).await.map_err(not_seen)? {
             let (location, name) = (repository.to_string(), name.to_string());
             return Err(PublishError::Overruled { location, name, what });
@@ -74,6 +93,7 @@ async fn contradicted<'a, S: Source>(
 ) -> Result<Option<(&'a TargetName, String)>, UpdateError> {
     let stopped = |unfinished: Unfinished| unfinished.error;
     Ok(Some(match *expected {
+        Expected::Document { .. } => return Ok(None),
         Expected::Signed(name, digest) => match session.find(&name.to_string()).await.map_err(stopped)? {
             Outcome::Found(found) if found.revocation(&digest).is_some() => (name, "revoked".to_owned()),
             Outcome::Found(found) if found.target.digest() == Some(digest) => return Ok(None),

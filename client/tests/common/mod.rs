@@ -142,10 +142,11 @@ impl Publisher {
         }
     }
 
-    /// A daemon's API at `registry` that takes every submission, says that it is published at once, and lies.
-    pub(crate) fn liar(&self, registry: &Host) {
+    /// A daemon's API at `registry` that takes every submission, says that it is in this timestamp, and lies.
+    pub(crate) fn liar(&self, registry: &Host, timestamp: u64) {
         self.daemon(registry, Some(TRUST));
-        let accepted = serde_json::json!({"id": "1", "state": "published", "documents": {}, "timestamp": 9});
+        let accepted =
+            serde_json::json!({"id": "1", "state": "published", "documents": {}, "timestamp": timestamp});
         *registry.shared.taker.lock().unwrap() = None;
         registry.put_at("/v1/trusts/acme/submissions", accepted.to_string().as_bytes());
         registry.put_at("/v1/trusts/acme/submissions/1?wait=10", accepted.to_string().as_bytes());

@@ -268,6 +268,10 @@ fn shown<'a>(key: &'a Key, private: Option<&'a Path>, public: Option<&'a Path>) 
 
 /// True if the file looks like a private key, so that it is worth asking for a passphrase.
 fn is_private(path: &Path) -> bool {
+    // Opening a FIFO would wait for its writer.
+    if !fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return false;
+    }
     let bytes = crate::state::read(path, 64 * 1024).ok().flatten().unwrap_or_default();
     bytes.windows(11).any(|window| window == b"PRIVATE KEY")
 }

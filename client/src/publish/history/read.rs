@@ -10,7 +10,7 @@ use super::{
     check::{Eras, Role, Roots},
 };
 use crate::{
-    publish::PublishError,
+    publish::{PublishError, head::is_on_the_way},
     update::{Session, Source, SourceError, TufSource, UpdateError},
 };
 
@@ -87,6 +87,7 @@ pub async fn read(
             .await?;
         let (history, below) = versions.finish();
         histories.push(history);
+        // Of thousands, only those on the way are read.
         let wanted = |child: &str| only.is_none_or(|only| is_on_the_way(child, only));
         pending.extend(below.into_iter().filter(|(child, _)| wanted(child)));
     }
@@ -102,11 +103,6 @@ pub async fn read(
             Ok(histories)
         }
     }
-}
-
-/// A role's name starts with its parent's: of thousands, only those on the way are read.
-fn is_on_the_way(role: &str, wanted: &str) -> bool {
-    wanted.strip_prefix(role).is_some_and(|rest| rest.is_empty() || rest.starts_with("--"))
 }
 
 fn roles(histories: &[History], listed: &BTreeMap<&str, &MetaFile>) -> String {

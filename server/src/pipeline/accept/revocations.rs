@@ -10,6 +10,9 @@ use super::{CLOCK_SKEW, Chain, MAX_PATTERNS, MAX_REASON, cut, is_pattern, refuse
 
 /// How often one role may say that something is good after all: the list is kept for ever.
 const MAX_REINSTATED: usize = 1000;
+/// What one role may revoke and reinstate, bytes of JSON. It is kept for ever, so whoever had the role's key for a day must
+/// not be able to fill the document up with it.
+const MAX_TAKEN_BACK: usize = 2 * 1024 * 1024;
 
 /// What was revoked stays so unless it is reinstated in this very version; what is new is short and inside of what the
 /// role may speak about.
@@ -21,6 +24,11 @@ pub(super) fn check(
     now: DateTime<Utc>,
 ) -> Result<(), Refusal> {
     let reinstated = reinstated(role, before, after, now)?;
+    if size(after) > MAX_TAKEN_BACK.max(before.map_or(0, size)) {
+        let message =
+            format!("{role}: revocations and reinstated digests of more than {MAX_TAKEN_BACK} bytes");
+        return Err(refused(Why::TooMany, message));
+    }
     let kept: BTreeSet<String> = after.revocations().iter().map(text).collect();
     let mut known = BTreeSet::new();
     for old in before.map(Targets::revocations).unwrap_or_default() {
@@ -38,6 +46,12 @@ pub(super) fn check(
     }
     for new in after.revocations().iter().filter(|revocation| !known.contains(&text(revocation))) {
         check_reason(role, &new.reason)?;
+        // It is taken back by what is not older, and that may not be of the future either.
+        if new.at > now + CLOCK_SKEW {
+            let message =
+                format!("{role}: a revocation of {}, which is ahead of this daemon's clock", new.at);
+            return Err(refused(Why::AheadOfClock, message));
+        }
         if new.paths.len() > MAX_PATTERNS {
             let message = format!("{role}: a revocation of more than {MAX_PATTERNS} patterns");
             return Err(refused(Why::TooMany, message));
@@ -100,6 +114,10 @@ fn check_reason(role: &str, reason: &str) -> Result<(), Refusal> {
         return Err(refused(Why::TooMany, format!("{role}: a reason of {} characters", reason.len())));
     }
     Ok(())
+}
+
+fn size(targets: &Targets) -> usize {
+    targets.revocations().iter().chain(targets.reinstated()).map(|revocation| text(revocation).len()).sum()
 }
 
 fn text(revocation: &Revocation) -> String {

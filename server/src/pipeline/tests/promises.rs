@@ -91,6 +91,16 @@ fn a_revoked_digest_comes_back_only_by_a_signed_word_and_can_be_revoked_again() 
     assert_eq!(world.newest::<Targets>(TEAM).reinstated().len(), 2);
 }
 
+/// P3, P4: whoever has the team's key for a day must not be able to take something back for ever.
+#[test]
+fn a_revocation_of_the_future_is_refused_since_nobody_could_take_it_back() {
+    let world = World::with_team();
+    let ahead = world.now + TimeDelta::minutes(5);
+    let revoke = |at| world.next(TEAM, |t| drop(author::revoke(t, &digest("good"), "for ever", at)));
+    why(&world, revoke(ahead + TimeDelta::seconds(1)), Why::AheadOfClock, "ahead of this daemon's clock");
+    world.submit(&[(TEAM, revoke(ahead))]).unwrap();
+}
+
 /// P3, P4: what an ancestor took back is the ancestor's to give.
 #[test]
 fn what_an_ancestor_revoked_a_child_cannot_reinstate() {
@@ -129,6 +139,23 @@ fn the_revocation_of_a_scope_is_never_taken_back() {
         identity(t).reinstated = (0..1001).map(|n| taken_back(&n.to_string(), world.now)).collect();
     });
     why(&world, many, Why::TooMany, "more than 1000 entries");
+}
+
+/// P3, P4: what is kept for ever must not be able to fill a role up for ever, whoever had its key for a day.
+#[test]
+fn revocations_leave_room_for_what_a_role_vouches_for() {
+    let world = World::with_team();
+    let of = |range: std::ops::Range<usize>| -> Vec<Revocation> {
+        let reason = "x".repeat(1000);
+        range.map(|n| Revocation { reason: reason.clone(), ..taken_back(&n.to_string(), start()) }).collect()
+    };
+    let too_many = world.next(TEAM, |t| identity(t).revocations = of(0..2000));
+    why(&world, too_many, Why::TooMany, "revocations and reinstated digests of more than 2097152 bytes");
+    world.submit(&[(TEAM, world.next(TEAM, |t| identity(t).revocations = of(0..1500)))]).unwrap();
+    let more = world.next(TEAM, |t| identity(t).revocations.extend(of(1500..2000)));
+    why(&world, more, Why::TooMany, "revocations and reinstated digests");
+    // What is signed is not hindered by it.
+    world.submit(&[(TEAM, world.next(TEAM, |t| insert(t, "acme/app:v1", "good")))]).unwrap();
 }
 
 fn immutable(content: &str) -> Target {
