@@ -10,13 +10,13 @@
 pub enum Part {
     /// A command to be run.
     Step(Step),
-    /// `<!-- NAME: TEXT -->` on a line of its own, outside of blocks.
+    /// `> **NAME:** TEXT` on a line of its own, outside of blocks.
     Remark {
         /// Its line in the page, from 1.
         line: usize,
-        /// What stands before the first colon.
+        /// What stands before the colon.
         name: String,
-        /// What stands behind it, without white space at the ends.
+        /// What stands behind it.
         text: String,
     },
 }
@@ -132,9 +132,8 @@ fn prompt(line: &str) -> Option<(&str, &str)> {
 }
 
 fn remark(line: usize, text: &str) -> Option<Part> {
-    let inner = text.strip_prefix("<!--")?.strip_suffix("-->")?;
-    let (name, text) = inner.split_once(':')?;
-    Some(Part::Remark { line, name: name.trim().to_owned(), text: text.trim().to_owned() })
+    let (name, text) = text.strip_prefix("> **")?.split_once(":** ")?;
+    Some(Part::Remark { line, name: name.to_owned(), text: text.to_owned() })
 }
 
 fn unfinished(parts: &[Part]) -> bool {
@@ -169,7 +168,7 @@ mod tests {
     #[test]
     fn only_marked_blocks_are_steps_and_remarks_stand_between_them() {
         let page = "```console\n$ no\n<!-- no: thing -->\n```\n<!-- run -->\n```console\n$ a \\\n  b\nout\n\
-                    $ cat <<END\n$ x\nEND\n```\n<!-- seen by: all of us: yes -->\n<!-- run -->\n```console\n\
+                    $ cat <<END\n$ x\nEND\n```\n> **Seen by:** all of us: yes\n<!-- run -->\n```console\n\
                     bob$ c\nBob$ d\n```\n";
         let step = |line, who: &str, command: &str, output: &[&str]| {
             let output = output.iter().map(ToString::to_string).collect();
@@ -178,7 +177,7 @@ mod tests {
         let expected = [
             step(7, "", "a \\\n  b", &["out"]),
             step(10, "", "cat <<END\n$ x\nEND", &[]),
-            Part::Remark { line: 14, name: "seen by".to_owned(), text: "all of us: yes".to_owned() },
+            Part::Remark { line: 14, name: "Seen by".to_owned(), text: "all of us: yes".to_owned() },
             step(17, "bob", "c", &["Bob$ d"]),
         ];
         assert_eq!(parts(page), expected);
