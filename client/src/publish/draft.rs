@@ -5,6 +5,7 @@
 //! each role on the way. So a machine without a network can tell who must sign and what changes, and need not believe
 //! whoever made the draft. Pure: no I/O, no clock.
 
+mod check;
 mod rehearse;
 mod requirement;
 #[cfg(test)]
@@ -17,9 +18,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
-    tuf::{
-        self, Document, Identity, KeyId, RoleType, Root, Signature, Targets, assemble, json, limit, verify,
-    },
+    tuf::{self, Document, KeyId, RoleType, Root, Signature, Targets, assemble, json},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -27,7 +26,6 @@ use serde_json::value::RawValue;
 use crate::keys::{SignError, Signer};
 
 pub use rehearse::{Live, RehearsalError, Rehearsed, rehearse};
-use requirement::AskedBy;
 pub use requirement::{Holder, Requirement};
 pub use words::words;
 
@@ -285,22 +283,6 @@ impl Draft {
         Digest::of(&all).hex()[..16].to_owned()
     }
 
-    /// Whose signatures are needed, document by document, and who signed already.
-    pub fn requirements(&self) -> Vec<Requirement> {
-        let mut all = Vec::new();
-        if let Some(next) = &self.root {
-            if let Some(old) = self.roots.last() {
-                all.push(self.asked_by_root("root", next, old));
-            }
-            all.push(self.asked_by_root("root", next, next));
-        }
-        for (role, document) in &self.targets {
-            let asked = self.keys_of(role).map(|asked| asked.requirement(role, document));
-            all.extend(asked);
-        }
-        all
-    }
-
     /// True if nobody signed any of it yet.
     pub fn is_unsigned(&self) -> bool {
         self.versions().keys().all(|role| self.signatures(role).is_empty())
@@ -322,20 +304,6 @@ impl Draft {
     pub fn versions(&self) -> BTreeMap<String, u64> {
         let root = self.root.iter().map(|root| ("root".to_owned(), root.version()));
         root.chain(self.targets.iter().map(|(role, document)| (role.clone(), document.version()))).collect()
-    }
-
-    /// True if the present document of `role`, and of every role above it, is signed by the keys that may sign it now;
-    /// false if it is orphaned, or if there is none.
-    pub fn is_vouched(&self, role: &str) -> bool {
-        let signed = |role: &str| {
-            let (Some(document), Some(asked)) = (self.base.get(role), self.present_keys_of(role)) else {
-                return false;
-            };
-            verify(document.clone(), role, asked.keys, asked.keyids, asked.threshold).is_ok()
-        };
-        // Keys that an unsigned parent names are nobody's.
-        let above = role.match_indices("--").map(|(at, _)| &role[..at]);
-        above.chain([role]).all(signed)
     }
 
     /// The first document that is over at `now`, and when it expired.
@@ -425,163 +393,6 @@ impl Draft {
         Ok(new)
     }
 
-    /// Checks that the draft goes on from the root document `pinned`, which the caller trusts.
-    ///
-    /// # Errors
-    /// [`DraftError::Foreign`].
-    pub fn check_pinned(&self, pinned: &[u8]) -> Result<(), DraftError> {
-        let digest = Digest::of(pinned);
-        if self.roots.iter().any(|root| root.digest() == digest) { Ok(()) } else { Err(DraftError::Foreign) }
-    }
-
-    fn assembled(
-        repository: String,
-        base: &Base,
-        documents: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Self, DraftError> {
-        let roots = base.roots.iter().map(|bytes| parse("root", bytes)).collect::<Result<_, _>>()?;
-        let targets = |documents: &BTreeMap<String, Vec<u8>>| {
-            let targets = documents.iter().filter(|(role, _)| *role != "root");
-            targets
-                .map(|(role, bytes)| Ok((role.clone(), parse(role, bytes)?)))
-                .collect::<Result<_, DraftError>>()
-        };
-        let draft = Self {
-            repository,
-            roots,
-            base: targets(&base.documents)?,
-            root: documents.get("root").map(|bytes| parse("root", bytes)).transpose()?,
-            targets: targets(documents)?,
-        };
-        draft.check_base()?;
-        draft.check_next()?;
-        draft.check_signatures()?;
-        Ok(draft)
-    }
-
-    /// The roots are a chain (5.3.4, 5.3.5), and every role above a changed one is signed by whom its parent names.
-    fn check_base(&self) -> Result<(), DraftError> {
-        let mut before: Option<&Document<Root>> = None;
-        for root in &self.roots {
-            for by in before.into_iter().chain([root]) {
-                let keys = &by.signed.roles["root"];
-                verify(root.clone(), "root", &by.signed.keys, &keys.keyids, keys.threshold)?;
-            }
-            if before.is_some_and(|before| before.version() + 1 != root.version()) {
-                return Err(DraftError::Base(format!("root version {} does not follow", root.version())));
-            }
-            before = Some(root);
-        }
-        for role in self.base.keys() {
-            let changed = self.targets.contains_key(role);
-            if !changed && !self.targets.keys().any(|below| is_above(role, below)) {
-                return Err(DraftError::Base(format!("{role} has nothing to do with the change")));
-            }
-            if !changed && !self.is_vouched(role) {
-                return Err(DraftError::Base(format!("{role} is not signed by the keys that may sign it")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Each new document is the version after the present one, of the same trust repository, and somebody may sign it.
-    fn check_next(&self) -> Result<(), DraftError> {
-        if self.root.is_none() && self.targets.is_empty() {
-            return Err(DraftError::Shape("it changes nothing".to_owned()));
-        }
-        if let Some(root) = &self.root {
-            follows("root", root.version(), self.roots.last().map(Document::version))?;
-        }
-        for (role, document) in &self.targets {
-            follows(role, document.version(), self.base.get(role).map(Document::version))?;
-            self.keys_of(role).ok_or_else(|| DraftError::NotDelegated(role.clone()))?;
-        }
-        let trust = |identity: Option<&Identity>| identity.map(|identity| identity.trust.clone());
-        let mut ids: BTreeSet<Option<String>> = BTreeSet::new();
-        ids.extend(
-            self.roots.iter().chain(&self.root).map(|root| trust(root.signed.common.identity.as_ref())),
-        );
-        let targets = self.base.values().chain(self.targets.values());
-        ids.extend(targets.map(|document| trust(document.signed.common.identity.as_ref())));
-        if ids.len() != 1 || ids.contains(&None) {
-            return Err(DraftError::Base("its documents are of different trust repositories".to_owned()));
-        }
-        Ok(())
-    }
-
-    /// Every signature is a valid one of a key that is asked for it.
-    fn check_signatures(&self) -> Result<(), DraftError> {
-        let requirements = self.requirements();
-        for role in self.versions().into_keys() {
-            for signature in self.signatures(&role) {
-                let counts = |requirement: &Requirement| {
-                    requirement.role == role
-                        && requirement.keys.iter().any(|key| key.keyid == signature.keyid && key.signed)
-                };
-                if !requirements.iter().any(counts) {
-                    return Err(DraftError::Signature { role, keyid: signature.keyid.clone() });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn asked_by_root(&self, role: &str, document: &Document<Root>, by: &Document<Root>) -> Requirement {
-        let label = format!("root version {}", by.version());
-        AskedBy::root(label, &by.signed, role, self.names()).requirement(role, document)
-    }
-
-    /// Who must sign `role` once the draft takes effect.
-    fn keys_of(&self, role: &str) -> Option<AskedBy<'_>> {
-        if role == "targets" {
-            let root = self.root.as_ref().or(self.roots.last())?;
-            return Some(AskedBy::root(
-                format!("root version {}", root.version()),
-                &root.signed,
-                role,
-                self.names(),
-            ));
-        }
-        let (parent, _) = role.rsplit_once("--")?;
-        AskedBy::parent(parent, self.targets.get(parent).or_else(|| self.base.get(parent))?, role)
-    }
-
-    /// Who must sign `role` now.
-    fn present_keys_of(&self, role: &str) -> Option<AskedBy<'_>> {
-        if role == "targets" {
-            let root = self.roots.last()?;
-            return Some(AskedBy::root(
-                format!("root version {}", root.version()),
-                &root.signed,
-                role,
-                self.names(),
-            ));
-        }
-        let (parent, _) = role.rsplit_once("--")?;
-        AskedBy::parent(parent, self.base.get(parent)?, role)
-    }
-
-    /// What the roots call keys. A new root does not rename the keys of the present one: whoever signs it knows those.
-    pub(crate) fn names(&self) -> BTreeMap<KeyId, String> {
-        let roots = self.root.iter().chain(self.roots.last());
-        let identities = roots.filter_map(|root| root.signed.common.identity.as_ref());
-        identities.flat_map(|identity| identity.names.clone()).collect()
-    }
-
-    /// The roles whose documents ask for the key and have no signature of it.
-    fn roles_asking(&self, id: &KeyId) -> Result<Vec<String>, DraftError> {
-        let requirements = self.requirements();
-        let asks = |requirement: &&Requirement| requirement.keys.iter().any(|holder| holder.keyid == *id);
-        let asked: BTreeSet<&str> =
-            requirements.iter().filter(asks).map(|requirement| requirement.role.as_str()).collect();
-        if asked.is_empty() {
-            return Err(DraftError::NotAsked(id.clone()));
-        }
-        let signed = |role: &str| self.signatures(role).iter().any(|signature| signature.keyid == *id);
-        let open: Vec<String> = asked.into_iter().filter(|role| !signed(role)).map(str::to_owned).collect();
-        if open.is_empty() { Err(DraftError::AlreadySigned(id.clone())) } else { Ok(open) }
-    }
-
     fn signatures(&self, role: &str) -> &[Signature] {
         match (role, &self.root) {
             ("root", Some(root)) => &root.signatures,
@@ -599,27 +410,6 @@ impl Draft {
             }
         }
     }
-}
-
-fn is_above(role: &str, below: &str) -> bool {
-    below.strip_prefix(role).is_some_and(|rest| rest.starts_with("--"))
-}
-
-fn follows(role: &str, found: u64, present: Option<u64>) -> Result<(), DraftError> {
-    let expected = present.unwrap_or_default() + 1;
-    if found == expected {
-        Ok(())
-    } else {
-        Err(DraftError::Version { role: role.to_owned(), found, expected })
-    }
-}
-
-fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, DraftError> {
-    let limit = limit::of(role);
-    if bytes.len() as u64 > limit {
-        return Err(tuf::Error::TooLong { role: role.to_owned(), limit }.into());
-    }
-    Ok(Document::parse(role, bytes)?)
 }
 
 /// The same document with one signature more. A document that does not survive being written anew cannot be one of ours;

@@ -1,0 +1,135 @@
+//! What must hold of a draft before anybody looks at it. Pure: no I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{self, Document, Identity, RoleType, Root, limit, verify},
+};
+
+use super::{Base, Draft, DraftError, Requirement};
+
+impl Draft {
+    /// Checks that the draft goes on from the root document `pinned`, which the caller trusts.
+    ///
+    /// # Errors
+    /// [`DraftError::Foreign`].
+    pub fn check_pinned(&self, pinned: &[u8]) -> Result<(), DraftError> {
+        let digest = Digest::of(pinned);
+        if self.roots.iter().any(|root| root.digest() == digest) { Ok(()) } else { Err(DraftError::Foreign) }
+    }
+
+    /// A draft of these documents, if all of them hold together.
+    pub(super) fn assembled(
+        repository: String,
+        base: &Base,
+        documents: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Self, DraftError> {
+        let roots = base.roots.iter().map(|bytes| parse("root", bytes)).collect::<Result<_, _>>()?;
+        let targets = |documents: &BTreeMap<String, Vec<u8>>| {
+            let targets = documents.iter().filter(|(role, _)| *role != "root");
+            targets
+                .map(|(role, bytes)| Ok((role.clone(), parse(role, bytes)?)))
+                .collect::<Result<_, DraftError>>()
+        };
+        let draft = Self {
+            repository,
+            roots,
+            base: targets(&base.documents)?,
+            root: documents.get("root").map(|bytes| parse("root", bytes)).transpose()?,
+            targets: targets(documents)?,
+        };
+        draft.check_base()?;
+        draft.check_next()?;
+        draft.check_signatures()?;
+        Ok(draft)
+    }
+
+    /// The roots are a chain (5.3.4, 5.3.5), and every role above a changed one is signed by whom its parent names.
+    fn check_base(&self) -> Result<(), DraftError> {
+        let mut before: Option<&Document<Root>> = None;
+        for root in &self.roots {
+            for by in before.into_iter().chain([root]) {
+                let keys = &by.signed.roles["root"];
+                verify(root.clone(), "root", &by.signed.keys, &keys.keyids, keys.threshold)?;
+            }
+            if before.is_some_and(|before| before.version() + 1 != root.version()) {
+                return Err(DraftError::Base(format!("root version {} does not follow", root.version())));
+            }
+            before = Some(root);
+        }
+        for role in self.base.keys() {
+            let changed = self.targets.contains_key(role);
+            if !changed && !self.targets.keys().any(|below| is_above(role, below)) {
+                return Err(DraftError::Base(format!("{role} has nothing to do with the change")));
+            }
+            if !changed && !self.is_vouched(role) {
+                return Err(DraftError::Base(format!("{role} is not signed by the keys that may sign it")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each new document is the version after the present one, of the same trust repository, and somebody may sign it.
+    fn check_next(&self) -> Result<(), DraftError> {
+        if self.root.is_none() && self.targets.is_empty() {
+            return Err(DraftError::Shape("it changes nothing".to_owned()));
+        }
+        if let Some(root) = &self.root {
+            follows("root", root.version(), self.roots.last().map(Document::version))?;
+        }
+        for (role, document) in &self.targets {
+            follows(role, document.version(), self.base.get(role).map(Document::version))?;
+            self.keys_of(role).ok_or_else(|| DraftError::NotDelegated(role.clone()))?;
+        }
+        let trust = |identity: Option<&Identity>| identity.map(|identity| identity.trust.clone());
+        let mut ids: BTreeSet<Option<String>> = BTreeSet::new();
+        ids.extend(
+            self.roots.iter().chain(&self.root).map(|root| trust(root.signed.common.identity.as_ref())),
+        );
+        let targets = self.base.values().chain(self.targets.values());
+        ids.extend(targets.map(|document| trust(document.signed.common.identity.as_ref())));
+        if ids.len() != 1 || ids.contains(&None) {
+            return Err(DraftError::Base("its documents are of different trust repositories".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Every signature is a valid one of a key that is asked for it.
+    pub(super) fn check_signatures(&self) -> Result<(), DraftError> {
+        let requirements = self.requirements();
+        for role in self.versions().into_keys() {
+            for signature in self.signatures(&role) {
+                let counts = |requirement: &Requirement| {
+                    requirement.role == role
+                        && requirement.keys.iter().any(|key| key.keyid == signature.keyid && key.signed)
+                };
+                if !requirements.iter().any(counts) {
+                    return Err(DraftError::Signature { role, keyid: signature.keyid.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_above(role: &str, below: &str) -> bool {
+    below.strip_prefix(role).is_some_and(|rest| rest.starts_with("--"))
+}
+
+fn follows(role: &str, found: u64, present: Option<u64>) -> Result<(), DraftError> {
+    let expected = present.unwrap_or_default() + 1;
+    if found == expected {
+        Ok(())
+    } else {
+        Err(DraftError::Version { role: role.to_owned(), found, expected })
+    }
+}
+
+fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, DraftError> {
+    let limit = limit::of(role);
+    if bytes.len() as u64 > limit {
+        return Err(tuf::Error::TooLong { role: role.to_owned(), limit }.into());
+    }
+    Ok(Document::parse(role, bytes)?)
+}
