@@ -25,6 +25,7 @@ use serde_json::value::RawValue;
 
 use crate::keys::{SignError, Signer};
 
+use check::rewritten;
 pub use rehearse::{Live, RehearsalError, Rehearsed, rehearse};
 pub use requirement::{Holder, Requirement};
 pub use words::words;
@@ -109,6 +110,32 @@ pub enum DraftError {
     /// Nobody may sign it.
     #[error("nobody delegates to a role `{0}`")]
     NotDelegated(String),
+    /// A document that would not stay the same if a signature were put to it.
+    #[error("the draft spells {role} in a way that no version of plimsoll writes, so it cannot be signed")]
+    Spelling {
+        /// The role.
+        role: String,
+    },
+    /// More signatures are asked for than could ever be given.
+    #[error(
+        "{role} would need {threshold} signatures of {keys} different keys, so nobody could sign it any more"
+    )]
+    Threshold {
+        /// The role whose keys the draft changes.
+        role: String,
+        /// How many must sign.
+        threshold: u64,
+        /// How many could.
+        keys: usize,
+    },
+    /// One key, or one id, stands for two of a role's keys.
+    #[error("{role} would have one key twice: as {} and as {}", .keyids[0].short(), .keyids[1].short())]
+    KeyTwice {
+        /// The role whose keys the draft changes.
+        role: String,
+        /// The two ids.
+        keyids: [KeyId; 2],
+    },
     /// A signature that does not verify, or of a key that has no say.
     #[error("the draft was tampered with: {role} carries a signature of {keyid} that does not count")]
     Signature {
@@ -136,7 +163,7 @@ impl DraftError {
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Damaged | Self::Document(_) | Self::Base(_) | Self::Foreign => Some(Verdict::Untrusted),
-            Self::Version { .. } | Self::Signature { .. } => Some(Verdict::Untrusted),
+            Self::Version { .. } | Self::Signature { .. } | Self::Spelling { .. } => Some(Verdict::Untrusted),
             _ => None,
         }
     }
@@ -176,9 +203,9 @@ impl Draft {
         Self::assembled(repository.to_owned(), base, &documents)
     }
 
-    /// Reads a draft and checks everything in it: that the roots are a chain, that the documents it starts from are
-    /// signed by whom they must be, that each new one is the next version, and that each signature counts. Expiry is not
-    /// looked at: what ran out may be renewed.
+    /// Reads a draft and checks everything in it: that the roots are a chain from version 1 on, that the documents it
+    /// starts from are signed by whom they must be, that each new one is the next version, that whoever gets a say can
+    /// have one, and that each signature counts. Expiry is not looked at: what ran out may be renewed.
     ///
     /// # Errors
     /// [`DraftError`].
@@ -198,7 +225,9 @@ impl Draft {
         if sum(&written.repository, &base, &documents) != written.sum {
             return Err(DraftError::Damaged);
         }
-        Self::assembled(written.repository, &base, &documents)
+        let draft = Self::assembled(written.repository, &base, &documents)?;
+        draft.check_beginning()?;
+        Ok(draft)
     }
 
     /// The draft as a file: JSON with the documents verbatim.
@@ -323,7 +352,7 @@ impl Draft {
         let asked = self.roles_asking(&id)?;
         for role in &asked {
             let sig = data_encoding::HEXLOWER.encode(&signer.sign(&self.payload(role)?)?);
-            self.add(role, Signature { keyid: id.clone(), sig });
+            self.add(role, Signature { keyid: id.clone(), sig })?;
         }
         Ok(asked)
     }
@@ -352,7 +381,7 @@ impl Draft {
             return Err(DraftError::NotAsked(keyid.clone()));
         }
         let mut with = self.clone();
-        with.add(role, Signature { keyid: keyid.clone(), sig: data_encoding::HEXLOWER.encode(signature) });
+        with.add(role, Signature { keyid: keyid.clone(), sig: data_encoding::HEXLOWER.encode(signature) })?;
         with.check_signatures()?;
         *self = with;
         Ok(())
@@ -384,7 +413,7 @@ impl Draft {
             let known = self.signatures(role);
             let is_new = |theirs: &&Signature| known.iter().all(|known| known.keyid != theirs.keyid);
             for signature in other.signatures(role).iter().filter(is_new) {
-                with.add(role, signature.clone());
+                with.add(role, signature.clone())?;
                 new += 1;
             }
         }
@@ -400,30 +429,24 @@ impl Draft {
         }
     }
 
-    fn add(&mut self, role: &str, signature: Signature) {
+    fn add(&mut self, role: &str, signature: Signature) -> Result<(), DraftError> {
         match (role, &mut self.root) {
             ("root", Some(root)) => put(role, root, signature),
-            _ => {
-                if let Some(document) = self.targets.get_mut(role) {
-                    put(role, document, signature);
-                }
-            }
+            _ => match self.targets.get_mut(role) {
+                Some(document) => put(role, document, signature),
+                None => Err(DraftError::NotDelegated(role.to_owned())),
+            },
         }
     }
 }
 
-/// The same document with one signature more. A document that does not survive being written anew cannot be one of ours;
-/// it stays as it is, and the signature does not count.
-fn put<T: RoleType>(role: &str, document: &mut Document<T>, signature: Signature) {
+/// Puts one signature more to the document, which stays the same otherwise.
+fn put<T: RoleType>(role: &str, document: &mut Document<T>, signature: Signature) -> Result<(), DraftError> {
     let mut signatures = document.signatures.clone();
     signatures.retain(|known| known.keyid != signature.keyid);
     signatures.push(signature);
-    let written = Document::parse(role, &assemble(&document.signed, &signatures));
-    if let Ok(written) = written
-        && written.canonical() == document.canonical()
-    {
-        *document = written;
-    }
+    *document = rewritten(role, document, &signatures)?;
+    Ok(())
 }
 
 fn sum(repository: &str, base: &Base, documents: &BTreeMap<String, Vec<u8>>) -> Digest {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_core::{
     oci::Digest,
-    tuf::{self, Document, Identity, RoleType, Root, limit, verify},
+    tuf::{
+        self, Document, Identity, Key, KeyId, MAX_VERIFICATIONS, RoleType, Root, Signature, assemble, limit,
+        verify,
+    },
 };
 
 use super::{Base, Draft, DraftError, Requirement};
@@ -41,6 +44,7 @@ impl Draft {
         };
         draft.check_base()?;
         draft.check_next()?;
+        draft.check_keys()?;
         draft.check_signatures()?;
         Ok(draft)
     }
@@ -77,10 +81,12 @@ impl Draft {
         }
         if let Some(root) = &self.root {
             follows("root", root.version(), self.roots.last().map(Document::version))?;
+            rewritten("root", root, &root.signatures)?;
         }
         for (role, document) in &self.targets {
             follows(role, document.version(), self.base.get(role).map(Document::version))?;
             self.keys_of(role).ok_or_else(|| DraftError::NotDelegated(role.clone()))?;
+            rewritten(role, document, &document.signatures)?;
         }
         let trust = |identity: Option<&Identity>| identity.map(|identity| identity.trust.clone());
         let mut ids: BTreeSet<Option<String>> = BTreeSet::new();
@@ -91,6 +97,41 @@ impl Draft {
         ids.extend(targets.map(|document| trust(document.signed.common.identity.as_ref())));
         if ids.len() != 1 || ids.contains(&None) {
             return Err(DraftError::Base("its documents are of different trust repositories".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A draft that travels has every root, so that a rehearsal misses no client.
+    pub(super) fn check_beginning(&self) -> Result<(), DraftError> {
+        match self.roots.first().map(Document::version) {
+            None | Some(1) => Ok(()),
+            Some(version) => Err(DraftError::Base(format!("it begins at root version {version}"))),
+        }
+    }
+
+    /// Whoever gets a say by this change can have one: enough keys for the threshold, each of them once.
+    fn check_keys(&self) -> Result<(), DraftError> {
+        if let Some(next) = &self.root {
+            let (new, old) = (&next.signed, self.roots.last().map(|root| &root.signed));
+            for (role, keys) in &new.roles {
+                let before = old.and_then(|old| {
+                    Some((&old.roles.get(role)?.keyids, old.roles[role].threshold, &old.keys))
+                });
+                signable(role, before, (&keys.keyids, keys.threshold, &new.keys))?;
+            }
+        }
+        for (role, next) in &self.targets {
+            let Some(new) = &next.signed.delegations else { continue };
+            let present =
+                self.base.get(role).filter(|_| self.is_vouched(role)).map(|present| &present.signed);
+            let old = present.and_then(|present| present.delegations.as_ref());
+            for child in &new.roles {
+                let before = old.and_then(|old| {
+                    let before = old.roles.iter().find(|before| before.name == child.name)?;
+                    Some((&before.keys.keyids, before.keys.threshold, &old.keys))
+                });
+                signable(&child.name, before, (&child.keys.keyids, child.keys.threshold, &new.keys))?;
+            }
         }
         Ok(())
     }
@@ -117,12 +158,62 @@ fn is_above(role: &str, below: &str) -> bool {
     below.strip_prefix(role).is_some_and(|rest| rest.starts_with("--"))
 }
 
+/// The ids of a role's keys, how many of them must sign, and what the ids stand for.
+type Given<'a> = (&'a Vec<KeyId>, u64, &'a BTreeMap<KeyId, Key>);
+
+/// Refuses keys that could not sign `role`. What was published `before` and stays is not judged.
+fn signable(role: &str, before: Option<Given<'_>>, now: Given<'_>) -> Result<(), DraftError> {
+    let (keyids, threshold, keys) = now;
+    let stays = |(old_ids, old_threshold, old_keys): Given<'_>| {
+        old_ids == keyids
+            && old_threshold == threshold
+            && keyids.iter().all(|id| old_keys.get(id) == keys.get(id))
+    };
+    if before.is_some_and(stays) {
+        return Ok(());
+    }
+    let (mut listed, mut distinct) = (BTreeSet::new(), BTreeMap::new());
+    for id in keyids {
+        let twice = |other: &KeyId| DraftError::KeyTwice {
+            role: role.to_owned(),
+            keyids: [other, id].map(Clone::clone),
+        };
+        if !listed.insert(id) {
+            return Err(twice(id));
+        }
+        let public = keys.get(id).and_then(|key| key.public().ok());
+        if let Some(other) = public.and_then(|public| distinct.insert(public, id)) {
+            return Err(twice(other));
+        }
+    }
+    let most = distinct.len().min(MAX_VERIFICATIONS);
+    if threshold > most as u64 {
+        return Err(DraftError::Threshold { role: role.to_owned(), threshold, keys: most });
+    }
+    Ok(())
+}
+
 fn follows(role: &str, found: u64, present: Option<u64>) -> Result<(), DraftError> {
     let expected = present.unwrap_or_default() + 1;
     if found == expected {
         Ok(())
     } else {
         Err(DraftError::Version { role: role.to_owned(), found, expected })
+    }
+}
+
+/// The same document with these signatures. One that does not survive being written anew is not one of ours: what a
+/// signer would sign is not what they were shown.
+pub(super) fn rewritten<T: RoleType>(
+    role: &str,
+    document: &Document<T>,
+    signatures: &[Signature],
+) -> Result<Document<T>, DraftError> {
+    let written = parse(role, &assemble(&document.signed, signatures))?;
+    if written.canonical() == document.canonical() {
+        Ok(written)
+    } else {
+        Err(DraftError::Spelling { role: role.to_owned() })
     }
 }
 
