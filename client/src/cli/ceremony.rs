@@ -28,6 +28,8 @@ use crate::{
 
 /// A signature that was made elsewhere may be this long, bytes.
 const MAX_SIGNATURE: u64 = 16 * 1024;
+/// Of changed names, more lines of one kind are only counted, but where somebody asks for the draft's status.
+const MOST: usize = 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -107,7 +109,7 @@ pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Fa
 
 fn status(env: &Env, out: &Out, file: &Path) -> Result<(), Failure> {
     let draft = load(file)?;
-    let mut notes = words(&draft, env.clock.now());
+    let mut notes = words(&draft, env.clock.now(), usize::MAX);
     notes.extend(progress(file, &draft));
     let head = if draft.is_complete() { "complete, not published" } else { "waits for signatures" };
     show(env, out, file, &draft, &format!("{}: {head}", file.display()), &notes)
@@ -134,7 +136,7 @@ fn payload(env: &Env, out: &Out, (file, role): (&Path, &str), to: &Path) -> Resu
     std::path::absolute(to)
         .and_then(|path| replace(&path, &payload, 0o644))
         .map_err(|error| Failure::internal(format!("cannot write {}: {error}", to.display())))?;
-    let mut notes = words(&draft, env.clock.now());
+    let mut notes = words(&draft, env.clock.now(), usize::MAX);
     notes.push(format!(
         "sign these {} bytes as they are, then: plimsoll ceremony attach {} --role {role} --pub KEY.pub --signature FILE",
         payload.len(),
@@ -199,7 +201,7 @@ fn show(
         code: draft.code(),
         complete: draft.is_complete(),
         versions: draft.versions(),
-        changes: words(draft, env.clock.now()),
+        changes: words(draft, env.clock.now(), usize::MAX),
         requirements: draft.requirements(),
     };
     out.result(&shown, head, notes)
@@ -207,7 +209,7 @@ fn show(
 
 /// Prints a draft that was just made.
 pub(super) fn made(env: &Env, out: &Out, file: &Path, draft: &Draft) -> Result<(), Failure> {
-    let mut notes = words(draft, env.clock.now());
+    let mut notes = some_words(env, file, draft);
     notes.extend(progress(file, draft));
     show(env, out, file, draft, &format!("wrote {}; nothing is published yet", file.display()), &notes)
 }
@@ -222,9 +224,19 @@ fn progress(file: &Path, draft: &Draft) -> Vec<String> {
     notes
 }
 
+/// What a draft changes, not too long for a screen, and how to see all of it.
+fn some_words(env: &Env, file: &Path, draft: &Draft) -> Vec<String> {
+    let now = env.clock.now();
+    let (mut some, all) = (words(draft, now, MOST), words(draft, now, usize::MAX));
+    if some != all {
+        some.push(format!("all of it: plimsoll ceremony status {}", file.display()));
+    }
+    some
+}
+
 /// Shows what a draft changes before somebody is asked about it; also with `--quiet`, if somebody is.
-fn tell(env: &Env, out: &Out, draft: &Draft, asked: bool) {
-    for line in words(draft, env.clock.now()) {
+fn tell(env: &Env, out: &Out, file: &Path, draft: &Draft, asked: bool) {
+    for line in some_words(env, file, draft) {
         if asked { complain(&printable(&line)) } else { out.aside(&line) }
     }
 }

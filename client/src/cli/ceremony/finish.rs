@@ -87,7 +87,7 @@ async fn first(env: &Env, out: &Out, args: &Args, draft: &Draft) -> Result<(), F
         scopes: scopes.map(|scope| format!("{}/{scope}", repository.host)).collect(),
         repository,
     };
-    tell(env, out, draft, !args.yes);
+    tell(env, out, &args.draft, draft, !args.yes);
     confirm(&format!("code {}: make this trust repository?", draft.code()), args.yes)?;
     let file = args.out.clone().unwrap_or_else(|| format!("{name}-root.json").into());
     prepared.name = info.name;
@@ -116,7 +116,7 @@ async fn next(env: &Env, out: &Out, args: &Args, draft: &Draft) -> Result<(), Fa
     let desk = place.desk(env, None).await?;
     draft.check_pinned(&desk.pinned).map_err(|error| about(&args.draft, error))?;
     let ready = desk.publisher.ready(draft).await?;
-    tell(env, out, draft, !args.yes);
+    tell(env, out, &args.draft, draft, !args.yes);
     let rehearsed = ready.rehearsed.as_ref().map(in_words).unwrap_or_default();
     for line in &rehearsed {
         out.aside(line);

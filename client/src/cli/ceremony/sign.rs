@@ -44,7 +44,7 @@ pub(super) fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
         Refused::Draft(error) => about(file, error),
         Refused::Trust(error) => error.into(),
     })?;
-    tell(env, out, &draft, !args.yes);
+    tell(env, out, file, &draft, !args.yes);
     let mut question = format!("code {}: sign this?", draft.code());
     if !known && let Some(first) = draft.roots().first() {
         let sha256 = Digest::of(&first.bytes).hex();
