@@ -6,7 +6,10 @@ mod sign;
 
 use std::path::{Path, PathBuf};
 
-use plimsoll_core::tuf::Key;
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{Document, Key, Root},
+};
 use serde::Serialize;
 
 use super::{
@@ -23,6 +26,7 @@ use crate::{
         draft::{Draft, DraftError, MAX_DRAFT, Requirement, words},
     },
     state::{read, replace},
+    trust::{TrustError, load_policy, load_root, newest_root},
     verify::printable,
 };
 
@@ -95,10 +99,10 @@ struct Shown<'a> {
 pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Failure> {
     match command {
         Command::Edit(args) => edit::run(env, out, &args).await?,
-        Command::Sign(args) => sign::run(env, out, &args)?,
+        Command::Sign(args) => sign::run(env, out, &args).await?,
         Command::Status { draft } => status(env, out, &draft)?,
         Command::Merge { draft, other } => merge(env, out, &draft, &other)?,
-        Command::Payload { draft, role, out: file } => payload(env, out, (&draft, &role), &file)?,
+        Command::Payload { draft, role, out: file } => payload(env, out, (&draft, &role), &file).await?,
         Command::Attach { draft, role, public, signature } => {
             attach(env, out, (&draft, &role), &public, &signature)?;
         }
@@ -108,18 +112,19 @@ pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Fa
 }
 
 fn status(env: &Env, out: &Out, file: &Path) -> Result<(), Failure> {
-    let draft = load(file)?;
+    let draft = load(env, file)?;
     let mut notes = words(&draft, env.clock.now(), usize::MAX);
+    notes.extend(unknown(env, &draft)?);
     notes.extend(progress(file, &draft));
     let head = if draft.is_complete() { "complete, not published" } else { "waits for signatures" };
     show(env, out, file, &draft, &format!("{}: {head}", file.display()), &notes)
 }
 
 fn merge(env: &Env, out: &Out, file: &Path, others: &[PathBuf]) -> Result<(), Failure> {
-    let mut draft = load(file)?;
+    let mut draft = load(env, file)?;
     let mut new = 0;
     for other in others {
-        let read = load(other)?;
+        let read = load(env, other)?;
         new += draft.merge(&read).map_err(|error| about(other, error))?;
     }
     write_draft(file, &draft, true)?;
@@ -127,8 +132,9 @@ fn merge(env: &Env, out: &Out, file: &Path, others: &[PathBuf]) -> Result<(), Fa
     show(env, out, file, &draft, &head, &progress(file, &draft))
 }
 
-fn payload(env: &Env, out: &Out, (file, role): (&Path, &str), to: &Path) -> Result<(), Failure> {
-    let draft = load(file)?;
+async fn payload(env: &Env, out: &Out, (file, role): (&Path, &str), to: &Path) -> Result<(), Failure> {
+    let draft = load(env, file)?;
+    not_behind(env, file, &draft).await?;
     let payload = draft.payload(role).map_err(|error| about(file, error))?;
     if to.symlink_metadata().is_ok() {
         return Err(Failure::usage(format!("`{}` exists already and is not overwritten", to.display())));
@@ -137,6 +143,7 @@ fn payload(env: &Env, out: &Out, (file, role): (&Path, &str), to: &Path) -> Resu
         .and_then(|path| replace(&path, &payload, 0o644))
         .map_err(|error| Failure::internal(format!("cannot write {}: {error}", to.display())))?;
     let mut notes = words(&draft, env.clock.now(), usize::MAX);
+    notes.extend(unknown(env, &draft)?);
     notes.push(format!(
         "sign these {} bytes as they are, then: plimsoll ceremony attach {} --role {role} --pub KEY.pub --signature FILE",
         payload.len(),
@@ -152,7 +159,7 @@ fn attach(
     public: &Path,
     signature: &Path,
 ) -> Result<(), Failure> {
-    let mut draft = load(file)?;
+    let mut draft = load(env, file)?;
     let id = Key::new(&load_public(public)?).id();
     let bytes = bytes(signature, MAX_SIGNATURE)?;
     draft.attach(role, &id, &bytes).map_err(|error| match error {
@@ -169,9 +176,54 @@ fn attach(
     show(env, out, file, &draft, &head, &progress(file, &draft))
 }
 
-/// Reads and checks a draft.
-fn load(file: &Path) -> Result<Draft, Failure> {
-    Draft::read(&bytes(file, MAX_DRAFT)?).map_err(|error| about(file, error))
+/// Reads and checks a draft; it must go on from the roots of its trust repository that are pinned here, if there are any.
+fn load(env: &Env, file: &Path) -> Result<Draft, Failure> {
+    let draft = Draft::read(&bytes(file, MAX_DRAFT)?).map_err(|error| about(file, error))?;
+    for (_, root) in pinned(env, draft.trust_id())? {
+        draft.check_pinned(&root).map_err(|error| about(file, error))?;
+    }
+    Ok(draft)
+}
+
+/// Refuses a draft that ends before the newest root seen here: who held keys then could show any past with them.
+async fn not_behind(env: &Env, file: &Path, draft: &Draft) -> Result<(), Failure> {
+    for (name, _) in pinned(env, draft.trust_id())?.iter().filter(|_| !draft.is_first()) {
+        if let Some(newest) = newest_root(&env.home, name).await? {
+            draft.check_newest(&newest).map_err(|error| about(file, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// The names and documents of the roots pinned here that have this trust id; none without a policy.
+fn pinned(env: &Env, trust: &str) -> Result<Vec<(String, Vec<u8>)>, TrustError> {
+    let policy = match load_policy(&env.home) {
+        Err(TrustError::NoPolicy { .. }) => return Ok(Vec::new()),
+        policy => policy?,
+    };
+    let mut found = Vec::new();
+    for (name, entry) in &policy.root {
+        let bytes = load_root(&env.home, name, entry)?;
+        let root = Document::<Root>::parse("root", &bytes).ok();
+        let id = root.and_then(|root| root.signed.common.identity).map(|identity| identity.trust);
+        if id.as_deref() == Some(trust) {
+            found.push((name.clone(), bytes));
+        }
+    }
+    Ok(found)
+}
+
+/// What to say of a draft whose past nobody here vouches for.
+fn unknown(env: &Env, draft: &Draft) -> Result<Option<String>, TrustError> {
+    let Some(first) = draft.roots().first() else { return Ok(None) };
+    let sha256 = Digest::of(&first.bytes).hex();
+    Ok(pinned(env, draft.trust_id())?.is_empty().then(|| {
+        format!(
+            "no root of it is pinned here: what it says was there before is worth as much as its root version {}, sha256 \
+             {sha256}",
+            first.version()
+        )
+    }))
 }
 
 fn bytes(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {

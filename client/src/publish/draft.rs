@@ -97,6 +97,17 @@ pub enum DraftError {
         "the draft is of another trust repository, or starts from a root that the pinned one does not lead to"
     )]
     Foreign,
+    /// It starts from a root that has been replaced.
+    #[error(
+        "the draft starts from root version {starts}, and this machine has seen version {seen}: who had a say then may \
+         have none now"
+    )]
+    Behind {
+        /// The newest root that the draft knows.
+        starts: u64,
+        /// The newest root that was seen.
+        seen: u64,
+    },
     /// A document is not the version after the present one.
     #[error("the draft has {role} version {found} where version {expected} must follow")]
     Version {
@@ -159,11 +170,13 @@ pub enum DraftError {
 }
 
 impl DraftError {
-    /// UNTRUSTED for what only damage or an attack explains; none for misuse.
+    /// UNTRUSTED for what only damage or an attack explains, CONFLICT for what somebody else changed meanwhile; none for
+    /// misuse.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Damaged | Self::Document(_) | Self::Base(_) | Self::Foreign => Some(Verdict::Untrusted),
             Self::Version { .. } | Self::Signature { .. } | Self::Spelling { .. } => Some(Verdict::Untrusted),
+            Self::Behind { .. } => Some(Verdict::Conflict),
             _ => None,
         }
     }

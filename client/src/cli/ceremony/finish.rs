@@ -6,7 +6,7 @@ use plimsoll_core::oci::RepositoryAddress;
 use serde::Serialize;
 use url::Url;
 
-use super::{about, load, sign::pinned, tell};
+use super::{about, load, pinned, tell};
 use crate::{
     cli::{
         Env, Failure, Out,
@@ -55,7 +55,7 @@ struct Finished<'a> {
 }
 
 pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
-    let draft = load(&args.draft)?;
+    let draft = load(env, &args.draft)?;
     if draft.is_first() { first(env, out, args, &draft).await } else { next(env, out, args, &draft).await }
 }
 

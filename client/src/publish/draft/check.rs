@@ -5,21 +5,48 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_core::{
     oci::Digest,
     tuf::{
-        self, Document, Identity, Key, KeyId, MAX_VERIFICATIONS, RoleType, Root, Signature, assemble, limit,
-        verify,
+        self, Document, Identity, Key, KeyId, MAX_VERIFICATIONS, Mark, RoleType, Root, Signature, assemble,
+        limit, verify,
     },
 };
 
 use super::{Base, Draft, DraftError, Requirement};
 
 impl Draft {
-    /// Checks that the draft goes on from the root document `pinned`, which the caller trusts.
+    /// Checks that the draft goes on from the root document `pinned`, which the caller trusts, or makes it.
     ///
     /// # Errors
     /// [`DraftError::Foreign`].
     pub fn check_pinned(&self, pinned: &[u8]) -> Result<(), DraftError> {
         let digest = Digest::of(pinned);
-        if self.roots.iter().any(|root| root.digest() == digest) { Ok(()) } else { Err(DraftError::Foreign) }
+        let makes = || {
+            let pinned = Document::<Root>::parse("root", pinned).ok();
+            let made = self.root.as_ref().filter(|_| self.is_first());
+            pinned.zip(made).is_some_and(|(pinned, made)| pinned.canonical() == made.canonical())
+        };
+        if self.roots.iter().any(|root| root.digest() == digest) || makes() {
+            Ok(())
+        } else {
+            Err(DraftError::Foreign)
+        }
+    }
+
+    /// Checks that the draft starts from the root `newest`, the newest that was seen, or from a later one.
+    ///
+    /// # Errors
+    /// [`DraftError::Behind`] if it ends before that one, [`DraftError::Foreign`] if it goes another way.
+    pub fn check_newest(&self, newest: &Mark) -> Result<(), DraftError> {
+        let starts = self.roots.last().map_or(0, Document::version);
+        let is_newest = |root: &Document<Root>| {
+            root.version() == newest.version && newest.digest.is_none_or(|digest| digest == root.digest())
+        };
+        if self.roots.iter().any(is_newest) {
+            Ok(())
+        } else if starts < newest.version {
+            Err(DraftError::Behind { starts, seen: newest.version })
+        } else {
+            Err(DraftError::Foreign)
+        }
     }
 
     /// A draft of these documents, if all of them hold together.
