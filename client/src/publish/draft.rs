@@ -147,6 +147,14 @@ pub enum DraftError {
         /// The two ids.
         keyids: [KeyId; 2],
     },
+    /// The role is not changed.
+    #[error("the draft changes {changed} and not {role}")]
+    NotChanged {
+        /// The role.
+        role: String,
+        /// The roles that are.
+        changed: String,
+    },
     /// A signature that does not verify, or of a key that has no say.
     #[error("the draft was tampered with: {role} carries a signature of {keyid} that does not count")]
     Signature {
@@ -373,13 +381,13 @@ impl Draft {
     /// What is signed for `role`: the canonical form of its new document.
     ///
     /// # Errors
-    /// [`DraftError::NotDelegated`] if the draft does not change that role.
+    /// [`DraftError::NotChanged`].
     pub fn payload(&self, role: &str) -> Result<Vec<u8>, DraftError> {
         match (role, &self.root) {
             ("root", Some(root)) => Ok(root.canonical().to_vec()),
             _ => match self.targets.get(role) {
                 Some(document) => Ok(document.canonical().to_vec()),
-                None => Err(DraftError::NotDelegated(role.to_owned())),
+                None => Err(self.not_changed(role)),
             },
         }
     }
@@ -387,7 +395,7 @@ impl Draft {
     /// Adds a signature over [`Draft::payload`] that was made elsewhere.
     ///
     /// # Errors
-    /// [`DraftError::NotAsked`], [`DraftError::AlreadySigned`], [`DraftError::Signature`], [`DraftError::NotDelegated`].
+    /// [`DraftError::NotAsked`], [`DraftError::AlreadySigned`], [`DraftError::Signature`], [`DraftError::NotChanged`].
     pub fn attach(&mut self, role: &str, keyid: &KeyId, signature: &[u8]) -> Result<(), DraftError> {
         self.payload(role)?;
         if !self.roles_asking(keyid)?.iter().any(|asking| asking == role) {
@@ -447,9 +455,14 @@ impl Draft {
             ("root", Some(root)) => put(role, root, signature),
             _ => match self.targets.get_mut(role) {
                 Some(document) => put(role, document, signature),
-                None => Err(DraftError::NotDelegated(role.to_owned())),
+                None => Err(self.not_changed(role)),
             },
         }
+    }
+
+    fn not_changed(&self, role: &str) -> DraftError {
+        let changed: Vec<String> = self.versions().into_keys().collect();
+        DraftError::NotChanged { role: role.to_owned(), changed: changed.join(", ") }
     }
 }
 
