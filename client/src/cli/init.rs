@@ -183,7 +183,7 @@ pub(super) fn show_online(out: &Out, online: &OnlineKeys) {
 fn check(env: &Env, addition: &Addition, file: &Path, root: Option<&[u8]>) -> Result<(), Failure> {
     trust::check_addition(&env.home, addition)?;
     let written = || read(file, limit::ROOT).ok().flatten();
-    if file.symlink_metadata().is_ok() && !root.is_some_and(|root| written().as_deref() == Some(root)) {
+    if file.symlink_metadata().is_ok() && root.is_none_or(|root| written().as_deref() != Some(root)) {
         return Err(Failure::usage(format!("`{}` exists already and is not overwritten", file.display()))
             .next("move it away, or give --out FILE"));
     }
