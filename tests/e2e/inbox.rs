@@ -32,7 +32,7 @@ use plimsoll_tests::{
     http,
     middle::{Effect, Middle, Rule},
     token_server::{TokenServer, User},
-    world::{IMAGES, NAME, ROLE, Site, TRUST, World},
+    world::{IMAGES, NAME, ROLE, Site, TRUST, World, log_in},
 };
 use tokio::runtime::Runtime;
 
@@ -238,6 +238,45 @@ fn what_is_left_in_the_inbox_is_published_and_answered() {
     scene.accepted(&scene.leave(&rebased));
     let resolved = eventually("tag v2", || scene.resolved("v2"));
     assert_eq!(resolved, format!("{}/{IMAGES}@{two}", scene.world.host()));
+}
+
+/// A team of which both must sign, and the next root: drafted, signed apart and published by people who reach nothing but the
+/// registry.
+#[test]
+fn drafts_are_made_and_finished_through_the_registry_alone() {
+    let scene = Scene::new(&["pull", "push", "delete"]);
+    let world = &scene.world;
+    let run = |who: &str, line: &str| {
+        let machine = if who == "owner" { world.owner() } else { world.client(who) };
+        log_in(machine.home(), world.host(), CI.0, CI.1);
+        // Nothing listens there.
+        let machine = machine.env("PLIMSOLL_SERVER", "http://127.0.0.1:9");
+        machine.run(&line.replace("KEY", "--passphrase-file passphrase --key").split(' ').collect::<Vec<_>>())
+    };
+    for who in ["alice", "bob"] {
+        world.client(who);
+        world.generate_key(who).ok();
+    }
+    let pair = "--pub ../alice/alice.pub --pub ../bob/bob.pub --threshold 2";
+    run("owner", &format!("delegate add acme/pair --label pair {pair} --via-registry KEY owner.key")).ok();
+    let add = "delegate add acme/pair:v* --parent targets--pair --label tags --pub alice.pub";
+    run("alice", &format!("{add} --draft pair.draft --via-registry KEY alice.key")).ok();
+    let alone = run("alice", "ceremony finish pair.draft --via-registry --yes").expect_code(2);
+    assert!(alone.stderr.contains("targets--pair needs 1 more of bob"), "{}", alone.stderr);
+    run("bob", "ceremony sign ../alice/pair.draft --yes KEY bob.key").ok();
+    let run_it = || run("bob", "ceremony finish ../alice/pair.draft --via-registry --yes");
+    let finished = run_it().ok();
+    assert!(finished.stdout.starts_with("published targets--pair version 1\n"), "{}", finished.stdout);
+    let again = run_it().expect_code(15);
+    assert!(again.stderr.contains("somebody else changed targets--pair"), "{}", again.stderr);
+
+    let edit = "ceremony edit --add-owner-pub ../alice/alice.pub --draft root.draft --via-registry";
+    run("owner", edit).ok();
+    run("owner", "ceremony sign root.draft --yes KEY owner.key").ok();
+    let finished = run("owner", "ceremony finish root.draft --via-registry --yes").ok();
+    assert!(finished.stdout.starts_with("published root version 2, targets version"), "{}", finished.stdout);
+    let status = world.client("fresh").run(&["status"]).ok().stdout;
+    assert!(status.contains("root  version 2") && status.contains("targets--pair  version 1"), "{status}");
 }
 
 #[test]

@@ -172,6 +172,10 @@ fn advice(error: &PublishError) -> Option<&'static str> {
             Some("do not sign it; ask whoever sent it, by another way than it came")
         }
         PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
+        PublishError::Orphaned { .. } => Some(
+            "its keys sign it anew with `plimsoll delegate rotate ROLE --key FILE`; where they are lost, the keys above it \
+             do: `plimsoll delegate take-over ROLE`",
+        ),
         PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
         PublishError::TooFewLeft { .. } => Some(
             "give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`",

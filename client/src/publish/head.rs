@@ -218,7 +218,7 @@ impl Head {
     /// worth nothing, and the daemon takes no version that still lists it.
     ///
     /// # Errors
-    /// Why its present document does not verify.
+    /// [`PublishError::Orphaned`], or why else its present document does not verify.
     pub fn next_of(&self, mut chain: Vec<OnPath>) -> Result<(OnPath, Targets), PublishError> {
         let above = revoked_above(&chain, chain.len() - 1);
         let mut role = chain.pop().expect("a chain ends with its role");
@@ -239,13 +239,19 @@ impl Head {
     /// revoked.
     ///
     /// # Errors
-    /// Why its present document does not verify.
+    /// [`PublishError::Orphaned`], or why else its present document does not verify.
     pub(super) fn next(
         &self,
         role: &mut OnPath,
         above: &[(String, Revocation)],
     ) -> Result<Targets, PublishError> {
-        let Some(document) = std::mem::replace(&mut role.document, Ok(None))? else {
+        let document = std::mem::replace(&mut role.document, Ok(None)).map_err(|error| match error {
+            orphan @ UpdateError::Tuf(tuf::Error::Threshold { .. }) => {
+                PublishError::Orphaned { role: role.role.clone(), source: Box::new(orphan) }
+            }
+            error => error.into(),
+        });
+        let Some(document) = document? else {
             return Ok(author::empty_targets(&role.role, self.trust_id(), self.now));
         };
         let mut targets = document.signed;

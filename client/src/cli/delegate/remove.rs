@@ -76,6 +76,12 @@ fn told(removed: &Removed) -> Vec<String> {
         }
         (false, beside) => vec![format!("for names under {scope}, clients ask {} next", beside.join(", "))],
     };
+    if removed.revocations > 0 && !removed.revoked {
+        notes.push(format!(
+            "what it took back itself ({}) is forgotten: whoever gets these names may sign that again",
+            removed.revocations
+        ));
+    }
     if !removed.below.is_empty() {
         notes.push(format!("nobody asks the roles below it any more: {}", removed.below.join(", ")));
     }

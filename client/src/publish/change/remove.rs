@@ -34,6 +34,8 @@ pub struct Removed {
     pub revoked: bool,
     /// The names that it listed.
     pub names: Vec<Vouched>,
+    /// How much it took back itself, which is forgotten with it.
+    pub revocations: usize,
     /// The roles below it, which nobody asks any more.
     pub below: Vec<String>,
     /// The roles beside it that may speak about some of its names, which are asked from now on; with `revoked` what is
@@ -109,6 +111,7 @@ async fn removal(
         role: role.clone(),
         revoked: request.revoke.is_some(),
         names: content.map(vouched).unwrap_or_default(),
+        revocations: content.map_or(0, |targets| targets.revocations().len()),
         below: below.iter().flat_map(|below| &below.roles).map(|below| below.name.clone()).collect(),
         beside: siblings.filter(|role| overlaps(role, &paths)).map(|role| role.name.clone()).collect(),
         paths,
