@@ -133,7 +133,7 @@ pub(super) fn lines(names: &[Vouched]) -> Vec<String> {
 }
 
 /// What the docs allow as a name of a key; a file called otherwise names none.
-fn name(path: &Path) -> Option<String> {
+pub(super) fn name(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_str()?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
     (stem.len() <= 64 && stem.chars().all(fits)).then(|| stem.to_owned())

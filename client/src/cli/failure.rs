@@ -186,6 +186,9 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
         PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
         PublishError::Moved(_) => Some("look at it again: run this once more"),
+        PublishError::Author(AuthorError::Threshold { .. }) => {
+            Some("name more keys, or a threshold that those there are can meet")
+        }
         PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
         PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
         PublishError::Shadowed { .. } => {

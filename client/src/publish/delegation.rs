@@ -107,6 +107,8 @@ pub struct Asked {
     /// What it lists for the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lists: Option<Digest>,
+    /// How many digests and scopes it takes back.
+    pub revocations: usize,
     /// What it takes back: the scope that the name lies in, or the digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revokes: Option<Revocation>,
@@ -250,6 +252,7 @@ pub async fn trace(head: &mut Head, name: &str, presented: Option<Digest>) -> Re
             version: targets.map(|targets| targets.common.version),
             paths,
             terminating: delegation.is_some_and(|delegation| delegation.terminating),
+            revocations: targets.map_or(0, |targets| targets.revocations().len()),
             lists: targets.and_then(|targets| targets.targets.get(name)?.digest()),
             revokes: targets.and_then(|targets| targets.revocations().iter().find(takes_back).cloned()),
         }
