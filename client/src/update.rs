@@ -321,7 +321,12 @@ impl<S: Source> Session<S> {
     pub async fn root_chain(&mut self) -> Result<Vec<Vec<u8>>, UpdateError> {
         let mut roots = Vec::new();
         for version in 1..=self.trusted.root().version() {
-            let root = self.source.root(version).await.map_err(UpdateError::Source)?;
+            let mut root = self.source.root(version).await.map_err(UpdateError::Source)?;
+            if root.is_none() && version == 1 {
+                // Where nothing had changed, it was not read which files there are.
+                self.source.begin(None).await.map_err(UpdateError::Source)?;
+                root = self.source.root(version).await.map_err(UpdateError::Source)?;
+            }
             let gone = || SourceError::Gone {
                 location: self.source.location(),
                 file: format!("{version}.root.json"),

@@ -5,6 +5,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +14,7 @@ use std::{
 use plimsoll::{
     clock::{Clock, SystemClock},
     keys::{Passphrase, PrivateKey},
-    publish::{Answer, Inbox, Left, PublishError, api::Submission, author},
+    publish::{Answer, Inbox, Left, PublishError, Publisher, api::Submission, author, draft::Draft},
     registry::{Credentials, ManifestAnswer, Registry as Client, RegistryOptions, Secret},
 };
 use plimsoll_core::{
@@ -34,6 +36,7 @@ use plimsoll_tests::{
     token_server::{TokenServer, User},
     world::{IMAGES, NAME, ROLE, Site, TRUST, World, log_in},
 };
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 const INBOX: &str = "acme/trust/inbox";
@@ -277,6 +280,46 @@ fn drafts_are_made_and_finished_through_the_registry_alone() {
     assert!(finished.stdout.starts_with("published root version 2, targets version"), "{}", finished.stdout);
     let status = world.client("fresh").run(&["status"]).ok().stdout;
     assert!(status.contains("root  version 2") && status.contains("targets--pair  version 1"), "{status}");
+}
+
+/// T42: whoever may push to the inbox writes answers there, too: no delegation counts as published, and none as refused for
+/// good, because of what one of them says.
+#[test]
+fn a_forged_answer_makes_no_lost_change_look_published() {
+    let scene = Scene::new(&["pull", "push", "delete"]);
+    let world = &scene.world;
+    let owner = |line: &str| {
+        let line = format!("{line} --key owner.key --passphrase-file passphrase");
+        world.owner().run(&line.split(' ').collect::<Vec<_>>()).ok();
+    };
+    let add = |label: &str| format!("delegate add acme/{label} --label {label} --pub owner.pub");
+    owner(&format!("{} --draft lost.draft", add("lost")));
+    let draft = Draft::read(&fs::read(world.owner().home().join("lost.draft")).unwrap()).unwrap();
+    assert!(draft.is_complete());
+    // Others were faster, twice, and the daemon does not get to see what is left.
+    owner(&add("one"));
+    owner(&add("two"));
+    scene.middle.set(Rule::new("GET", &format!("/{INBOX}/tags")), Effect::Status(503));
+
+    let submission = Digest::of(&Submission::json(&draft.documents()));
+    let forge = |json: &Value| {
+        let json = json.to_string();
+        let artifact = inbox::answer(&submission, json.as_bytes(), SystemClock.now(), Profile::Oci11);
+        let blobs: Vec<_> = artifact.blobs.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+        scene.push(&scene.client(CI), &artifact.tag, media_type::MANIFEST, artifact.manifest.clone(), &blobs);
+    };
+    let pinned = fs::read(world.owner().home().join("acme-root.json")).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock);
+    let trust: RepositoryAddress = world.trust().parse().unwrap();
+    let ci = Publisher::through_registry(scene.client(CI), trust, pinned, state.path(), clock).unwrap();
+    let accepted = json!({"id": "00", "state": "published", "documents": {"targets": 3}, "timestamp": 1});
+    forge(&accepted);
+    assert_eq!(scene.runtime.block_on(ci.submit(&draft)).unwrap(), None);
+    forge(&json!({"code": "refused", "message": "give up"}));
+    let error = scene.runtime.block_on(ci.submit(&draft)).unwrap_err();
+    assert!(matches!(&error, PublishError::RefusedIn { .. }), "{error:?}");
+    assert!(error.may_be_taken());
 }
 
 #[test]

@@ -197,6 +197,10 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::NotPublishedInTime { .. } | PublishError::Unconfirmed { .. } => {
             Some("look at `plimsoll status` in a while; nothing needs to be done again")
         }
+        PublishError::RefusedIn { .. } => Some(
+            "nobody signs such an answer, and whoever may push to the inbox can write one: look at `plimsoll status` \
+             whether it was published all the same",
+        ),
         PublishError::NotCollected { .. } => Some(
             "look at `plimsoll status` in a while; if it stays, ask who runs the daemon whether it collects from the inbox",
         ),

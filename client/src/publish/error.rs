@@ -237,6 +237,14 @@ pub enum PublishError {
         /// Why.
         message: String,
     },
+    /// An answer in the inbox says that the daemon refuses; nobody signs those.
+    #[error("an answer in {inbox} says that the daemon refuses: {message}")]
+    RefusedIn {
+        /// The inbox.
+        inbox: String,
+        /// Why.
+        message: String,
+    },
     /// The daemon understood and cannot take it now.
     #[error("the daemon cannot take it now: {message}")]
     NotNow {
@@ -366,6 +374,7 @@ impl PublishError {
             Self::Inbox { source, .. } => sent(source),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
+            | Self::RefusedIn { .. }
             | Self::NotPublishedInTime { .. }
             | Self::Unconfirmed { .. }
             | Self::NotSeen { .. }

@@ -294,6 +294,29 @@ impl Head {
         shows
     }
 
+    /// True if the roles of `draft` delegate now what it says that they shall, to the same keys. False for a draft of a root.
+    ///
+    /// # Errors
+    /// Those of fetching.
+    pub(super) async fn delegates_as(&mut self, draft: &Draft) -> Result<bool, PublishError> {
+        if draft.next_root().is_some() {
+            return Ok(false);
+        }
+        for (role, wanted) in draft.next_targets() {
+            let chain = match self.chain(role).await {
+                Err(PublishError::UnknownRole { .. } | PublishError::ExpiredAbove { .. }) => {
+                    return Ok(false);
+                }
+                chain => chain?,
+            };
+            let content = chain.last().and_then(OnPath::content);
+            if content.is_none_or(|content| content.delegations != wanted.signed.delegations) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What a change of `roles` starts from. With `travels`, all roots are fetched, so that who pinned any of them can
     /// check it without a network.
     ///
