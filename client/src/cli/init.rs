@@ -118,6 +118,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         scopes: args.scope.clone(),
         // The ones just shown, or the ones given: a daemon that now has others is refused.
         online: Some(online.unwrap_or(info.online)),
+        names: args.signer.names(&keys),
     };
     let prepared = prepare(&server, &request, &signers(&keys), &env.clock).await?;
     make(env, out, Making { server, url, addition, file, prepared }).await?;
