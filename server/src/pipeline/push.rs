@@ -54,7 +54,7 @@ pub(super) struct Push {
 
 /// What the registry shows at `:latest`, compared with our store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// Nothing.
     Empty,
     /// What we last published.
@@ -249,7 +249,11 @@ impl Push {
     }
 }
 
-fn compare(
+/// Compares the timestamp that `:latest` lists with the store.
+///
+/// # Errors
+/// [`PushError::Store`], [`PushError::Missing`], [`PushError::Document`].
+pub(crate) fn compare(
     store: &dyn Store,
     key: &TrustKey,
     keys: &Mutex<Keyring>,
@@ -282,8 +286,12 @@ fn compare(
     if distinct_signers(&document, &ours, &ids).is_empty() {
         return Ok(Standing::Foreign);
     }
-    let newest = newest("timestamp");
-    Ok(if version > newest { Standing::Ahead { version } } else { Standing::Twin { version } })
+    Ok(match () {
+        () if version > newest("timestamp") => Standing::Ahead { version },
+        // Signed before this store was rebuilt, which may not have it any more.
+        () if head.taken_over.is_some_and(|taken| version <= taken) => Standing::Behind,
+        () => Standing::Twin { version },
+    })
 }
 
 /// The versions of delegated roles that the snapshot of `published` names.

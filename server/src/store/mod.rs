@@ -81,6 +81,10 @@ pub struct Head {
     pub last_signed: Option<DateTime<Utc>>,
     /// What the registry was last known to show. Moved by [`Store::record_published`].
     pub published: Option<Published>,
+    /// The newest timestamp version that was taken over from elsewhere, when the store was rebuilt or caught up: of those
+    /// up to it, the store may lack some that our keys signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<u64>,
 }
 
 /// One accepted submission: it took effect in one timestamp.
@@ -146,6 +150,17 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// As for [`Store::head`].
     fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError>;
+
+    /// Up to `most` records of submissions, by id, those after the id `after`.
+    ///
+    /// # Errors
+    /// As for [`Store::head`].
+    fn submissions(
+        &self,
+        trust: &TrustKey,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<SubmissionRecord>, StoreError>;
 
     /// Stores documents, head and submissions in one step; all are durable on return.
     ///

@@ -202,6 +202,14 @@ impl Store for Panicking {
     fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
         self.inner.submission(trust, id)
     }
+    fn submissions(
+        &self,
+        trust: &TrustKey,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<SubmissionRecord>, StoreError> {
+        self.inner.submissions(trust, after, most)
+    }
     fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
         let poisoned = commit.documents.iter().any(|(_, _, b)| b.windows(6).any(|w| w == b"poison"));
         assert!(!(poisoned && self.on.load(Ordering::SeqCst)), "a panic that the test asked for");
