@@ -3,7 +3,9 @@
 //! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else. What a command
 //! was asked for goes to standard output, logs and errors to standard error.
 
+mod backup;
 mod config;
+mod doctor;
 mod key;
 mod serve;
 
@@ -57,6 +59,16 @@ enum Command {
     /// The configuration file
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Write all that the store holds into a signed file for each trust repository; the daemon may be running
+    Backup(backup::Backup),
+    /// Rebuild the store of a trust repository from the registry, and from an export where there is one
+    Restore(backup::Restore),
+    /// Bring a store that is older than the registry up to what that shows
+    Repair(backup::Repair),
+    /// Look at everything, change nothing, and say what is wrong and what to do
+    ///
+    /// The exit code is 1 if something is wrong. The daemon may be running.
+    Doctor(doctor::Doctor),
     /// Show the whole of Plimsoll in one process: publish, verify, and five attacks that fail
     Demo,
 }
@@ -102,6 +114,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => runtime()?.block_on(serve::serve(arguments))?,
         Command::Key(command) => key::run(command)?,
         Command::Config(command) => config::run(command)?,
+        Command::Backup(arguments) => backup::backup(arguments)?,
+        Command::Restore(arguments) => backup::restore(arguments)?,
+        Command::Doctor(arguments) => return doctor::doctor(arguments),
+        Command::Repair(arguments) => backup::repair(arguments)?,
         Command::Demo => {
             let all_stopped = runtime()?.block_on(async {
                 let mut interrupt = watch(SignalKind::interrupt())?;

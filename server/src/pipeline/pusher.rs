@@ -92,7 +92,7 @@ async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(
         Standing::Ahead { version } => {
             shared.alarm(format!(
                 "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only \
-                 version {goal}: the store is an old copy; restore a newer one"
+                 version {goal}: the store is an old copy; restore a newer one, or see docs/operations.md, A lost store"
             ));
             return Ok(());
         }
