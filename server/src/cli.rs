@@ -20,7 +20,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::config::{Config, Overrides, valid_name};
+use crate::{
+    config::{Config, Overrides, valid_name},
+    store::OPENER,
+};
 
 /// Keeps trust metadata in a container registry fresh.
 ///
@@ -98,6 +101,7 @@ enum Output {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = if matches!(cli.command, Command::Demo) { "error" } else { "info" };
+    quiet_about_damaged_stores();
     log_to_stderr(cli.log.unwrap_or_else(|| EnvFilter::new(default)), cli.log_format);
     match run(cli.command) {
         Ok(code) => code,
@@ -158,6 +162,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn watch(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("cannot watch for signals")
+}
+
+/// sled panics on some damaged stores, which the thread that opens it catches and tells in its own words.
+fn quiet_about_damaged_stores() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(OPENER) {
+            usual(panic);
+        }
+    }));
 }
 
 /// Refuses what `EnvFilter` by itself would only ignore.

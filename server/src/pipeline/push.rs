@@ -18,7 +18,7 @@ use plimsoll::{
 };
 use plimsoll_core::{
     oci::{
-        Digest, RepositoryAddress,
+        Digest, Manifest, RepositoryAddress,
         mapping::{
             self, Artifact, LATEST, Listing, MAX_LAYERS, MAX_MANIFEST, Profile, RepositoryFiles, SNAPSHOTS,
         },
@@ -32,6 +32,11 @@ use crate::{
     keys::{Keyring, OnlineRole},
     store::{Head, Published, Store, StoreError, TrustKey},
 };
+
+/// The tag at which a daemon that stops because of a second signer leaves the timestamp that it signed, so that the other
+/// one, which may never see it at `:latest`, stops too (docs/oci-mapping.md). No role has a tag that begins with `x-`, but
+/// for a hash.
+const SECOND_SIGNER: &str = "x-second-signer";
 
 /// The registry side of one trust repository. A clone goes on from what the original knew.
 #[derive(Clone)]
@@ -50,6 +55,9 @@ pub(super) struct Push {
     expected: [Option<Digest>; 2],
     /// Which version of each delegated role the registry has, as far as we know; at most one entry for each role.
     pushed: BTreeMap<String, u64>,
+    /// What was found at [`SECOND_SIGNER`], once it was looked at. What was there at the start was told to the operator by the
+    /// daemon before, and does not stop this one.
+    second: Option<Option<Digest>>,
 }
 
 /// What the registry shows at `:latest`, compared with our store.
@@ -134,6 +142,7 @@ impl Push {
             seen: None,
             expected: [None; 2],
             pushed: BTreeMap::new(),
+            second: None,
         }
     }
 
@@ -227,6 +236,48 @@ impl Push {
         self.expected = [Some(artifact.digest); 2];
         self.seen = Some(known);
         Ok(Shown { published, expires })
+    }
+
+    /// Leaves our timestamp `version`, of which there is another one, for whoever signed that.
+    pub(super) async fn tell_second(&self, version: u64) -> Result<(), PushError> {
+        let profile = self.profile;
+        let mut artifact = self
+            .stored(move |store, key| {
+                let ours = document(store, key, "timestamp", version)?;
+                Ok(mapping::role("timestamp", (version, &ours), None, profile))
+            })
+            .await?;
+        artifact.tag = SECOND_SIGNER.to_owned();
+        self.put(&artifact).await
+    }
+
+    /// Looks whether a second signer left a timestamp since this was first asked: its version, if our keys signed it and we
+    /// did not.
+    pub(super) async fn hear_second(&mut self) -> Result<Option<u64>, PushError> {
+        let answer = self.registry.manifest(&self.repository, SECOND_SIGNER, MAX_MANIFEST as u64, None).await;
+        let found = match answer {
+            Ok(ManifestAnswer::Found(manifest)) => Some(manifest),
+            Ok(_) | Err(RegistryError::Manifest { .. } | RegistryError::TooLarge { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let before = self.second.replace(found.as_ref().map(|manifest| manifest.digest));
+        let Some(manifest) = found.filter(|found| before.is_some_and(|before| before != Some(found.digest)))
+        else {
+            return Ok(None);
+        };
+        let listed =
+            Manifest::parse(&manifest.bytes).ok().and_then(|manifest| manifest.layers.into_iter().next());
+        let Some(listed) = listed.filter(|listed| listed.size <= limit::TIMESTAMP) else { return Ok(None) };
+        let theirs = self.registry.blob(&self.repository, &listed.digest, listed.size, true).await?;
+        let keys = self.keys.clone();
+        let standing = self.stored(move |store, key| {
+            let head = store.head(key)?;
+            compare(store, key, &keys, theirs.as_deref(), &head)
+        });
+        Ok(match standing.await? {
+            Standing::Ahead { version } | Standing::Twin { version } => Some(version),
+            _ => None,
+        })
     }
 
     async fn put(&self, artifact: &Artifact) -> Result<(), PushError> {

@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::oci::Digest;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::open::OPENER;
 pub use self::{
     memory::{FailAt, MemoryStore},
     sled::SledStore,
@@ -217,7 +218,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// What is on disk cannot be read as a store.
-    #[error("the store in {} is damaged: {detail}", path.display())]
+    #[error(
+        "the store in {} is damaged: {detail}; `plimsolld doctor` says more, and docs/operations.md, A lost store, what to do",
+        path.display()
+    )]
     Damaged {
         /// The store's folder.
         path: PathBuf,

@@ -58,8 +58,8 @@ impl SledStore {
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open; [`StoreError::Open`] if the folder cannot be used;
-    /// [`StoreError::Damaged`] if sled cannot read what is there, or reads less than was acknowledged: restore a
-    /// backup. Rebuilding from the registry is not built yet.
+    /// [`StoreError::Damaged`] if sled cannot read what is there, or reads less than was acknowledged:
+    /// [`restore`](crate::restore::restore) rebuilds it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let lock = lock(path)?;

@@ -150,7 +150,7 @@ async fn a_push_that_fails_goes_on_where_it_stopped() {
     publish(&engine, world.init()).await;
     publish(&engine, world.teams(20)).await;
     engine.stop().await;
-    let world = World { front: Front::start().await, ..world };
+    let world = World { front: Arc::new(Front::start().await), ..world };
     // A whole push takes about a hundred requests.
     world.front.fail(Some(Fault::OneIn(30)));
     let engine = world.engine().await;
