@@ -404,3 +404,132 @@ impl<R: BufRead> Reader<R> {
         if self.read > self.limit { Err(ExportError::TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use plimsoll::keys::{Algorithm, PrivateKey};
+
+    use super::*;
+    use crate::store::{MemoryStore, RoleHead};
+
+    const MIB: usize = 1 << 20;
+
+    /// Three versions of a large role, one of another, and submissions; a head that is behind the newest of each.
+    fn store() -> (MemoryStore, TrustKey) {
+        let (store, key) = (MemoryStore::new(), TrustKey::whole("acme"));
+        for version in 1..=4_u64 {
+            let bytes = Bytes::from(vec![b'0' + u8::try_from(version).unwrap(); 4 * MIB]);
+            let small = Bytes::from(format!("{version}\n"));
+            let entry =
+                |bytes: &Bytes| RoleHead { version, digest: Digest::of(bytes), length: bytes.len() as u64 };
+            let roles = BTreeMap::from([
+                ("targets".to_owned(), entry(&bytes)),
+                ("timestamp".to_owned(), entry(&small)),
+            ]);
+            let head = Head {
+                sequence: version,
+                roles,
+                retired: BTreeSet::from(["x".to_owned()]),
+                ..Head::default()
+            };
+            let record = SubmissionRecord {
+                id: format!("{version:032x}"),
+                roles: BTreeMap::new(),
+                timestamp_version: version,
+                at: DateTime::UNIX_EPOCH,
+            };
+            let documents =
+                vec![("targets".to_owned(), version, bytes), ("timestamp".to_owned(), version, small)];
+            store.commit(&key, &Commit { documents, head, submissions: vec![record] }).unwrap();
+        }
+        (store, key)
+    }
+
+    /// All pages, as a backup writes them, and how many there were.
+    fn file(store: &MemoryStore, key: &TrustKey, signer: &PrivateKey) -> (Vec<u8>, usize) {
+        let mut writer = Writer::begin(Vec::new(), "acme", DateTime::UNIX_EPOCH).unwrap();
+        let (mut after, mut pages) = (None, 0);
+        loop {
+            let page = page(store, key, after.as_deref()).unwrap();
+            assert!(page.len() as u64 <= MAX_PAGE);
+            pages += 1;
+            let (found, next) = parts(&page).unwrap();
+            for part in &found {
+                writer.add(part).unwrap();
+            }
+            let Some(next) = next else { break };
+            after = Some(next);
+        }
+        (writer.seal(signer).unwrap().0, pages)
+    }
+
+    #[test]
+    fn what_was_written_in_pages_is_read_back_whole() {
+        let ((store, key), signer) = (store(), PrivateKey::generate(Algorithm::Ed25519).unwrap());
+        let (file, pages) = file(&store, &key, &signer);
+        assert_eq!(pages, 3, "16 MiB in pages of 8 MiB, then the rest");
+        let export = Export::read(file.as_slice()).unwrap();
+        assert_eq!((export.name.as_str(), &export.sealed_by), ("acme", &signer.key_id()));
+        assert_eq!(export.commit.head, Head { sequence: 1, ..store.head(&key).unwrap() });
+        assert_eq!(export.commit.documents.len(), 8);
+        assert_eq!(export.commit.submissions.len(), 4);
+        for (role, version, bytes) in &export.commit.documents {
+            assert_eq!(store.document(&key, role, *version).unwrap().as_ref(), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn an_export_is_as_of_the_moment_at_which_its_head_was_read() {
+        let ((store, key), signer) = (store(), PrivateKey::generate(Algorithm::Ed25519).unwrap());
+        let mut writer = Writer::begin(Vec::new(), "acme", DateTime::UNIX_EPOCH).unwrap();
+        let (found, _) = parts(&page(&store, &key, Some("s:")).unwrap()).unwrap();
+        assert!(writer.add(&found[0]).is_err(), "the head comes first");
+        let mut head = store.head(&key).unwrap();
+        head.roles.get_mut("timestamp").unwrap().version = 2;
+        head.roles.remove("targets");
+        writer.add(&Part::Head(head)).unwrap();
+        let mut after = None;
+        loop {
+            let (found, next) = parts(&page(&store, &key, after.as_deref()).unwrap()).unwrap();
+            for part in found.iter().filter(|part| !matches!(part, Part::Head(_))) {
+                writer.add(part).unwrap();
+            }
+            let Some(next) = next else { break };
+            after = Some(next);
+        }
+        let export = Export::read(writer.seal(&signer).unwrap().0.as_slice()).unwrap();
+        let versions: Vec<_> =
+            export.commit.documents.iter().map(|(role, version, _)| (role.as_str(), *version)).collect();
+        assert_eq!(versions, [("timestamp", 1), ("timestamp", 2)]);
+        assert_eq!(export.commit.submissions.len(), 2);
+    }
+
+    #[test]
+    fn whatever_was_cut_or_changed_is_no_export() {
+        let (store, key) = (MemoryStore::new(), TrustKey::whole("acme"));
+        let bytes = Bytes::from_static(b"{}");
+        let entry = RoleHead { version: 1, digest: Digest::of(&bytes), length: 2 };
+        let head =
+            Head { sequence: 1, roles: BTreeMap::from([("root".to_owned(), entry)]), ..Head::default() };
+        let documents = vec![("root".to_owned(), 1, bytes)];
+        store.commit(&key, &Commit { documents, head, submissions: vec![] }).unwrap();
+        let signer = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        let (file, _) = file(&store, &key, &signer);
+        for length in 0..file.len() {
+            assert!(Export::read(&file[..length]).is_err(), "the first {length} bytes");
+        }
+        let whole = Export::read(file.as_slice()).unwrap();
+        for at in 0..file.len() {
+            let mut changed = file.clone();
+            changed[at] ^= 1;
+            // What still reads has another seal, or another sum under it.
+            if let Ok(export) = Export::read(changed.as_slice()) {
+                let same = (&export.sum, &export.signature, &export.sealed_by)
+                    == (&whole.sum, &whole.signature, &whole.sealed_by);
+                assert!(!same, "byte {at} does not count");
+            }
+        }
+    }
+}

@@ -52,7 +52,7 @@ async fn alarmed(world: &World, engine: &Engine, why: &str) {
 }
 
 /// A copy of the store, as a backup makes it.
-fn copy(world: &World) -> MemoryStore {
+pub(crate) fn copy(world: &World) -> MemoryStore {
     let (trust, copy) = (TrustKey::whole("acme"), MemoryStore::new());
     let mut head = world.memory.head(&trust).unwrap();
     let published = head.published;
