@@ -122,8 +122,9 @@ impl Source {
         match SledStore::open(&path) {
             Ok(store) => Ok(Self::Store(store)),
             Err(StoreError::InUse { .. }) => {
-                let url = server.unwrap_or_else(|| running(config));
-                Ok(Self::Server(anonymous().map_err(|e| failed(&url, e))?, url))
+                let (url, http) = daemon(config, server);
+                let http = http.map_err(|e| failed(&url, e))?;
+                Ok(Self::Server(http, url))
             }
             Err(error) => Err(error.into()),
         }
@@ -187,7 +188,9 @@ pub async fn backup(
     let key = OnlineRole::Timestamp.named_by(&root).and_then(|id| keys.signer(OnlineRole::Timestamp, id));
     let key = key.ok_or_else(|| BackupError::NoKey { name: name.clone() })?;
 
-    let temporary = path.with_added_extension(format!("new-{}", std::process::id()));
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".new-{}", std::process::id()));
+    let temporary = PathBuf::from(temporary);
     let failed = |source| BackupError::Write { path: path.to_owned(), source };
     let written = async {
         let _ = fs::remove_file(&temporary);
@@ -240,8 +243,22 @@ async fn newest_root(name: &str, first: &[Part], source: &Source) -> Result<Root
     Ok(root.map_err(|source| BackupError::Stored { name: name.to_owned(), source })?.signed)
 }
 
-/// Where a daemon with this configuration answers on this machine.
-pub(crate) fn running(config: &Config) -> Url {
+/// A client for the daemon that runs with `config`, and where it answers: at `server`, else where `config` says that it
+/// listens, which is on this machine, so that nobody is between.
+pub(crate) fn daemon(config: &Config, server: Option<Url>) -> (Url, Result<Registry, RegistryError>) {
+    let plain_http = server.is_none();
+    let url = server.unwrap_or_else(|| running(config));
+    let options = RegistryOptions {
+        credentials: Credentials::anonymous(),
+        user_agent: concat!("plimsolld/", env!("CARGO_PKG_VERSION")).to_owned(),
+        plain_http,
+        ca_file: config.registry.ca_file.clone(),
+        ..RegistryOptions::default()
+    };
+    (url, Registry::new(options))
+}
+
+fn running(config: &Config) -> Url {
     let mut address = config.listen;
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -250,13 +267,6 @@ pub(crate) fn running(config: &Config) -> Url {
         });
     }
     Url::parse(&format!("http://{address}")).expect("an address makes a URL")
-}
-
-/// A client that logs in nowhere.
-pub(crate) fn anonymous() -> Result<Registry, RegistryError> {
-    let credentials = Credentials::anonymous();
-    let user_agent = concat!("plimsolld/", env!("CARGO_PKG_VERSION")).to_owned();
-    Registry::new(RegistryOptions { credentials, user_agent, ..RegistryOptions::default() })
 }
 
 fn failed(url: &Url, source: RegistryError) -> BackupError {

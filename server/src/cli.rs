@@ -119,9 +119,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(command)?,
         Command::Config(command) => config::run(command)?,
         Command::Backup(arguments) => backup::backup(arguments)?,
-        Command::Restore(arguments) => backup::restore(arguments)?,
+        Command::Restore(arguments) => backup::restore(&arguments)?,
         Command::Doctor(arguments) => return doctor::doctor(arguments),
-        Command::Repair(arguments) => backup::repair(arguments)?,
+        Command::Repair(arguments) => backup::repair(&arguments)?,
         Command::Demo => {
             let all_stopped = runtime()?.block_on(async {
                 let mut interrupt = watch(SignalKind::interrupt())?;

@@ -94,10 +94,7 @@ pub async fn run(config: &Config, server: Option<Url>, now: DateTime<Utc>) -> Ve
         .collect();
     let opened = store::open(config, &mut findings);
     let running = match opened {
-        store::Opened::Running => {
-            let url = server.unwrap_or_else(|| crate::backup::running(config));
-            running::check(config, &url, now, &mut findings).await
-        }
+        store::Opened::Running => running::check(config, server, now, &mut findings).await,
         _ => None,
     };
     for trust in &config.trusts {

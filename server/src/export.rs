@@ -36,8 +36,8 @@ const FORMAT: u32 = 1;
 const MAX_LINE: u64 = 16 << 20;
 /// All that is read of an export, bytes: it is in memory while it is restored.
 pub const MAX_EXPORT: u64 = 4 << 30;
-/// A page is closed once it holds this much, bytes; the last document may double it.
-const PAGE: usize = 8 << 20;
+/// A page is closed once it holds this much, bytes; its last document comes on top.
+const PAGE: usize = 2 << 20;
 /// The most bytes of one page: what it is closed at, one document more, and lines.
 pub const MAX_PAGE: u64 = PAGE as u64 + limit::TARGETS + 2 * MAX_LINE;
 /// Records of submissions that are read at a time.
@@ -469,7 +469,7 @@ mod tests {
     fn what_was_written_in_pages_is_read_back_whole() {
         let ((store, key), signer) = (store(), PrivateKey::generate(Algorithm::Ed25519).unwrap());
         let (file, pages) = file(&store, &key, &signer);
-        assert_eq!(pages, 3, "16 MiB in pages of 8 MiB, then the rest");
+        assert_eq!(pages, 5, "a large document closes a page; then the rest");
         let export = Export::read(file.as_slice()).unwrap();
         assert_eq!((export.name.as_str(), &export.sealed_by), ("acme", &signer.key_id()));
         assert_eq!(export.commit.head, Head { sequence: 1, ..store.head(&key).unwrap() });

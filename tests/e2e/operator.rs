@@ -22,6 +22,8 @@ use crate::stage::{Desk, config, establish, plain, push};
 /// Signed often, good for long: a test waits for nothing.
 pub(crate) const FRESHNESS: &str = "timestamp-validity = \"1h\"\ntimestamp-interval = \"1s\"\n";
 
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// An operator's machine, a publisher's desk, and the registry between them.
 pub(crate) struct Operator {
     pub(crate) registry: Registry,
@@ -133,6 +135,24 @@ impl Operator {
     pub(crate) fn timestamp(&self) -> u64 {
         let timestamp: Value = serde_json::from_slice(&self.file("timestamp.json").unwrap()).unwrap();
         timestamp["signed"]["version"].as_u64().unwrap()
+    }
+
+    fn entry_point(&self) -> String {
+        format!("{}/v2/acme/trust/manifests/latest", self.registry.url())
+    }
+
+    /// The manifest at `:latest`.
+    pub(crate) fn latest(&self) -> Vec<u8> {
+        let answer = http::request("GET", &self.entry_point(), &[("accept", MANIFEST)], b"").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.body
+    }
+
+    /// Puts a manifest at `:latest`, as whoever owns the registry could.
+    pub(crate) fn overwrite_latest(&self, manifest: &[u8]) {
+        let url = self.entry_point();
+        let answer = http::request("PUT", &url, &[("content-type", MANIFEST)], manifest).unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.text());
     }
 
     /// What doctor finds, as JSON; the exit code must be `code`.

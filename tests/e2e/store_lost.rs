@@ -6,14 +6,18 @@
 mod operator;
 mod stage;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use operator::{Operator, copy, ends, readyz};
+use operator::{FRESHNESS, Operator, copy, ends, readyz};
+use plimsoll_core::oci::Digest;
+use plimsoll_tests::process::{Daemon, binary, run};
+use stage::{Desk, config, establish, plain};
 
 /// P1, P6: the disk with the store is gone, and there is no backup of it.
 #[test]
 fn a_lost_store_is_rebuilt_from_the_registry_alone() {
     let mut operator = Operator::new();
+    let old = operator.latest();
     operator.publish("v2");
     operator.verifies("v2");
     let before = operator.timestamp();
@@ -53,10 +57,50 @@ fn a_lost_store_is_rebuilt_from_the_registry_alone() {
     }
     operator.doctor(0).has("ok", "daemon", "ready");
     // And an older state of the registry is no second signer, though the store does not have all of it any more.
-    operator.kill();
-    operator.start();
+    operator.overwrite_latest(&old);
     operator.publish("v4");
     operator.verifies("v4");
+    operator.doctor(0).has("ok", "daemon", "ready");
+}
+
+/// P6: the same where the daemon hosts the registry itself; and where the keys are gone, too.
+#[test]
+fn the_embedded_registry_is_read_and_missing_keys_are_told() {
+    let (home, desk) = (tempfile::tempdir().unwrap(), Desk::new());
+    let daemon = Daemon::start(home.path(), &config("127.0.0.1:0", None, FRESHNESS));
+    let host = daemon.address();
+    establish(&desk, &host, &format!("{host}/acme/trust"), &daemon);
+    daemon.kill();
+    let command = |line: &str| {
+        let mut command = Command::new(binary("plimsolld"));
+        command.env("HOME", home.path()).current_dir(home.path()).args(line.split_whitespace());
+        let run = run(command.args(["--config", "plimsolld.toml"]), b"");
+        plain(&run);
+        run
+    };
+    let (store, keys) = (home.path().join("data/store"), home.path().join("data/keys"));
+    let root = Digest::of(&fs::read(desk.file("acme-root.json")).unwrap());
+    fs::remove_dir_all(&store).unwrap();
+    fs::rename(&keys, home.path().join("keys")).unwrap();
+    let restored = command(&format!("restore acme --root {root}")).ok();
+    assert!(restored.stdout.contains("nothing is signed until then"), "{}", restored.stdout);
+    assert!(!restored.stdout.contains("next"), "{}", restored.stdout);
+    command("doctor").expect_code(1);
+    let refused = command("serve").expect_code(1);
+    assert!(
+        refused.stderr.contains("the online keys of trust repository acme are gone"),
+        "{}",
+        refused.stderr
+    );
+
+    fs::rename(home.path().join("keys"), &keys).unwrap();
+    fs::remove_dir_all(&store).unwrap();
+    let restored = command(&format!("restore acme --root {root}")).ok();
+    assert!(restored.stdout.contains("next"), "{}", restored.stdout);
+    command("doctor").ok();
+    let daemon = Daemon::start(home.path(), &config(&host, None, FRESHNESS));
+    desk.run("status").ok();
+    assert_eq!(daemon.terminate(), 0);
 }
 
 /// P6: the whole history comes back from an export, made beside the running daemon; nothing of it is believed unseen.

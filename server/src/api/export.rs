@@ -1,13 +1,19 @@
 //! What the store holds of a trust repository, page by page, for `plimsolld backup` beside a running daemon.
 
+use std::time::Duration;
+
 use axum::{
     extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
     http::header,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::{Api, failure::Failure};
+
+/// How long to wait for one's turn.
+const TURN: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +33,9 @@ pub(super) async fn page(
     })?;
     let engine = api.engine(&name)?;
     // Pages are large, so they are made one at a time.
-    let _turn = api.shared.exports.acquire().await.map_err(|_| Failure::stopping())?;
+    let busy = |_| Failure::unavailable("others are being answered; try again in a moment");
+    let turn = timeout(TURN, api.shared.exports.acquire()).await.map_err(busy)?;
+    let _turn = turn.map_err(|_| Failure::stopping())?;
     let page = engine.export(after).await?;
     let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, page).into_response())

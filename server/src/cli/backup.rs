@@ -120,7 +120,7 @@ pub(super) fn backup(arguments: Backup) -> anyhow::Result<()> {
 }
 
 /// Rebuilds a store.
-pub(super) fn restore(arguments: Restore) -> anyhow::Result<()> {
+pub(super) fn restore(arguments: &Restore) -> anyhow::Result<()> {
     let config = arguments.served.resolve()?;
     let trust = one(&config, &arguments.name)?;
     let from = restore::From { export: arguments.from.as_deref(), root: arguments.root };
@@ -129,7 +129,7 @@ pub(super) fn restore(arguments: Restore) -> anyhow::Result<()> {
 }
 
 /// Catches up with the registry.
-pub(super) fn repair(arguments: Repair) -> anyhow::Result<()> {
+pub(super) fn repair(arguments: &Repair) -> anyhow::Result<()> {
     let config = arguments.served.resolve()?;
     let trust = one(&config, &arguments.name)?;
     let done = runtime()?.block_on(repair::skip_ahead(&config, trust, SystemClock.now()))?;

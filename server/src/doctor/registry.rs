@@ -101,7 +101,7 @@ async fn compare(
             let found = format!("{repository}:latest shows timestamp {version}, older than the store");
             Finding::warning("registry", found, "start the daemon, or see why it cannot publish")
         }
-        Err(error) => refused(error),
+        Err(error) => refused(&error),
     }
 }
 
@@ -233,8 +233,8 @@ fn untaken(error: &FetchError) -> Finding {
     Finding::wrong("registry", verify::chain(error), next)
 }
 
-fn refused(error: TakeOverError) -> Finding {
-    let text = verify::chain(&error);
+fn refused(error: &TakeOverError) -> Finding {
+    let text = verify::chain(error);
     match error {
         TakeOverError::Twin { .. } | TakeOverError::Lost { .. } => {
             Finding::wrong("registry", format!("TWIN: {text}"), "docs/operations.md, A second signer")

@@ -10,7 +10,7 @@ use plimsoll_core::tuf::{Document, Root, Snapshot, Targets, Timestamp, limit};
 use url::Url;
 
 use super::{Finding, expiries};
-use crate::{backup::anonymous, config::Config};
+use crate::{backup::daemon, config::Config};
 
 const MAX_HEALTH: u64 = 1 << 20;
 /// Roles whose expiry is asked for, of one trust repository: one request each.
@@ -19,27 +19,28 @@ const MAX_ROLES: usize = 2000;
 /// What a running daemon serves: by trust repository, its newest timestamp.
 pub(super) type Served = BTreeMap<String, Bytes>;
 
-/// Asks the daemon at `url`. None if it does not answer.
+/// Asks the daemon, at `server` or where `config` says. None if it does not answer.
 pub(super) async fn check(
     config: &Config,
-    url: &Url,
+    server: Option<Url>,
     now: DateTime<Utc>,
     findings: &mut Vec<Finding>,
 ) -> Option<Served> {
     findings.push(Finding::ok("store", "a running daemon has it open, so that one is asked"));
-    let silent = |why: String| {
+    let silent = |url: &Url, why: String| {
         let next =
             "name where it answers with --server, or stop it and run this again; if it hangs, restart it";
         Finding::wrong("daemon", format!("it does not answer at {url}: {why}"), next)
     };
-    let http = match anonymous() {
+    let (url, http) = daemon(config, server);
+    let http = match http {
         Ok(http) => http,
         Err(error) => {
-            findings.push(silent(verify::chain(&error)));
+            findings.push(silent(&url, verify::chain(&error)));
             return None;
         }
     };
-    let ready = at(url, &["readyz"]);
+    let ready = at(&url, &["readyz"]);
     match http.health(&ready, MAX_HEALTH).await {
         Ok((StatusCode::OK, _)) => findings.push(Finding::ok("daemon", format!("ready, at {url}"))),
         Ok((StatusCode::SERVICE_UNAVAILABLE, body)) => {
@@ -50,11 +51,11 @@ pub(super) async fn check(
             }
         }
         Ok((status, _)) => {
-            findings.push(silent(status.to_string()));
+            findings.push(silent(&url, status.to_string()));
             return None;
         }
         Err(error) => {
-            findings.push(silent(verify::chain(&error)));
+            findings.push(silent(&url, verify::chain(&error)));
             return None;
         }
     }
@@ -62,7 +63,7 @@ pub(super) async fn check(
     let trusts = match server.trusts().await {
         Ok(trusts) => trusts,
         Err(error) => {
-            findings.push(silent(verify::chain(&error)));
+            findings.push(silent(&url, verify::chain(&error)));
             return None;
         }
     };

@@ -209,7 +209,7 @@ fn documents(store: &SledStore, key: &TrustKey, head: &Head) -> (usize, Vec<Stri
                     whole += 1;
                 }
                 Ok(Some(_)) => {
-                    damaged.push(format!("version {version} of {role} is not the one in the head"))
+                    damaged.push(format!("version {version} of {role} is not the one in the head"));
                 }
                 Ok(None) => damaged.push(format!("version {version} of {role} is gone")),
                 Err(error) => damaged.push(verify::chain(&error)),
