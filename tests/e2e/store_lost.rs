@@ -80,7 +80,10 @@ fn the_embedded_registry_is_read_and_missing_keys_are_told() {
     };
     let (store, keys) = (home.path().join("data/store"), home.path().join("data/keys"));
     let root = Digest::of(&fs::read(desk.file("acme-root.json")).unwrap());
+    command("doctor").ok();
     fs::remove_dir_all(&store).unwrap();
+    let lost = command("doctor").expect_code(1);
+    assert!(lost.stdout.contains("the store is lost"), "{}", lost.stdout);
     fs::rename(&keys, home.path().join("keys")).unwrap();
     let restored = command(&format!("restore acme --root {root}")).ok();
     assert!(restored.stdout.contains("nothing is signed until then"), "{}", restored.stdout);

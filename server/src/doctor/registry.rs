@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll::{registry::Registry, verify};
 use plimsoll_core::{
-    oci::{Digest, RepositoryAddress},
+    oci::{Digest, RepositoryAddress, mapping::LATEST},
     tuf::{Document, Timestamp},
 };
 
@@ -31,6 +31,10 @@ pub(super) async fn check(
     findings: &mut Vec<Finding>,
 ) {
     let name = &trust.name;
+    if trust.repository.is_none() {
+        findings.push(embedded(config, name, store).of(name));
+        return;
+    }
     let Some((registry, repository)) = reach(config, trust, findings) else { return };
     let Some(found) = look(&registry, &repository, name, now, findings).await else { return };
     let (nothing, key) = (MemoryStore::new(), TrustKey::whole(name));
@@ -53,6 +57,23 @@ pub(super) async fn check(
         Found::Entry(entry) => compare(&registry, &repository, trust, store, entry, now).await,
     };
     findings.push(finding.of(name));
+}
+
+/// The embedded registry is not served now, but its folder says whether the trust repository was published.
+fn embedded(config: &Config, name: &str, store: Option<Option<&SledStore>>) -> Finding {
+    let tag = config.data.join("registry/repositories").join(name).join("trust/_tags").join(LATEST);
+    let made = |store: &SledStore| store.head(&TrustKey::whole(name)).is_ok_and(|head| head.sequence > 0);
+    match store {
+        Some(store) if tag.exists() && !store.is_some_and(made) => {
+            let found = "the embedded one has it, and the store has not: the store is lost";
+            Finding::wrong(
+                "registry",
+                found,
+                format!("`plimsolld restore {name}`, with --from EXPORT if there is one"),
+            )
+        }
+        _ => Finding::ok("registry", "the embedded one: it runs with the daemon"),
+    }
 }
 
 async fn compare(
