@@ -3,26 +3,26 @@
 //! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else. What a command
 //! was asked for goes to standard output, logs and errors to standard error.
 
+mod backup;
+mod config;
+mod doctor;
+mod key;
+mod serve;
+
 use std::{
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use plimsoll::{clock::SystemClock, publish::api::OnlineKeys};
-use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
 use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    config::{Config, Overrides, TrustArgument, valid_name},
-    daemon::{self, Daemon},
-    keys::{self, Keyring},
+    config::{Config, Overrides, valid_name},
+    store::OPENER,
 };
 
 /// Keeps trust metadata in a container registry fresh.
@@ -55,13 +55,23 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon
-    Serve(Serve),
+    Serve(serve::Serve),
     /// The daemon's own keys
     #[command(subcommand)]
-    Key(Key),
+    Key(key::Key),
     /// The configuration file
     #[command(subcommand)]
-    Config(ConfigCommand),
+    Config(config::ConfigCommand),
+    /// Write all that the store holds into a signed file for each trust repository; the daemon may be running
+    Backup(backup::Backup),
+    /// Rebuild the store of a trust repository from the registry, and from an export where there is one
+    Restore(backup::Restore),
+    /// Bring a store that is older than the registry up to what that shows
+    Repair(backup::Repair),
+    /// Look at everything, change nothing, and say what is wrong and what to do
+    ///
+    /// The exit code is 1 if something is wrong. The daemon may be running.
+    Doctor(doctor::Doctor),
     /// Show the whole of Plimsoll in one process: publish, verify, and five attacks that fail
     Demo,
 }
@@ -79,54 +89,6 @@ struct Source {
     data: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-struct Serve {
-    #[command(flatten)]
-    source: Source,
-    /// Where to listen, as 127.0.0.1:8480; port 0 is any free one
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// Serve this trust repository, at HOST/REPO or on the embedded registry; may be given several times
-    ///
-    /// If given, exactly these are served; what the configuration says of one with the same name still holds.
-    #[arg(long = "trust", value_name = "NAME[=HOST/REPO]")]
-    trusts: Vec<TrustArgument>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Key {
-    /// Print the public online keys of a trust repository, and make the keys if they are not there
-    ///
-    /// Publishers compare them with what `plimsoll init` shows, or give the JSON to `plimsoll init --online-pub`. If a next
-    /// pair waits, it is printed too.
-    Show {
-        /// The trust repository's name in the configuration
-        name: String,
-        #[command(flatten)]
-        source: Source,
-        /// The output format
-        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-        output: Output,
-    },
-    /// Make the next pair of online keys of a trust repository, to replace the present one
-    ///
-    /// The daemon may be running. It offers the pair to publishers, and signs with it from the moment on at which the
-    /// owners publish a root that names it; the keys that were replaced are removed then. Until then nothing changes. If a
-    /// pair waits already, it is printed.
-    Rotate {
-        /// The trust repository's name in the configuration
-        name: String,
-        /// Remove the next pair that no root names yet
-        #[arg(long, conflicts_with = "output")]
-        discard: bool,
-        #[command(flatten)]
-        source: Source,
-        /// The output format
-        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-        output: Output,
-    },
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     /// For people
@@ -135,20 +97,11 @@ enum Output {
     Json,
 }
 
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Check a configuration and the files it names, without starting anything
-    Check {
-        /// The configuration file; without it, the defaults
-        #[arg(value_name = "FILE", env = "PLIMSOLLD_CONFIG")]
-        file: Option<PathBuf>,
-    },
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = if matches!(cli.command, Command::Demo) { "error" } else { "info" };
+    quiet_about_damaged_stores();
     log_to_stderr(cli.log.unwrap_or_else(|| EnvFilter::new(default)), cli.log_format);
     match run(cli.command) {
         Ok(code) => code,
@@ -162,11 +115,13 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(arguments) => runtime()?.block_on(serve(arguments))?,
-        Command::Key(Key::Show { name, source, output }) => show_keys(&name, source, output)?,
-        Command::Key(Key::Rotate { name, discard: true, source, .. }) => discard_keys(&name, source)?,
-        Command::Key(Key::Rotate { name, source, output, .. }) => rotate_keys(&name, source, output)?,
-        Command::Config(ConfigCommand::Check { file }) => check(file.as_deref())?,
+        Command::Serve(arguments) => runtime()?.block_on(serve::serve(arguments))?,
+        Command::Key(command) => key::run(command)?,
+        Command::Config(command) => config::run(command)?,
+        Command::Backup(arguments) => backup::backup(arguments)?,
+        Command::Restore(arguments) => backup::restore(&arguments)?,
+        Command::Doctor(arguments) => return doctor::doctor(arguments),
+        Command::Repair(arguments) => backup::repair(&arguments)?,
         Command::Demo => {
             let all_stopped = runtime()?.block_on(async {
                 let mut interrupt = watch(SignalKind::interrupt())?;
@@ -182,138 +137,23 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(arguments: Serve) -> anyhow::Result<()> {
-    let Serve { source, listen, trusts } = arguments;
-    let overrides = Overrides { data: source.data, listen, trusts };
-    let config = Config::resolve(source.config.as_deref(), &overrides)?;
-    // Before anything starts, so that no signal is missed.
-    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    let daemon = tokio::select! {
-        daemon = Daemon::start(config, Arc::new(SystemClock)) => daemon?,
-        // Half-started is as safe as killed: the same code goes on from it.
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
-    let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    info!("{signal}: stopping");
-    daemon.stop().await;
-    info!("stopped");
-    Ok(())
-}
-
-fn show_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
-    let (data, served) = data_of(name, source)?;
-    if !served && !keys::exist(&data, name) {
-        bail!(
-            "there are no keys for `{name}` in {}: `plimsolld serve --trust {name}` makes them, or name the configuration \
-             with --config",
-            data.join("keys").display()
-        );
-    }
-    keys::private_folder(&data)?;
-    let pair = keys::load_or_make(&data, name)?;
-    if pair.made {
-        writeln!(io::stderr(), "made new online keys for {name} in {}", pair.folder.display())?;
-    }
-    print_keys(&Keyring::open(&data, name)?, output)
-}
-
-fn rotate_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
-    let data = data_with_keys(name, source)?;
-    let (ring, made) = keys::make_next(&data, name)?;
-    print_keys(&ring, output)?;
-    let what = match (made, ring.is_taken()) {
-        (true, _) => "made the next online keys: have the owners publish a root that names them",
-        (false, false) => "these wait already: have the owners publish a root that names them",
-        (false, true) => {
-            "these wait already, and a root that names them was submitted: nothing is left to do"
+impl Source {
+    /// The data folder, and whether the configuration has the trust repository `name`. If a file was named, it must.
+    fn data_of(self, name: &str) -> anyhow::Result<(PathBuf, bool)> {
+        if !valid_name(name) {
+            bail!(
+                "`{name}` is not a trust repository's name: lower-case letters, digits and `-`, at most 64"
+            );
         }
-    };
-    writeln!(io::stderr(), "{what}")?;
-    Ok(())
-}
-
-fn discard_keys(name: &str, source: Source) -> anyhow::Result<()> {
-    let data = data_with_keys(name, source)?;
-    let what = if keys::discard_next(&data, name)? { "removed the next" } else { "there are no next" };
-    writeln!(io::stderr(), "{what} online keys of {name}")?;
-    Ok(())
-}
-
-/// The data folder, where the trust repository has keys.
-fn data_with_keys(name: &str, source: Source) -> anyhow::Result<PathBuf> {
-    let (data, _) = data_of(name, source)?;
-    if !keys::exist(&data, name) {
-        bail!("there are no keys for `{name}` in {} that could be replaced", data.join("keys").display());
-    }
-    Ok(data)
-}
-
-/// The data folder, and whether the configuration has the trust repository `name`. If a file was named, it must.
-fn data_of(name: &str, source: Source) -> anyhow::Result<(PathBuf, bool)> {
-    if !valid_name(name) {
-        bail!("`{name}` is not a trust repository's name: lower-case letters, digits and `-`, at most 64");
-    }
-    let overrides = Overrides { data: source.data, ..Overrides::default() };
-    let config = Config::resolve(source.config.as_deref(), &overrides)?;
-    let names: Vec<&str> = config.trusts.iter().map(|trust| trust.name.as_str()).collect();
-    let served = names.contains(&name);
-    if let Some(file) = source.config.filter(|_| !served) {
-        bail!("{} has no trust repository `{name}`; it has: {}", file.display(), names.join(", "));
-    }
-    Ok((config.data, served))
-}
-
-/// The public halves of both pairs. As JSON it is an `OnlineKeys` with one member more.
-fn print_keys(ring: &Keyring, output: Output) -> anyhow::Result<()> {
-    #[derive(Serialize)]
-    struct Pairs {
-        #[serde(flatten)]
-        current: OnlineKeys,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next: Option<OnlineKeys>,
-    }
-    let (current, next) = (ring.public(None), ring.next(None));
-    let mut out = io::stdout().lock();
-    if output == Output::Json {
-        let text = serde_json::to_string_pretty(&Pairs { current, next }).context("the keys as JSON")?;
-        writeln!(out, "{text}")?;
-    } else {
-        let width = if next.is_some() { 14 } else { 9 };
-        for (prefix, pair) in [("", Some(current)), ("next ", next)] {
-            let Some(pair) = pair else { continue };
-            for (role, key) in [("timestamp", &pair.timestamp), ("snapshot", &pair.snapshot)] {
-                let text = key.keyval.get("public").and_then(|text| text.as_str()).unwrap_or_default();
-                let role = format!("{prefix}{role}");
-                writeln!(out, "{role:<width$}  {}  key id {}", key.keytype, key.id())?;
-                for line in text.lines() {
-                    writeln!(out, "{:width$}  public {line}", "")?;
-                }
-            }
+        let overrides = Overrides { data: self.data, ..Overrides::default() };
+        let config = Config::resolve(self.config.as_deref(), &overrides)?;
+        let names: Vec<&str> = config.trusts.iter().map(|trust| trust.name.as_str()).collect();
+        let served = names.contains(&name);
+        if let Some(file) = self.config.filter(|_| !served) {
+            bail!("{} has no trust repository `{name}`; it has: {}", file.display(), names.join(", "));
         }
+        Ok((config.data, served))
     }
-    out.flush()?;
-    Ok(())
-}
-
-fn check(file: Option<&Path>) -> anyhow::Result<()> {
-    let config = Config::resolve(file, &Overrides::default())?;
-    daemon::check(&config)?;
-    let mut out = io::stdout().lock();
-    writeln!(out, "data    {}", config.data.display())?;
-    writeln!(out, "listen  {}", config.listen)?;
-    for trust in &config.trusts {
-        match &trust.repository {
-            Some(repository) => writeln!(out, "trust   {} at {repository}", trust.name)?,
-            None => writeln!(out, "trust   {} on the embedded registry", trust.name)?,
-        }
-    }
-    writeln!(out, "ok")?;
-    out.flush()?;
-    Ok(())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -322,6 +162,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn watch(kind: SignalKind) -> anyhow::Result<Signal> {
     signal(kind).context("cannot watch for signals")
+}
+
+/// sled panics on some damaged stores, which the thread that opens it catches and tells in its own words.
+fn quiet_about_damaged_stores() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(OPENER) {
+            usual(panic);
+        }
+    }));
 }
 
 /// Refuses what `EnvFilter` by itself would only ignore.

@@ -379,7 +379,7 @@ fn places(trusts: &[TrustConfig], address: SocketAddr) -> Result<Vec<Place>, Dae
 }
 
 /// The client for the registry of `trust`. Reads the CA file and the password file.
-fn registry(config: &Config, trust: &TrustConfig) -> Result<Registry, DaemonError> {
+pub(crate) fn registry(config: &Config, trust: &TrustConfig) -> Result<Registry, DaemonError> {
     let credentials = match (&trust.repository, &trust.login) {
         // The embedded registry asks for none, and must not be sent any.
         (None, _) => Credentials::anonymous(),

@@ -1,13 +1,20 @@
 //! plimsolld: accepts publishers' signed metadata, keeps it fresh, and puts it in an OCI registry.
 
 pub mod api;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod doctor;
+pub mod export;
 pub mod freshness;
 pub mod host;
 mod inbox;
 pub mod keys;
 pub mod pipeline;
+mod reach;
+pub mod repair;
+pub mod restore;
 pub mod store;
+pub mod takeover;

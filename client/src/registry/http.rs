@@ -14,8 +14,17 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`]; any status but 200 and 404 is one.
     pub async fn file(&self, url: &Url, cap: u64) -> Result<Option<Bytes>, RegistryError> {
-        let (status, body) = self.exchange(Method::GET, url, Bytes::new(), cap).await?;
+        let (status, body) = self.exchange(Method::GET, url, Bytes::new(), cap, &[]).await?;
         Ok((status == StatusCode::OK).then_some(body))
+    }
+
+    /// What a server says of its health at `url`: the status, 200, 404 or 503, with at most `cap` bytes of the answer
+    /// (none of a 404). Sends no credentials.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; any other status is one.
+    pub async fn health(&self, url: &Url, cap: u64) -> Result<(StatusCode, Bytes), RegistryError> {
+        self.exchange(Method::GET, url, Bytes::new(), cap, &[StatusCode::SERVICE_UNAVAILABLE]).await
     }
 
     /// Sends `body`, JSON, to `url` and returns the status with at most `cap` bytes of the answer. Sends no credentials
@@ -25,16 +34,17 @@ impl Registry {
     /// [`RegistryError`] if there is no usable answer. A status of 400 to 499 is an answer, but for 401, 403 and 429; and
     /// so is 503, whose body may say why.
     pub async fn post(&self, url: &Url, body: Bytes, cap: u64) -> Result<(StatusCode, Bytes), RegistryError> {
-        self.exchange(Method::POST, url, body, cap).await
+        self.exchange(Method::POST, url, body, cap, &[]).await
     }
 
-    /// GET gives 200 and 404 as answers, POST every 2xx, 4xx but 401, 403 and 429, and 503.
+    /// GET gives 200, 404 and those of `also` as answers, POST every 2xx, 4xx but 401, 403 and 429, and 503.
     async fn exchange(
         &self,
         method: Method,
         url: &Url,
         body: Bytes,
         cap: u64,
+        also: &[StatusCode],
     ) -> Result<(StatusCode, Bytes), RegistryError> {
         let transport = &self.inner.transport;
         if url.scheme() != "https" && !(transport.plain_http() || site::is_loopback(url)) {
@@ -52,7 +62,7 @@ impl Registry {
             let response = transport.send(&request, None).await?;
             let status = response.status;
             let expected = if method == Method::GET {
-                status == StatusCode::OK || missing(&request, &response)
+                status == StatusCode::OK || missing(&request, &response) || also.contains(&status)
             } else {
                 status.is_success()
                     || status == StatusCode::SERVICE_UNAVAILABLE

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK},
+    header::{ACCEPT, CONTENT_TYPE, DATE, ETAG, IF_NONE_MATCH, LINK},
 };
 use plimsoll_core::{
     oci::{Descriptor, Digest, RepositoryAddress, media_type, valid_tag},
@@ -118,6 +119,21 @@ impl Registry {
         reference: &str,
     ) -> Result<Option<Descriptor>, RegistryError> {
         self.bounded(repo, self.head_within(repo, reference)).await
+    }
+
+    /// What time it is where `repo` is, as the registry's `Date` says (RFC 9110, 6.6.1); none if it does not. Whoever owns
+    /// the registry says what they like: good for a warning, never for a decision.
+    ///
+    /// # Errors
+    /// Any [`RegistryError`] but those of a status: every answer has a date.
+    pub async fn date(&self, repo: &RepositoryAddress) -> Result<Option<DateTime<Utc>>, RegistryError> {
+        self.bounded(repo, async {
+            let request = self.manifest_request(Method::HEAD, repo, "latest")?;
+            let response = self.send(&scope(repo, Access::Pull), &request).await?;
+            let date = response.headers.get(DATE).and_then(|date| date.to_str().ok());
+            Ok(date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc()))
+        })
+        .await
     }
 
     async fn head_within(

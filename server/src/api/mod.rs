@@ -5,6 +5,7 @@
 //! many are worked on at a time.
 
 mod body;
+mod export;
 mod failure;
 mod health;
 pub(crate) mod serve;
@@ -37,6 +38,8 @@ use crate::pipeline::Engine;
 const SUBMISSIONS: usize = 32;
 /// How many bodies are parsed at a time: a parsed document takes many times the room of its text.
 const PARSERS: usize = 2;
+/// How many pages of exports are made at a time, each of some MiB.
+const EXPORTS: usize = 1;
 
 /// How far a daemon is on its way from start to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +69,7 @@ struct Shared {
     trusts: BTreeMap<String, OnceLock<Engine>>,
     submissions: Semaphore,
     parsers: Semaphore,
+    exports: Semaphore,
     phase: watch::Receiver<Phase>,
 }
 
@@ -74,7 +78,8 @@ impl Api {
     pub(crate) fn new(names: impl IntoIterator<Item = String>, phase: watch::Receiver<Phase>) -> Self {
         let trusts = names.into_iter().map(|name| (name, OnceLock::new())).collect();
         let submissions = Semaphore::new(SUBMISSIONS);
-        Self { shared: Arc::new(Shared { trusts, submissions, parsers: Semaphore::new(PARSERS), phase }) }
+        let (parsers, exports) = (Semaphore::new(PARSERS), Semaphore::new(EXPORTS));
+        Self { shared: Arc::new(Shared { trusts, submissions, parsers, exports, phase }) }
     }
 
     /// From now on `engine` answers for `name`, one of the names given before. The first engine stays.
@@ -98,6 +103,7 @@ impl Api {
             .route("/readyz", get(health::readyz))
             .route("/v1/trusts", get(trusts))
             .route("/v1/trusts/{name}", get(trust))
+            .route("/v1/trusts/{name}/export", get(export::page))
             .route("/v1/trusts/{name}/submissions", post(submissions::submit))
             .route("/v1/trusts/{name}/submissions/{id}", get(submissions::progress))
             .route("/v1", any(no_such_route))

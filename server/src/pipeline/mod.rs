@@ -6,10 +6,11 @@
 //! The committer alone commits and the pusher alone records what is published, so neither undoes the other's word.
 
 mod accept;
+pub(crate) mod ahead;
 mod check;
 mod committer;
 mod plan;
-mod push;
+pub(crate) mod push;
 mod pusher;
 mod round;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use push::PushError;
 pub use round::RoundError;
 
 use crate::{
+    export,
     freshness::{Freshness, FreshnessError},
     keys::Keyring,
     store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
@@ -343,6 +345,15 @@ impl Engine {
         };
         let shared = self.shared.clone();
         blocking(move || shared.setup.store.document(&shared.setup.key, &role, version)).await
+    }
+
+    /// A page of all that the store holds of it ([`crate::export`]), from `after` on; none for the first.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the store cannot be read.
+    pub async fn export(&self, after: Option<String>) -> Result<Vec<u8>, Refusal> {
+        let shared = self.shared.clone();
+        blocking(move || export::page(&*shared.setup.store, &shared.setup.key, after.as_deref())).await
     }
 
     /// How it is doing.

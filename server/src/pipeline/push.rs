@@ -18,7 +18,7 @@ use plimsoll::{
 };
 use plimsoll_core::{
     oci::{
-        Digest, RepositoryAddress,
+        Digest, Manifest, RepositoryAddress,
         mapping::{
             self, Artifact, LATEST, Listing, MAX_LAYERS, MAX_MANIFEST, Profile, RepositoryFiles, SNAPSHOTS,
         },
@@ -32,6 +32,11 @@ use crate::{
     keys::{Keyring, OnlineRole},
     store::{Head, Published, Store, StoreError, TrustKey},
 };
+
+/// The tag at which a daemon that stops because of a second signer leaves the timestamp that it signed, so that the other
+/// one, which may never see it at `:latest`, stops too (docs/oci-mapping.md). No role has a tag that begins with `x-`, but
+/// for a hash.
+const SECOND_SIGNER: &str = "x-second-signer";
 
 /// The registry side of one trust repository. A clone goes on from what the original knew.
 #[derive(Clone)]
@@ -50,11 +55,14 @@ pub(super) struct Push {
     expected: [Option<Digest>; 2],
     /// Which version of each delegated role the registry has, as far as we know; at most one entry for each role.
     pushed: BTreeMap<String, u64>,
+    /// What was found at [`SECOND_SIGNER`], once it was looked at. What was there at the start was told to the operator by the
+    /// daemon before, and does not stop this one.
+    second: Option<Option<Digest>>,
 }
 
 /// What the registry shows at `:latest`, compared with our store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// Nothing.
     Empty,
     /// What we last published.
@@ -134,6 +142,7 @@ impl Push {
             seen: None,
             expected: [None; 2],
             pushed: BTreeMap::new(),
+            second: None,
         }
     }
 
@@ -229,6 +238,48 @@ impl Push {
         Ok(Shown { published, expires })
     }
 
+    /// Leaves our timestamp `version`, of which there is another one, for whoever signed that.
+    pub(super) async fn tell_second(&self, version: u64) -> Result<(), PushError> {
+        let profile = self.profile;
+        let mut artifact = self
+            .stored(move |store, key| {
+                let ours = document(store, key, "timestamp", version)?;
+                Ok(mapping::role("timestamp", (version, &ours), None, profile))
+            })
+            .await?;
+        artifact.tag = SECOND_SIGNER.to_owned();
+        self.put(&artifact).await
+    }
+
+    /// Looks whether a second signer left a timestamp since this was first asked: its version, if our keys signed it and we
+    /// did not.
+    pub(super) async fn hear_second(&mut self) -> Result<Option<u64>, PushError> {
+        let answer = self.registry.manifest(&self.repository, SECOND_SIGNER, MAX_MANIFEST as u64, None).await;
+        let found = match answer {
+            Ok(ManifestAnswer::Found(manifest)) => Some(manifest),
+            Ok(_) | Err(RegistryError::Manifest { .. } | RegistryError::TooLarge { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let before = self.second.replace(found.as_ref().map(|manifest| manifest.digest));
+        let Some(manifest) = found.filter(|found| before.is_some_and(|before| before != Some(found.digest)))
+        else {
+            return Ok(None);
+        };
+        let listed =
+            Manifest::parse(&manifest.bytes).ok().and_then(|manifest| manifest.layers.into_iter().next());
+        let Some(listed) = listed.filter(|listed| listed.size <= limit::TIMESTAMP) else { return Ok(None) };
+        let theirs = self.registry.blob(&self.repository, &listed.digest, listed.size, true).await?;
+        let keys = self.keys.clone();
+        let standing = self.stored(move |store, key| {
+            let head = store.head(key)?;
+            compare(store, key, &keys, theirs.as_deref(), &head)
+        });
+        Ok(match standing.await? {
+            Standing::Ahead { version } | Standing::Twin { version } => Some(version),
+            _ => None,
+        })
+    }
+
     async fn put(&self, artifact: &Artifact) -> Result<(), PushError> {
         // One after the other: some registries refuse concurrent links of the same blob.
         for (_, bytes) in &artifact.blobs {
@@ -249,7 +300,11 @@ impl Push {
     }
 }
 
-fn compare(
+/// Compares the timestamp that `:latest` lists with the store.
+///
+/// # Errors
+/// [`PushError::Store`], [`PushError::Missing`], [`PushError::Document`].
+pub(crate) fn compare(
     store: &dyn Store,
     key: &TrustKey,
     keys: &Mutex<Keyring>,
@@ -282,8 +337,12 @@ fn compare(
     if distinct_signers(&document, &ours, &ids).is_empty() {
         return Ok(Standing::Foreign);
     }
-    let newest = newest("timestamp");
-    Ok(if version > newest { Standing::Ahead { version } } else { Standing::Twin { version } })
+    Ok(match () {
+        () if version > newest("timestamp") => Standing::Ahead { version },
+        // Signed before this store was rebuilt, which may not have it any more.
+        () if head.taken_over.is_some_and(|taken| version <= taken) => Standing::Behind,
+        () => Standing::Twin { version },
+    })
 }
 
 /// The versions of delegated roles that the snapshot of `published` names.

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::task::spawn_blocking;
-use tracing::{error, info, warn};
+use tokio::{task::spawn_blocking, time::Instant};
+use tracing::{debug, error, info, warn};
 
 use super::{
     PushError, Shared,
@@ -39,12 +39,20 @@ async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
     let interval = shared.setup.freshness.timestamp_interval.to_std().unwrap_or(RETRY.1);
     let longest = RETRY.1.min(interval);
     let mut retry = RETRY.0;
+    let mut listened: Option<Instant> = None;
     loop {
         let goal = *committed.borrow_and_update();
         let result = tokio::select! {
             result = push_once(&shared, &mut push, goal) => result,
             () = stopped_for(&mut stop, GRACE) => return,
         };
+        if result.is_ok() && listened.is_none_or(|at| at.elapsed() >= interval) {
+            listened = Some(Instant::now());
+            tokio::select! {
+                () = listen(&shared, &mut push) => {}
+                () = stopped_for(&mut stop, GRACE) => return,
+            }
+        }
         let failed = result.is_err();
         let pause = match result {
             Ok(()) => {
@@ -80,6 +88,25 @@ async fn stopped_for(stop: &mut tokio::sync::watch::Receiver<bool>, grace: Durat
     tokio::time::sleep(grace).await;
 }
 
+/// Looks whether a second signer left word. Trouble with that is none: `:latest` comes first.
+async fn listen(shared: &Arc<Shared>, push: &mut Push) {
+    if shared.status().alarm.is_some() {
+        return;
+    }
+    match push.hear_second().await {
+        Ok(None) => {}
+        Ok(Some(version)) => shared.alarm(format!(
+            "another daemon signed timestamp version {version} with our key and stopped when it saw ours \
+             ({}:x-second-signer): find out which of the two is right, stop the other for good, and rotate the key if it is \
+             not yours",
+            shared.repository
+        )),
+        Err(error) => {
+            debug!(trust = shared.name, "a second signer was not listened for: {}", verify::chain(&error));
+        }
+    }
+}
+
 /// Looks at the registry and, if it does not show timestamp version `goal`, pushes.
 async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(), PushError> {
     if shared.status().alarm.is_some() {
@@ -92,11 +119,16 @@ async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(
         Standing::Ahead { version } => {
             shared.alarm(format!(
                 "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only \
-                 version {goal}: the store is an old copy; restore a newer one"
+                 version {goal}: the store is an old copy, or another daemon signs with our key; see docs/operations.md, An \
+                 old store"
             ));
             return Ok(());
         }
         Standing::Twin { version } => {
+            // Before the alarm, which ends all pushing.
+            if let Err(error) = push.tell_second(*version).await {
+                warn!(trust = shared.name, "the second signer was not told: {}", verify::chain(&error));
+            }
             shared.alarm(format!(
                 "{repository} shows timestamp version {version} with other content, validly signed by our key: another \
                  daemon signs with it; stop it, and rotate the key if it is not yours"

@@ -506,7 +506,11 @@ impl Present for Overlay<'_> {
 }
 
 /// The key that `root` names for `role`.
-fn signer<'a>(keys: &'a Keyring, role: OnlineRole, root: &Root) -> Result<&'a PrivateKey, RoundError> {
+pub(super) fn signer<'a>(
+    keys: &'a Keyring,
+    role: OnlineRole,
+    root: &Root,
+) -> Result<&'a PrivateKey, RoundError> {
     let named = role.named_by(root).and_then(|id| keys.signer(role, id));
     named.ok_or(RoundError::NoKey { role: role.name(), version: root.common.version })
 }

@@ -10,6 +10,7 @@ pub(super) fn check(store: &impl Store) {
     a_version_is_never_rewritten(store);
     keys_are_unambiguous(store);
     published_only_moves_forward(store);
+    submissions_come_in_pages(store);
 }
 
 /// A commit with these documents, one submission, and a head that names the documents.
@@ -37,6 +38,7 @@ pub(super) fn commit(sequence: u64, documents: &[(&str, u64, &'static str)]) -> 
         retired: BTreeSet::from(["targets--gone".to_owned()]),
         last_signed: Some(time(sequence)),
         published: None,
+        taken_over: None,
     };
     Commit { documents, head, submissions: vec![submission] }
 }
@@ -144,4 +146,19 @@ fn published_only_moves_forward(store: &impl Store) {
     newer.head.published = Some(published(6));
     store.commit(&trust, &newer).unwrap();
     assert_eq!(store.head(&trust).unwrap().published, Some(published(6)));
+}
+
+fn submissions_come_in_pages(store: &impl Store) {
+    let (trust, other) = (TrustKey::whole("pages"), TrustKey::whole("pagesx"));
+    for n in 1..=5 {
+        store.commit(&trust, &commit(n, &[("timestamp", n, "t")])).unwrap();
+    }
+    store.commit(&other, &commit(1, &[("timestamp", 1, "t")])).unwrap();
+    let ids = |after: &str, most| -> Vec<String> {
+        store.submissions(&trust, after, most).unwrap().into_iter().map(|record| record.id).collect()
+    };
+    assert_eq!(ids("", 2), ["00000001", "00000002"]);
+    assert_eq!(ids("00000002", 9), ["00000003", "00000004", "00000005"]);
+    assert_eq!(ids("00000005", 9), [""; 0]);
+    assert_eq!(store.submissions(&TrustKey::whole("nobody"), "", 9).unwrap(), []);
 }

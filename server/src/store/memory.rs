@@ -37,7 +37,7 @@ struct State {
 struct Trust {
     head: Head,
     documents: BTreeMap<(String, u64), Bytes>,
-    submissions: HashMap<String, SubmissionRecord>,
+    submissions: BTreeMap<String, SubmissionRecord>,
 }
 
 impl MemoryStore {
@@ -82,6 +82,19 @@ impl Store for MemoryStore {
 
     fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
         Ok(self.with(trust, |t| t.submissions.get(id).cloned()).flatten())
+    }
+
+    fn submissions(
+        &self,
+        trust: &TrustKey,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<SubmissionRecord>, StoreError> {
+        let later = |t: &Trust| {
+            let later = t.submissions.iter().filter(|(id, _)| id.as_str() > after);
+            later.take(most).map(|(_, record)| record.clone()).collect()
+        };
+        Ok(self.with(trust, later).unwrap_or_default())
     }
 
     fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::oci::Digest;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::open::OPENER;
 pub use self::{
     memory::{FailAt, MemoryStore},
     sled::SledStore,
@@ -81,6 +82,10 @@ pub struct Head {
     pub last_signed: Option<DateTime<Utc>>,
     /// What the registry was last known to show. Moved by [`Store::record_published`].
     pub published: Option<Published>,
+    /// The newest timestamp version that was taken over from elsewhere, when the store was rebuilt or caught up: of those
+    /// up to it, the store may lack some that our keys signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<u64>,
 }
 
 /// One accepted submission: it took effect in one timestamp.
@@ -147,6 +152,17 @@ pub trait Store: Send + Sync + 'static {
     /// As for [`Store::head`].
     fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError>;
 
+    /// Up to `most` records of submissions, by id, those after the id `after`.
+    ///
+    /// # Errors
+    /// As for [`Store::head`].
+    fn submissions(
+        &self,
+        trust: &TrustKey,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<SubmissionRecord>, StoreError>;
+
     /// Stores documents, head and submissions in one step; all are durable on return.
     ///
     /// Of the stored `published` and the one in `commit.head` the newer is kept, so a plan made before
@@ -202,7 +218,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// What is on disk cannot be read as a store.
-    #[error("the store in {} is damaged: {detail}", path.display())]
+    #[error(
+        "the store in {} is damaged: {detail}; `plimsolld doctor` says more, and docs/operations.md, A lost store, what to do",
+        path.display()
+    )]
     Damaged {
         /// The store's folder.
         path: PathBuf,

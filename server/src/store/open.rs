@@ -15,6 +15,8 @@ use ::sled::{Db, Error as SledError, Mode};
 
 use super::{Head, StoreError};
 
+/// The name of the thread that opens a store, and catches sled's panics.
+pub(crate) const OPENER: &str = "store-open";
 /// How long sled may take to replay its log before it counts as hanging.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
 /// sled's page cache in bytes; its own default is 1 GiB.
@@ -71,7 +73,7 @@ pub(super) fn open_guarded(folder: &Path) -> Result<Db, Refusal> {
     let (send, receive) = mpsc::sync_channel(1);
     let folder = folder.to_owned();
     thread::Builder::new()
-        .name("store-open".to_owned())
+        .name(OPENER.to_owned())
         .spawn(move || {
             let opened = catch_unwind(AssertUnwindSafe(|| open_sled(&folder))).unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -58,8 +58,8 @@ impl SledStore {
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open; [`StoreError::Open`] if the folder cannot be used;
-    /// [`StoreError::Damaged`] if sled cannot read what is there, or reads less than was acknowledged: restore a
-    /// backup. Rebuilding from the registry is not built yet.
+    /// [`StoreError::Damaged`] if sled cannot read what is there, or reads less than was acknowledged:
+    /// [`restore`](crate::restore::restore) rebuilds it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let lock = lock(path)?;
@@ -184,6 +184,31 @@ impl Store for SledStore {
     fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
         let _reading = self.reading()?;
         self.get_json(&key(b's', trust, Some(id)), "submission record")
+    }
+
+    fn submissions(
+        &self,
+        trust: &TrustKey,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<SubmissionRecord>, StoreError> {
+        let _reading = self.reading()?;
+        // All ids of one length sort as they do without it before them; of another length there are none.
+        let prefix = key(b's', trust, None);
+        let from = key(b's', trust, Some(after));
+        let later = self.db.range(from.clone()..).take_while(|entry| {
+            // An error is for the caller to see.
+            entry.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix))
+        });
+        later
+            .filter(|entry| entry.as_ref().map_or(true, |(key, _)| *key != from))
+            .take(most)
+            .map(|entry| {
+                let (_, value) = entry.map_err(|e| self.unreadable(e))?;
+                serde_json::from_slice(&value)
+                    .map_err(|e| self.damaged(format!("a submission record does not parse: {e}")))
+            })
+            .collect()
     }
 
     fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {

@@ -27,7 +27,7 @@ async fn latest_is_written_again_over_older_content_of_ours_and_over_foreign_con
     engine.stop().await;
 
     // A registry that lost everything, found by the next start.
-    let empty = World { front: super::front::Front::start().await, ..world };
+    let empty = World { front: std::sync::Arc::new(super::front::Front::start().await), ..world };
     let engine = empty.engine().await;
     until("ours is there", || async { empty.latest().await.is_some() }).await;
     assert!(matches!(empty.find("acme/app:v1").await.unwrap(), plimsoll_core::tuf::Outcome::Found(_)));
@@ -52,7 +52,7 @@ async fn alarmed(world: &World, engine: &Engine, why: &str) {
 }
 
 /// A copy of the store, as a backup makes it.
-fn copy(world: &World) -> MemoryStore {
+pub(crate) fn copy(world: &World) -> MemoryStore {
     let (trust, copy) = (TrustKey::whole("acme"), MemoryStore::new());
     let mut head = world.memory.head(&trust).unwrap();
     let published = head.published;
@@ -100,7 +100,7 @@ async fn the_same_version_with_other_bytes_is_an_alarm() {
     publish(&engine, world.vouch("acme/app:v1", "x")).await;
     engine.stop().await;
     // The other daemon goes on from the copy, against the same registry as it was then.
-    let registry = super::front::Front::start().await;
+    let registry = std::sync::Arc::new(super::front::Front::start().await);
     let first = std::mem::replace(&mut world.front, registry);
     (world.memory, world.store) = (other.clone(), std::sync::Arc::new(other));
     let second = world.engine().await;
@@ -122,6 +122,47 @@ async fn the_same_version_with_other_bytes_is_an_alarm() {
     let engine = world.engine().await;
     alarmed(&world, &engine, "another daemon signs with it").await;
     engine.stop().await;
+}
+
+/// P7: two daemons with one key, each with a store of its own, that sign while the registry is away: both stop, also the
+/// one whose timestamp got there first.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_signers_both_stop() {
+    let world = World::new().await;
+    let first = world.engine().await;
+    publish(&first, world.init()).await;
+    let theirs = copy(&world);
+    let mut other = world.twin();
+    (other.memory, other.store) = (theirs.clone(), std::sync::Arc::new(theirs));
+    let second = other.engine().await;
+    eventually("the second looked", &second, |h| h.ready).await;
+
+    world.front.fail(Some(super::front::Fault::All(503)));
+    let accepted = first.submit(world.vouch("acme/app:v1", "x")).await.unwrap();
+    second.submit(other.vouch("acme/app:v1", "y")).await.unwrap();
+    assert_eq!(world.head().roles["timestamp"].version, other.head().roles["timestamp"].version);
+    world.front.fail(None);
+    for engine in [&first, &second] {
+        eventually("both stop", engine, |health| {
+            health.alarm.as_ref().is_some_and(|alarm| alarm.contains("another daemon"))
+        })
+        .await;
+    }
+    // A restart is the operator's word that the other one is gone: the one whose state is published goes on.
+    let published = world.latest().await.unwrap();
+    first.stop().await;
+    second.stop().await;
+    let shows = |name: &str| {
+        let bytes = published.clone();
+        let listing = plimsoll_core::oci::mapping::Listing::parse(&bytes).unwrap();
+        let shown = listing.timestamp().unwrap().digest;
+        let ours = if name == "first" { world.head() } else { other.head() };
+        ours.roles["timestamp"].digest == shown
+    };
+    assert!(shows("first") != shows("second"), "{accepted:?}");
+    let winner = if shows("first") { world.engine().await } else { other.engine().await };
+    eventually("it goes on", &winner, |health| health.ready && health.alarm.is_none()).await;
+    winner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,5 +7,6 @@ mod alarms;
 mod flow;
 mod front;
 mod outages;
+mod recovery;
 mod rotation;
 mod world;

@@ -150,7 +150,7 @@ async fn a_push_that_fails_goes_on_where_it_stopped() {
     publish(&engine, world.init()).await;
     publish(&engine, world.teams(20)).await;
     engine.stop().await;
-    let world = World { front: Front::start().await, ..world };
+    let world = World { front: Arc::new(Front::start().await), ..world };
     // A whole push takes about a hundred requests.
     world.front.fail(Some(Fault::OneIn(30)));
     let engine = world.engine().await;
@@ -201,6 +201,14 @@ impl Store for Panicking {
     }
     fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
         self.inner.submission(trust, id)
+    }
+    fn submissions(
+        &self,
+        trust: &TrustKey,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<SubmissionRecord>, StoreError> {
+        self.inner.submissions(trust, after, most)
     }
     fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
         let poisoned = commit.documents.iter().any(|(_, _, b)| b.windows(6).any(|w| w == b"poison"));

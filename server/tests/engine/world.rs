@@ -33,7 +33,7 @@ pub(crate) const TRUST: &str = "0123456789abcdef0123456789abcdef";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct World {
-    pub(crate) front: Front,
+    pub(crate) front: Arc<Front>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) memory: MemoryStore,
     pub(crate) clock: Arc<ManualClock>,
@@ -59,7 +59,7 @@ impl World {
     pub(crate) async fn new() -> Self {
         let memory = MemoryStore::new();
         Self {
-            front: Front::start().await,
+            front: Arc::new(Front::start().await),
             store: Arc::new(memory.clone()),
             memory,
             clock: Arc::new(ManualClock::new(start())),
@@ -73,6 +73,26 @@ impl World {
             snapshot_pem: key().to_pem_insecure_plain().to_string(),
             owner: key(),
             team: key(),
+            home: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// The same keys and registry, with nothing in the store.
+    pub(crate) fn twin(&self) -> Self {
+        let memory = MemoryStore::new();
+        Self {
+            front: self.front.clone(),
+            store: Arc::new(memory.clone()),
+            memory,
+            clock: Arc::new(ManualClock::new(self.now())),
+            born: self.born,
+            freshness: self.freshness,
+            timestamp_pem: self.timestamp_pem.clone(),
+            snapshot_pem: self.snapshot_pem.clone(),
+            owner: PrivateKey::from_pem_insecure_plain(&self.owner.to_pem_insecure_plain(), Path::new("key"))
+                .unwrap(),
+            team: PrivateKey::from_pem_insecure_plain(&self.team.to_pem_insecure_plain(), Path::new("key"))
+                .unwrap(),
             home: tempfile::tempdir().unwrap(),
         }
     }
