@@ -7,7 +7,7 @@ pub mod daemon;
 pub mod demo;
 pub mod freshness;
 pub mod host;
-mod inbox;
+pub mod inbox;
 pub mod keys;
 pub mod pipeline;
 pub mod store;
