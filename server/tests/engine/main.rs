@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod alarms;
+mod crashes;
 mod flow;
 mod front;
 mod outages;
 mod rotation;
+mod steps;
 mod world;
