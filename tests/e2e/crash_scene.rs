@@ -22,7 +22,7 @@ use plimsoll::{
         author,
     },
     registry::{Registry as Client, RegistryOptions},
-    update::{RegistrySource, Session},
+    update::{RegistrySource, Session, UpdateError},
 };
 use plimsoll_core::{
     oci::{
@@ -30,6 +30,7 @@ use plimsoll_core::{
         mapping::{FILENAME, Listed, Listing, role_tag},
         media_type,
     },
+    policy::Verdict,
     tuf::{Document, Outcome, Snapshot, Target, Timestamp, metadata::RoleType},
 };
 use plimsoll_tests::{docker_registry::Registry, http, process::Daemon};
@@ -547,20 +548,28 @@ impl FollowingClient {
     /// # Errors
     /// What the client said instead.
     pub(crate) fn find(&self, scene: &Scene, at: usize) -> Result<u64, String> {
+        for _ in 0..20 {
+            let error = match self.runtime.block_on(self.look(scene, &name(at))) {
+                Ok(Outcome::Found(found)) => return Ok(found.target.length),
+                Ok(Outcome::Absent { .. }) => return Ok(0),
+                Ok(revoked) => return Err(format!("a client finds {revoked:?}")),
+                Err(error) => error,
+            };
+            // It has tried twice, and docker-registry may take longer to move a tag.
+            if error.verdict() != Some(Verdict::Unreachable) {
+                return Err(format!("a client looks for {}: {error:?}", name(at)));
+            }
+            scene.disturbed.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(format!("a client does not get an answer about {}", name(at)))
+    }
+
+    async fn look(&self, scene: &Scene, name: &str) -> Result<Outcome, UpdateError> {
         let registry = Client::new(RegistryOptions::default()).unwrap();
         let repository = format!("{}/acme/trust", scene.registry.address()).parse().unwrap();
-        let found = self.runtime.block_on(async {
-            let source = RegistrySource::new(registry, repository);
-            let mut session = Session::refresh(source, self.home.path(), &scene.first_root, now())
-                .await
-                .map_err(|e| format!("{e:?}"))?;
-            session.find(&name(at)).await.map_err(|unfinished| format!("{:?}", unfinished.error))
-        });
-        match found.map_err(|error| format!("a client looks for {}: {error}", name(at)))? {
-            Outcome::Found(found) => Ok(found.target.length),
-            Outcome::Absent { .. } => Ok(0),
-            revoked @ Outcome::Revoked { .. } => Err(format!("a client finds {revoked:?}")),
-        }
+        let source = RegistrySource::new(registry, repository);
+        let mut session = Session::refresh(source, self.home.path(), &scene.first_root, now()).await?;
+        session.find(name).await.map_err(|unfinished| unfinished.error)
     }
 }
 
