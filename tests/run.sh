@@ -11,6 +11,8 @@
 #   PLIMSOLL_DIFFERENTIAL=1000000 PLIMSOLL_DIFFERENTIAL_SEED=2 bash tests/run.sh canonical_json
 # The long run of generated repositories, judged by other clients too (docs/divergences.md):
 #   PLIMSOLL_DIFFERENTIAL_REPOSITORIES=20000 PLIMSOLL_DIFFERENTIAL_SEED=2 bash tests/run.sh know_why
+# The long run of kills of the daemon (and of every read failing once, not every fourth), at other moments for each seed:
+#   PLIMSOLL_KILL_ROUNDS=300 PLIMSOLL_KILL_SEED=2 bash tests/run.sh kills_ every_step
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -24,23 +24,24 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// What is needed to empty an inbox.
 #[derive(Clone)]
-pub(crate) struct InboxOptions {
+pub struct InboxOptions {
     /// Takes the submissions.
-    pub(crate) engine: Engine,
+    pub engine: Engine,
     /// With the credentials to pull, push and delete in the inbox.
-    pub(crate) registry: Registry,
+    pub registry: Registry,
     /// The inbox.
-    pub(crate) repository: RepositoryAddress,
+    pub repository: RepositoryAddress,
     /// How answers are written.
-    pub(crate) profile: Profile,
+    pub profile: Profile,
     /// Dates the answers.
-    pub(crate) clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// Between two looks.
-    pub(crate) interval: Duration,
+    pub interval: Duration,
 }
 
 /// Looks into the inbox time and again, until it is dropped. That loses nothing: what was not answered is found again.
-pub(crate) async fn run(options: InboxOptions) {
+/// Network, as the engine's registry.
+pub async fn run(options: InboxOptions) {
     loop {
         // A task of its own, so that a panic ends one look and not all. It ends with this one.
         let mut looking = JoinSet::new();

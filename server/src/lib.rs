@@ -10,7 +10,7 @@ pub mod doctor;
 pub mod export;
 pub mod freshness;
 pub mod host;
-mod inbox;
+pub mod inbox;
 pub mod keys;
 pub mod pipeline;
 mod reach;

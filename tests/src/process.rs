@@ -267,9 +267,11 @@ impl Daemon {
         self.service.terminate()
     }
 
-    /// Ends it without warning (SIGKILL).
-    pub fn kill(mut self) {
+    /// Ends it without warning (SIGKILL) and returns all it ever said.
+    pub fn kill(mut self) -> String {
         kill(&mut self.service.child);
+        self.service.wait_silent();
+        self.output()
     }
 }
 
@@ -344,6 +346,19 @@ impl Service {
     /// As [`Service::wait_for`].
     pub fn wait_listening(&self) -> SocketAddr {
         self.wait_for(listening_address)
+    }
+
+    /// True if both its streams are at their end: it is gone, and so is everything that it started.
+    pub fn has_ended(&self) -> bool {
+        self.lines.state.lock().expect("no holder of this lock panics").streams_ended == 2
+    }
+
+    /// Waits until both streams of a server that has ended were read to their end.
+    fn wait_silent(&self) {
+        let state = self.lines.state.lock().expect("no holder of this lock panics");
+        let silent =
+            self.lines.changed.wait_timeout_while(state, STOP_LIMIT, |state| state.streams_ended < 2);
+        drop(silent.expect("no holder of this lock panics"));
     }
 
     /// Tells it to end (SIGTERM), kills it after 10 s, and returns its exit code, -1 if a signal ended it.

@@ -7,8 +7,10 @@
 //! | accept, plan, sign, check | nothing; versions are taken only by the store | nothing to repair |
 //! | claim: the next online keys, if the root names them | they can no longer be discarded | the next look at the head releases them |
 //! | store | documents, head and submissions, all or none, durable | nothing to repair |
-//! | push (`push.rs`) | unreferenced blobs and role manifests, the old `:latest` whole | the next push, also after a restart |
-//! | record | a `:latest` that the store does not yet know as published | the next look: it is ours, and pushed again |
+//! | push (`push.rs`): blobs, roles | unreferenced blobs, tags of roles that no snapshot leads to yet, the old `:latest` whole | the next push, also after a restart |
+//! | push: `:latest`, read back | a `:latest` that the store does not yet know as published | the next look: it is ours, and pushed again |
+//! | record | nothing: `published` is answered | nothing to repair |
+//! | settle: online keys that were replaced (`keys/ring.rs`) | both pairs, of which the root names one | the next push or start |
 
 use std::{
     collections::{BTreeMap, BTreeSet},

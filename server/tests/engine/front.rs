@@ -1,6 +1,7 @@
 //! The embedded registry on a loopback port, with a front that fails when told to.
 
 use std::{
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,12 +12,17 @@ use std::{
 use axum::{
     Router,
     extract::{Request, State},
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use plimsoll_server::host::Host;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use super::steps::{Fate, Steps, When};
+
+/// The user agent of clients whose requests are no steps.
+pub(crate) const LOOKER: &str = "a looker";
 
 /// What happens to requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +46,7 @@ struct Shared {
     fault: Arc<Mutex<Option<Fault>>>,
     requests: Arc<AtomicU64>,
     latest: Arc<AtomicBool>,
+    steps: Steps,
 }
 
 /// A running registry. Ends when it is dropped.
@@ -53,8 +60,17 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let shared = Shared { fault: Arc::default(), requests: Arc::default(), latest: Arc::default() };
+        // In memory where that can be: what the embedded registry does with its disk has tests of its own.
+        let memory = Path::new("/dev/shm");
+        let dir =
+            tempfile::tempdir_in(if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() });
+        let dir = dir.unwrap();
+        let shared = Shared {
+            fault: Arc::default(),
+            requests: Arc::default(),
+            latest: Arc::default(),
+            steps: Steps::default(),
+        };
         let router: Router = Host::open(dir.path())
             .unwrap()
             .router()
@@ -73,6 +89,11 @@ impl Front {
 
     pub(crate) fn fail(&self, fault: Option<Fault>) {
         *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Each request is a step of these.
+    pub(crate) fn steps(&self) -> Steps {
+        self.shared.steps.clone()
     }
 
     /// True once `:latest` was put.
@@ -98,9 +119,51 @@ async fn through(State(shared): State<Shared>, request: Request, next: Next) -> 
         Some(Fault::HangLatest) if latest => tokio::time::sleep(Duration::from_secs(60)).await,
         _ => {}
     }
-    let response = next.run(request).await;
+    let method = request.method().clone();
+    if request.headers().get(header::USER_AGENT).is_some_and(|agent| agent == LOOKER) {
+        return next.run(request).await;
+    }
+    let fate = shared.steps.take(name(&method, request.uri().path()), !method.is_safe());
+    // Not 500, which is tried again once within the same request.
+    if fate == Fate::Fails(When::NotPersisted) {
+        return status(503);
+    }
+    let response = stepped(&shared.steps, request, next).await;
+    if fate == Fate::Fails(When::Persisted) {
+        return status(503);
+    }
     if latest && response.status().is_success() {
         shared.latest.store(true, Ordering::SeqCst);
     }
     if latest && fault == Some(Fault::PutLatestAnswerLost) { status(500) } else { response }
+}
+
+/// What a request is for.
+fn name(method: &Method, path: &str) -> String {
+    let place = if path.contains("/inbox/") { "inbox" } else { "registry" };
+    let what = match path.rsplit('/').next().unwrap_or_default() {
+        _ if path.contains("/blobs/uploads/") => "upload",
+        _ if path.contains("/blobs/") => "blob",
+        "latest" => ":latest",
+        _ if path.contains("/tags/") => "tags",
+        _ if place == "inbox" => "manifest",
+        _ => "manifest of a role",
+    };
+    format!("{place}: {method} {what}")
+}
+
+/// The registry's answer; what it took is noted.
+async fn stepped(steps: &Steps, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let Some((_, tag)) = path.split_once("/trust/manifests/").filter(|_| request.method() == Method::PUT)
+    else {
+        return next.run(request).await;
+    };
+    let (head, body) = request.into_parts();
+    let manifest = axum::body::to_bytes(body, 4 << 20).await.unwrap();
+    let response = next.run(Request::from_parts(head, manifest.clone().into())).await;
+    if response.status().is_success() {
+        steps.took(tag, &manifest);
+    }
+    response
 }

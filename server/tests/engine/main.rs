@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod alarms;
+mod crashes;
 mod flow;
 mod front;
 mod outages;
 mod recovery;
 mod rotation;
+mod steps;
 mod world;
