@@ -81,40 +81,20 @@ async fn stopped_for(stop: &mut tokio::sync::watch::Receiver<bool>, grace: Durat
 }
 
 /// Looks at the registry and, if it does not show timestamp version `goal`, pushes.
-async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(), PushError> {
+pub(super) async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(), PushError> {
     if shared.status().alarm.is_some() {
         return Ok(());
     }
     let standing = push.look().await?;
+    shared.look_at_registry_clock(push.registry.clock());
     let repository = &shared.repository;
     let shown = *shared.shown.borrow();
-    match &standing {
-        Standing::Ahead { version } => {
-            shared.alarm(format!(
-                "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only \
-                 version {goal}: the store is an old copy; restore a newer one"
-            ));
-            return Ok(());
-        }
-        Standing::Twin { version } => {
-            shared.alarm(format!(
-                "{repository} shows timestamp version {version} with other content, validly signed by our key: another \
-                 daemon signs with it; stop it, and rotate the key if it is not yours"
-            ));
-            return Ok(());
-        }
-        // Nothing of ours was ever there, so it is somebody else's, and theirs to remove.
-        Standing::Foreign if shown.is_none() => {
-            shared.alarm(format!(
-                "{repository}:latest holds something that is not ours: choose an empty repository, or remove it and \
-                 restart the daemon"
-            ));
-            return Ok(());
-        }
-        Standing::Foreign | Standing::Empty if shown.is_some() => {
-            warn!(trust = shared.name, "{repository}:latest was removed or overwritten; writing it again");
-        }
-        _ => {}
+    if let Some(alarm) = alarm(shared, &standing, goal) {
+        shared.alarm(alarm);
+        return Ok(());
+    }
+    if matches!(standing, Standing::Foreign | Standing::Empty) && shown.is_some() {
+        warn!(trust = shared.name, "{repository}:latest was removed or overwritten; writing it again");
     }
     shared.observed.send_if_modified(|observed| !std::mem::replace(observed, true));
     if goal == 0
@@ -133,4 +113,25 @@ async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(
         Ok(Ok(())) => {}
     }
     Ok(())
+}
+
+/// Why nothing may be signed any more, if `standing` says so.
+pub(super) fn alarm(shared: &Shared, standing: &Standing, goal: u64) -> Option<String> {
+    let repository = &shared.repository;
+    match standing {
+        Standing::Ahead { version } => Some(format!(
+            "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only version \
+             {goal}: the store is an old copy; restore a newer one"
+        )),
+        Standing::Twin { version } => Some(format!(
+            "{repository} shows timestamp version {version} with other content, validly signed by our key: another daemon \
+             signs with it; stop it, and rotate the key if it is not yours"
+        )),
+        // Nothing of ours was ever there, so it is somebody else's, and theirs to remove.
+        Standing::Foreign if shared.shown.borrow().is_none() => Some(format!(
+            "{repository}:latest holds something that is not ours: choose an empty repository, or remove it and restart the \
+             daemon"
+        )),
+        _ => None,
+    }
 }

@@ -15,6 +15,9 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use chrono::TimeDelta;
+use http_body_util::BodyExt;
+use plimsoll::clock::{Clock, ManualClock};
 use plimsoll_server::host::Host;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -33,6 +36,14 @@ pub(crate) enum Fault {
     Hang,
     /// Every PUT of `:latest` waits for a minute.
     HangLatest,
+    /// Every request is answered with this status and this `Retry-After`, in seconds.
+    RetryAfter(u16, u64),
+    /// Of every PUT the first half gets there; the answer is 500.
+    HalfPut,
+    /// Every PUT of `:latest` is answered with 201, and nothing is done.
+    PutLatestForgotten,
+    /// The `Date` of every answer is so many seconds off.
+    Date(i64),
 }
 
 #[derive(Clone)]
@@ -40,6 +51,7 @@ struct Shared {
     fault: Arc<Mutex<Option<Fault>>>,
     requests: Arc<AtomicU64>,
     latest: Arc<AtomicBool>,
+    clock: Arc<ManualClock>,
 }
 
 /// A running registry. Ends when it is dropped.
@@ -52,9 +64,11 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn start() -> Self {
+    /// With the time that `clock` shows.
+    pub(crate) async fn start(clock: Arc<ManualClock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shared = Shared { fault: Arc::default(), requests: Arc::default(), latest: Arc::default() };
+        let (fault, requests, latest) = Default::default();
+        let shared = Shared { fault, requests, latest, clock };
         let router: Router = Host::open(dir.path())
             .unwrap()
             .router()
@@ -94,11 +108,28 @@ async fn through(State(shared): State<Shared>, request: Request, next: Next) -> 
         Some(Fault::OneIn(n)) if number.is_multiple_of(n) => return status(500),
         Some(Fault::All(code)) => return status(code),
         Some(Fault::PutLatest(code)) if latest => return status(code),
+        Some(Fault::PutLatestForgotten) if latest => return status(201),
+        Some(Fault::RetryAfter(code, seconds)) => {
+            let code = StatusCode::from_u16(code).unwrap();
+            return (code, [("retry-after", seconds.to_string())]).into_response();
+        }
+        Some(Fault::HalfPut) if request.method() == Method::PUT => {
+            let (mut parts, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let half = body.slice(..body.len() / 2);
+            parts.headers.insert("content-length", half.len().into());
+            let _ = next.run(Request::from_parts(parts, half.into())).await;
+            return status(500);
+        }
         Some(Fault::Hang) => tokio::time::sleep(Duration::from_secs(60)).await,
         Some(Fault::HangLatest) if latest => tokio::time::sleep(Duration::from_secs(60)).await,
         _ => {}
     }
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    let off = if let Some(Fault::Date(seconds)) = fault { seconds } else { 0 };
+    let date = shared.clock.now() + TimeDelta::seconds(off);
+    let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    response.headers_mut().insert("date", date.parse().unwrap());
     if latest && response.status().is_success() {
         shared.latest.store(true, Ordering::SeqCst);
     }

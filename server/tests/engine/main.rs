@@ -4,8 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod alarms;
+mod clocks;
 mod flow;
 mod front;
+mod many;
 mod outages;
+mod registry;
 mod rotation;
+mod tick;
 mod world;
+mod year;
