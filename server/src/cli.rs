@@ -1,7 +1,7 @@
 //! The command line of `plimsolld`: parse, call the library, print, exit code.
 //!
-//! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else. What a command
-//! was asked for goes to standard output, logs and errors to standard error.
+//! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else; `tick` has those
+//! of the verdict table. What a command was asked for goes to standard output, logs and errors to standard error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -20,9 +20,10 @@ use tracing::info;
 use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    config::{Config, Overrides, TrustArgument, valid_name},
+    config::{Config, Overrides, Shown, TrustArgument, valid_name},
     daemon::{self, Daemon},
     keys::{self, Keyring},
+    tick,
 };
 
 /// Keeps trust metadata in a container registry fresh.
@@ -34,7 +35,7 @@ use crate::{
 struct Cli {
     /// What is logged to standard error, as `info`, `debug` or `info,plimsoll_server=debug`
     ///
-    /// Default: info; for the demo, which tells its own story: error.
+    /// Default: info; for `tick`: warn; for the demo, which tells its own story: error.
     #[arg(long, global = true, value_name = "FILTER", env = "PLIMSOLLD_LOG", value_parser = filter)]
     log: Option<EnvFilter>,
     /// How it is logged
@@ -56,6 +57,13 @@ enum LogFormat {
 enum Command {
     /// Run the daemon
     Serve(Serve),
+    /// Do one round without a daemon: look at the registry, sign what is due, publish it, read it back
+    ///
+    /// For cron and CI. Exit codes are those of the verdict table: 0 if the registry shows what was signed and it is fresh, 10
+    /// if the trust repository was never made, 20 expired, 21 the registry is ahead of the store, 22 something else is there,
+    /// 30 the registry cannot be reached, 31 it denies access; 1 for a fault here: the clock, the store, or a daemon that
+    /// runs on it. With several trust repositories it is 1 if one has that, else the highest.
+    Tick(TickArguments),
     /// The daemon's own keys
     #[command(subcommand)]
     Key(Key),
@@ -91,6 +99,21 @@ struct Serve {
     /// If given, exactly these are served; what the configuration says of one with the same name still holds.
     #[arg(long = "trust", value_name = "NAME[=HOST/REPO]")]
     trusts: Vec<TrustArgument>,
+}
+
+#[derive(Debug, Args)]
+struct TickArguments {
+    /// Trust repositories by their names in the configuration; all of them if none is given
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    source: Source,
+    /// Sign a new timestamp, whether it is due or not
+    #[arg(long)]
+    force: bool,
+    /// The output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,12 +166,26 @@ enum ConfigCommand {
         #[arg(value_name = "FILE", env = "PLIMSOLLD_CONFIG")]
         file: Option<PathBuf>,
     },
+    /// Print the configuration as it takes effect, defaults included
+    Show {
+        /// The configuration file; without it, the defaults
+        #[arg(value_name = "FILE", env = "PLIMSOLLD_CONFIG")]
+        file: Option<PathBuf>,
+        /// The output format; text is a configuration file that means the same
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: Output,
+    },
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.command, Command::Demo) { "error" } else { "info" };
+    let default = match cli.command {
+        Command::Demo => "error",
+        // What it says is its output; who runs it from cron gets no mail if all is well.
+        Command::Tick(_) => "warn",
+        _ => "info",
+    };
     log_to_stderr(cli.log.unwrap_or_else(|| EnvFilter::new(default)), cli.log_format);
     match run(cli.command) {
         Ok(code) => code,
@@ -167,6 +204,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(Key::Rotate { name, discard: true, source, .. }) => discard_keys(&name, source)?,
         Command::Key(Key::Rotate { name, source, output, .. }) => rotate_keys(&name, source, output)?,
         Command::Config(ConfigCommand::Check { file }) => check(file.as_deref())?,
+        Command::Config(ConfigCommand::Show { file, output }) => show(file.as_deref(), output)?,
+        Command::Tick(arguments) => return runtime()?.block_on(tick(arguments)),
         Command::Demo => {
             let all_stopped = runtime()?.block_on(async {
                 let mut interrupt = watch(SignalKind::interrupt())?;
@@ -202,6 +241,30 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
     daemon.stop().await;
     info!("stopped");
     Ok(())
+}
+
+async fn tick(arguments: TickArguments) -> anyhow::Result<ExitCode> {
+    let TickArguments { names, source, force, output } = arguments;
+    let overrides = Overrides { data: source.data, ..Overrides::default() };
+    let config = Config::resolve(source.config.as_deref(), &overrides)?;
+    let ticks = match tick::tick(config, &names, force, Arc::new(SystemClock)).await {
+        Ok(ticks) => ticks,
+        Err(error) => {
+            let code = error.exit_code();
+            writeln!(io::stderr(), "plimsolld: {:#}", anyhow::Error::from(error))?;
+            return Ok(code.into());
+        }
+    };
+    let mut out = io::stdout().lock();
+    if output == Output::Json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&ticks).context("the rounds as JSON")?)?;
+    } else {
+        for tick in &ticks {
+            writeln!(out, "{}", tick::line(tick))?;
+        }
+    }
+    out.flush()?;
+    Ok(tick::exit_code(&ticks).into())
 }
 
 fn show_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
@@ -316,8 +379,25 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn show(file: Option<&Path>, output: Output) -> anyhow::Result<()> {
+    let shown = Shown::new(&Config::resolve(file, &Overrides::default())?);
+    let text = if output == Output::Json {
+        serde_json::to_string_pretty(&shown).context("the configuration as JSON")? + "\n"
+    } else {
+        toml::to_string(&shown).context("the configuration as TOML")?
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // Made only when needed: as when the names of hundreds of registries are looked up and none is answered. Those must not
+    // take all threads from the rounds of other trust repositories.
+    builder.enable_all().max_blocking_threads(4096);
+    builder.build().context("cannot start the runtime")
 }
 
 fn watch(kind: SignalKind) -> anyhow::Result<Signal> {
@@ -361,6 +441,9 @@ mod tests {
             "serve --listen localhost:1",
             "serve --trust A",
             "serve --trust a=r.io/A",
+            "config show -o xml",
+            "tick -o xml",
+            "tick --listen 127.0.0.1:1",
             "key show",
             "key show main -o xml",
             "key rotate",

@@ -11,3 +11,4 @@ mod inbox;
 pub mod keys;
 pub mod pipeline;
 pub mod store;
+pub mod tick;
