@@ -1,6 +1,7 @@
 //! The embedded registry on a loopback port, with a front that fails when told to.
 
 use std::{
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -66,7 +67,9 @@ pub(crate) struct Front {
 impl Front {
     /// With the time that `clock` shows.
     pub(crate) async fn start(clock: Arc<ManualClock>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where that is to be had: each file is made durable, and nothing here is to survive.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let (fault, requests, latest) = Default::default();
         let shared = Shared { fault, requests, latest, clock };
         let router: Router = Host::open(dir.path())
