@@ -2,6 +2,7 @@
 //! the real client reading from it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::print_stdout, reason = "some tests print figures")]
 
 mod alarms;
 mod clocks;
