@@ -321,6 +321,10 @@ impl Clock for Racing {
         self.0.advance(TimeDelta::days(365));
         now
     }
+
+    fn monotonic(&self) -> std::time::Duration {
+        self.0.monotonic()
+    }
 }
 
 /// T15: one update has one time, that of its start (TUF 1.0.34, 5.1), however long it takes and however many roles.

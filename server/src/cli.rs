@@ -1,13 +1,14 @@
 //! The command line of `plimsolld`: parse, call the library, print, exit code.
 //!
-//! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else. What a command
-//! was asked for goes to standard output, logs and errors to standard error.
+//! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else; `tick` has those
+//! of the verdict table. What a command was asked for goes to standard output, logs and errors to standard error.
 
 mod backup;
 mod config;
 mod doctor;
 mod key;
 mod serve;
+mod tick;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -34,7 +35,7 @@ use crate::{
 struct Cli {
     /// What is logged to standard error, as `info`, `debug` or `info,plimsoll_server=debug`
     ///
-    /// Default: info; for the demo, which tells its own story: error.
+    /// Default: info; for `tick`: warn; for the demo, which tells its own story: error.
     #[arg(long, global = true, value_name = "FILTER", env = "PLIMSOLLD_LOG", value_parser = filter)]
     log: Option<EnvFilter>,
     /// How it is logged
@@ -56,6 +57,13 @@ enum LogFormat {
 enum Command {
     /// Run the daemon
     Serve(serve::Serve),
+    /// Do one round without a daemon: look at the registry, sign what is due, publish it, read it back
+    ///
+    /// For cron and CI. Exit codes are those of the verdict table: 0 if the registry shows what was signed and it is fresh, 10
+    /// if the trust repository was never made, 20 expired, 21 the registry is ahead of the store, 22 something else is there,
+    /// 30 the registry cannot be reached, 31 it denies access; 1 for a fault here: the clock, the store, or a daemon that
+    /// runs on it. With several trust repositories it is 1 if one has that, else the highest.
+    Tick(tick::Tick),
     /// The daemon's own keys
     #[command(subcommand)]
     Key(key::Key),
@@ -100,7 +108,12 @@ enum Output {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.command, Command::Demo) { "error" } else { "info" };
+    let default = match cli.command {
+        Command::Demo => "error",
+        // What it says is its output; who runs it from cron gets no mail if all is well.
+        Command::Tick(_) => "warn",
+        _ => "info",
+    };
     quiet_about_damaged_stores();
     log_to_stderr(cli.log.unwrap_or_else(|| EnvFilter::new(default)), cli.log_format);
     match run(cli.command) {
@@ -122,6 +135,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Restore(arguments) => backup::restore(&arguments)?,
         Command::Doctor(arguments) => return doctor::doctor(arguments),
         Command::Repair(arguments) => backup::repair(&arguments)?,
+        Command::Tick(arguments) => return runtime()?.block_on(tick::tick(arguments)),
         Command::Demo => {
             let all_stopped = runtime()?.block_on(async {
                 let mut interrupt = watch(SignalKind::interrupt())?;
@@ -157,7 +171,11 @@ impl Source {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // Made only when needed: as when the names of hundreds of registries are looked up and none is answered. Those must not
+    // take all threads from the rounds of other trust repositories.
+    builder.enable_all().max_blocking_threads(4096);
+    builder.build().context("cannot start the runtime")
 }
 
 fn watch(kind: SignalKind) -> anyhow::Result<Signal> {
@@ -211,6 +229,9 @@ mod tests {
             "serve --listen localhost:1",
             "serve --trust A",
             "serve --trust a=r.io/A",
+            "config show -o xml",
+            "tick -o xml",
+            "tick --listen 127.0.0.1:1",
             "key show",
             "key show main -o xml",
             "key rotate",

@@ -3,6 +3,7 @@
 //! Strict: an unknown key, a wrong type or a value out of its range is an error that names file, line and key.
 
 mod file;
+mod show;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,8 @@ use std::{
 };
 
 use plimsoll_core::oci::{ReferenceError, RepositoryAddress, mapping::Profile};
+
+pub use show::Shown;
 
 use crate::freshness::{Freshness, FreshnessError};
 

@@ -233,21 +233,7 @@ impl Daemon {
         for ((trust, place), (registry, keys)) in trusts.iter().zip(places).zip(prepared) {
             let Place { repository, inbox } = place;
             let access = registry.clone();
-            let options = EngineOptions {
-                name: trust.name.clone(),
-                repository,
-                registry,
-                store: store.clone(),
-                keys,
-                clock: clock.clone(),
-                freshness: config.freshness,
-                profile: trust.profile,
-                refused_keys: if trust.allow_example_keys {
-                    Default::default()
-                } else {
-                    keys::example_keys()
-                },
-            };
+            let options = options(&config, trust, repository, registry, store.clone(), keys, clock.clone());
             match Engine::start(options).await {
                 Ok(engine) => {
                     daemon.announcements.spawn(announce(engine.clone(), address));
@@ -299,6 +285,51 @@ impl Daemon {
         self.phase.send_replace(Phase::Closing);
         // A panic there was logged; there is nothing left to stop.
         let _ = self.server.await;
+    }
+}
+
+/// What each trust repository's engine is made of, with the store opened, for who runs them without a listener. None may be
+/// on the embedded registry.
+///
+/// # Errors
+/// [`DaemonError`].
+pub(crate) async fn engines(
+    config: Config,
+    clock: Arc<dyn Clock>,
+) -> Result<Vec<EngineOptions>, DaemonError> {
+    check(&config)?;
+    blocking(move || {
+        let Opened { store, trusts } = open(&config)?;
+        let places = places(&config.trusts, config.listen)?;
+        let all = config.trusts.iter().zip(places).zip(trusts);
+        Ok(all
+            .map(|((trust, place), (registry, keys))| {
+                options(&config, trust, place.repository, registry, store.clone(), keys, clock.clone())
+            })
+            .collect())
+    })
+    .await
+}
+
+fn options(
+    config: &Config,
+    trust: &TrustConfig,
+    repository: RepositoryAddress,
+    registry: Registry,
+    store: Arc<dyn Store>,
+    keys: Keyring,
+    clock: Arc<dyn Clock>,
+) -> EngineOptions {
+    EngineOptions {
+        name: trust.name.clone(),
+        repository,
+        registry,
+        store,
+        keys,
+        clock,
+        freshness: config.freshness,
+        profile: trust.profile,
+        refused_keys: if trust.allow_example_keys { Default::default() } else { keys::example_keys() },
     }
 }
 

@@ -18,3 +18,4 @@ pub mod repair;
 pub mod restore;
 pub mod store;
 pub mod takeover;
+pub mod tick;

@@ -47,6 +47,7 @@ mod tests {
             detail: detail.to_owned(),
             timestamp_expires: None,
             published: None,
+            registry_clock: None,
         };
         assert_eq!(line(None), "not ready: starting");
         assert_eq!(line(Some(&health(true, None, ""))), "ready");

@@ -5,10 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context;
 use clap::Subcommand;
 
+use super::Output;
 use crate::{
-    config::{Config, Overrides},
+    config::{Config, Overrides, Shown},
     daemon,
 };
 
@@ -20,12 +22,23 @@ pub(super) enum ConfigCommand {
         #[arg(value_name = "FILE", env = "PLIMSOLLD_CONFIG")]
         file: Option<PathBuf>,
     },
+    /// Print the configuration as it takes effect, defaults included
+    Show {
+        /// The configuration file; without it, the defaults
+        #[arg(value_name = "FILE", env = "PLIMSOLLD_CONFIG")]
+        file: Option<PathBuf>,
+        /// The output format; text is a configuration file that means the same
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: Output,
+    },
 }
 
 /// Does what `command` says.
 pub(super) fn run(command: ConfigCommand) -> anyhow::Result<()> {
-    let ConfigCommand::Check { file } = command;
-    check(file.as_deref())
+    match command {
+        ConfigCommand::Check { file } => check(file.as_deref()),
+        ConfigCommand::Show { file, output } => show(file.as_deref(), output),
+    }
 }
 
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
@@ -41,6 +54,19 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
         }
     }
     writeln!(out, "ok")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn show(file: Option<&Path>, output: Output) -> anyhow::Result<()> {
+    let shown = Shown::new(&Config::resolve(file, &Overrides::default())?);
+    let text = if output == Output::Json {
+        serde_json::to_string_pretty(&shown).context("the configuration as JSON")? + "\n"
+    } else {
+        toml::to_string(&shown).context("the configuration as TOML")?
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
 }

@@ -55,7 +55,10 @@ struct RegistryTable {
 struct FreshnessTable {
     timestamp_validity: Option<Spanned<String>>,
     timestamp_interval: Option<Spanned<String>>,
+    timestamp_jitter: Option<Spanned<String>>,
     snapshot_validity: Option<Spanned<String>>,
+    snapshot_interval: Option<Spanned<String>>,
+    snapshot_jitter: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -175,18 +178,30 @@ impl Reader<'_> {
     }
 
     fn freshness(&self, table: FreshnessTable) -> Result<Freshness, ConfigError> {
-        let mut freshness = Freshness::default();
         let mut first = None;
-        for (text, key, place) in [
-            (table.timestamp_validity, "freshness.timestamp-validity", &mut freshness.timestamp_validity),
-            (table.timestamp_interval, "freshness.timestamp-interval", &mut freshness.timestamp_interval),
-            (table.snapshot_validity, "freshness.snapshot-validity", &mut freshness.snapshot_validity),
-        ] {
-            let Some(text) = text else { continue };
-            *place = duration(text.get_ref())
-                .ok_or_else(|| self.wrong(text.span(), key, ValueError::Duration(cut(text.get_ref()))))?;
+        let mut read = |text: Option<Spanned<String>>, key: &str| -> Result<Option<TimeDelta>, ConfigError> {
+            let Some(text) = text else { return Ok(None) };
+            // None at all is a jitter, too.
+            let nothing = key.ends_with("jitter") && text.get_ref() == "0s";
+            let length = if nothing { Some(TimeDelta::zero()) } else { duration(text.get_ref()) };
+            let key = format!("freshness.{key}");
+            let wrong = || self.wrong(text.span(), &key, ValueError::Duration(cut(text.get_ref())));
+            let length = length.ok_or_else(wrong)?;
             first.get_or_insert(text.span());
-        }
+            Ok(Some(length))
+        };
+        let default = Freshness::default();
+        let freshness = Freshness {
+            timestamp_validity: read(table.timestamp_validity, "timestamp-validity")?
+                .unwrap_or(default.timestamp_validity),
+            timestamp_interval: read(table.timestamp_interval, "timestamp-interval")?
+                .unwrap_or(default.timestamp_interval),
+            timestamp_jitter: read(table.timestamp_jitter, "timestamp-jitter")?,
+            snapshot_validity: read(table.snapshot_validity, "snapshot-validity")?
+                .unwrap_or(default.snapshot_validity),
+            snapshot_interval: read(table.snapshot_interval, "snapshot-interval")?,
+            snapshot_jitter: read(table.snapshot_jitter, "snapshot-jitter")?,
+        };
         let unfit =
             |source| self.wrong(first.unwrap_or_default(), "freshness", ValueError::Freshness(source));
         freshness.check().map_err(unfit)?;

@@ -48,7 +48,10 @@ certs-dir = "/certs"
 [freshness]
 timestamp-validity = "3s"
 timestamp-interval = "1s"
+timestamp-jitter = "0s"
 snapshot-validity = "2d"
+snapshot-interval = "20h"
+snapshot-jitter = "90m"
 
 [[trust]]
 name = "acme"
@@ -74,7 +77,10 @@ name = "b-2"
     assert_eq!(config.registry, registry);
     assert_eq!(config.freshness.timestamp_validity, TimeDelta::seconds(3));
     assert_eq!(config.freshness.timestamp_interval, TimeDelta::seconds(1));
+    assert_eq!(config.freshness.timestamp_jitter, Some(TimeDelta::zero()));
     assert_eq!(config.freshness.snapshot_validity, TimeDelta::days(2));
+    assert_eq!(config.freshness.snapshot_interval, Some(TimeDelta::hours(20)));
+    assert_eq!(config.freshness.snapshot_jitter, Some(TimeDelta::minutes(90)));
     let acme = TrustConfig {
         name: "acme".to_owned(),
         repository: "registry.example.com:5000/acme/trust".parse().ok(),
@@ -84,6 +90,62 @@ name = "b-2"
         allow_example_keys: true,
     };
     assert_eq!(config.trusts, [acme, TrustConfig::embedded("b-2")]);
+}
+
+/// What is shown is a file that means the same, and says nothing that is secret.
+#[test]
+fn what_is_shown_of_a_configuration_is_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "hunter2").unwrap();
+    for text in [
+        String::new(),
+        format!(
+            r#"
+listen = "[::1]:0"
+[registry]
+ca-file = "/ca.pem"
+plain-http = true
+certs-dir = "/certs"
+[freshness]
+timestamp-validity = "90s"
+timestamp-interval = "10s"
+timestamp-jitter = "0s"
+snapshot-validity = "2d"
+snapshot-interval = "20h"
+snapshot-jitter = "90m"
+[[trust]]
+name = "acme"
+repository = "registry.example.com:5000/acme/trust"
+username = "robot"
+password-file = "{}"
+profile = "oci-1.0"
+inbox = "10s"
+allow-example-keys = true
+[[trust]]
+name = "b-2"
+"#,
+            secret.display()
+        ),
+    ] {
+        let config = resolve(&text).unwrap();
+        let shown = Shown::new(&config);
+        let text = toml::to_string(&shown).unwrap();
+        let again = resolve(&text).unwrap();
+        assert_eq!(Shown::new(&again), shown, "{text}");
+        assert_eq!((again.data, again.listen), (config.data, config.listen));
+        assert_eq!((again.registry, again.trusts), (config.registry, config.trusts));
+        assert_eq!(again.freshness.timestamp(), config.freshness.timestamp());
+        assert_eq!(again.freshness.snapshot(), config.freshness.snapshot());
+        let json = serde_json::to_string(&shown).unwrap();
+        assert!(!text.contains("hunter2") && !json.contains("hunter2"));
+    }
+    let shown = serde_json::to_value(Shown::new(&resolve("").unwrap())).unwrap();
+    let expected = serde_json::json!({
+        "timestamp-validity": "1d", "timestamp-interval": "1h", "timestamp-jitter": "6m",
+        "snapshot-validity": "7d", "snapshot-interval": "84h", "snapshot-jitter": "504m",
+    });
+    assert_eq!(shown["freshness"], expected);
 }
 
 #[test]
@@ -101,7 +163,28 @@ fn a_wrong_file_is_told_with_line_and_key() {
             "[freshness]\n\ntimestamp-validity = \"1 day\"",
             "plimsolld.toml:3: `freshness.timestamp-validity`: `1 day`",
         ),
-        ("[freshness]\ntimestamp-interval = \"25h\"", "plimsolld.toml:2: `freshness`: "),
+        (
+            "[freshness]\ntimestamp-interval = \"25h\"",
+            "plimsolld.toml:2: `freshness`: timestamp-interval must be at least 1 s and at most half of timestamp-validity",
+        ),
+        (
+            "[freshness]\nsnapshot-interval = \"4d\"",
+            "plimsolld.toml:2: `freshness`: snapshot-interval must be",
+        ),
+        (
+            "[freshness]\nsnapshot-validity = \"8d\"",
+            "plimsolld.toml:2: `freshness`: snapshot-validity must be",
+        ),
+        (
+            "[freshness]\ntimestamp-jitter = \"31m\"",
+            "plimsolld.toml:2: `freshness`: timestamp-jitter must be",
+        ),
+        ("[freshness]\nsnapshot-jitter = \"x\"", "plimsolld.toml:2: `freshness.snapshot-jitter`: `x` is not"),
+        (
+            "[freshness]\ntimestamp-validity = \"0s\"",
+            "plimsolld.toml:2: `freshness.timestamp-validity`: `0s`",
+        ),
+        ("[freshness]\njitter = \"1s\"", "plimsolld.toml:2: `jitter`: unknown field `jitter`"),
         ("[trust]\nname = \"a\"", "plimsolld.toml:1: "),
         ("[[trust]]", "plimsolld.toml:1: missing field `name`"),
         ("[[trust]]\nname = \"A\"", "plimsolld.toml:2: `trust.name`: `A` is not a name"),

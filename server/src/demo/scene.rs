@@ -73,7 +73,7 @@ impl Scene {
         config.freshness = Freshness {
             timestamp_validity: TimeDelta::seconds(3),
             timestamp_interval: TimeDelta::seconds(1),
-            snapshot_validity: TimeDelta::days(7),
+            ..Freshness::default()
         };
         let daemon = Daemon::start(config, clock.clone()).await?;
         let middle = Middle::start(daemon.address()).await?;

@@ -14,7 +14,7 @@ use super::{
     round::{RoundError, signer},
 };
 use crate::{
-    freshness::{ClockBehind, Freshness},
+    freshness::{ClockBehind, ClockFault, Freshness},
     keys::{Keyring, OnlineRole},
     store::{Head, RoleHead},
 };
@@ -57,7 +57,7 @@ pub(crate) fn go_on(
         Document::<Timestamp>::parse("timestamp", &newest.timestamp).map_err(RoundError::Stored)?.signed;
     let signed = timestamp.common.identity.as_ref().map(|identity| identity.at);
     if let Some(signed) = signed.into_iter().chain(head.last_signed).max().filter(|signed| now < *signed) {
-        return Err(ClockBehind { now, signed }.into());
+        return Err(ClockFault::from(ClockBehind { now, signed }).into());
     }
     let below = timestamp.common.version.max(snapshot.common.version).saturating_add(skipped(signed, now));
     let mut from = snapshot;

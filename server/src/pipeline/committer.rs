@@ -1,6 +1,9 @@
 //! The task that signs: rounds of submissions, and what is due.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use plimsoll::{publish::api::Refusal, verify};
 use tokio::{
@@ -11,15 +14,16 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Request, Shared,
+    Request, Shared, Unsigned,
     round::{Outcome, RoundError, Submitted, unavailable},
 };
-use crate::store::{StoreError, SubmissionRecord};
+use crate::{
+    freshness::LONGEST_CHECK,
+    store::{StoreError, SubmissionRecord},
+};
 
 /// Submissions that share one round.
 const BATCH: usize = 64;
-/// Between looks at whether signing is allowed again.
-const BLOCKED: Duration = Duration::from_millis(200);
 /// After a round that failed.
 const FAILED: Duration = Duration::from_secs(1);
 
@@ -28,6 +32,7 @@ type Answer = oneshot::Sender<Result<SubmissionRecord, Refusal>>;
 /// Until the daemon stops. What is in the queue then is dropped, which its senders read as "try again".
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Request>) {
     let mut stop = shared.stop.subscribe();
+    let mut observed = shared.observed.subscribe();
     let mut next = Instant::now();
     loop {
         let mut batch = Vec::new();
@@ -35,49 +40,60 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
             count = requests.recv_many(&mut batch, BATCH) => if count == 0 { return },
+            // The registry was read, or there is an alarm. Its sender lives as long as this task.
+            _ = observed.changed() => {}
+            () = shared.wake.notified() => {}
             () = tokio::time::sleep_until(next) => {}
         }
-        if let Some(why) = shared.blocked() {
-            for request in batch {
-                let _ = request.answer.send(Err(unavailable(why.clone())));
-            }
-            next = Instant::now() + BLOCKED;
-            continue;
+        let number = shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        next = Instant::now() + take(&shared, batch).await;
+        shared.ended.send_replace(number);
+    }
+}
+
+/// Answers `batch` and signs what is due; says how long until something may be due again.
+async fn take(shared: &Arc<Shared>, batch: Vec<Request>) -> Duration {
+    if let Some(why) = shared.blocked() {
+        for request in batch {
+            let _ = request.answer.send(Err(unavailable(why.clone())));
         }
-        // A round that panics stored nothing. Each of its submissions is then tried alone, so that one that hits a fault
-        // of ours does not take others with it, nor the timestamp that is due.
-        let mut rounds = vec![batch];
-        while let Some(batch) = rounds.pop() {
-            let (submitted, others): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|request| (request.submitted, (request.answer, request._room))).unzip();
-            let submitted = Arc::new(submitted);
-            match round(&shared, submitted.clone()).await {
-                Some((outcome, pause)) => {
-                    next = Instant::now() + pause;
-                    finish(&shared, others.into_iter().map(|(answer, _)| answer), outcome);
+        return LONGEST_CHECK;
+    }
+    // A round that panics stored nothing. Each of its submissions is then tried alone, so that one that hits a fault of
+    // ours does not take others with it, nor the timestamp that is due.
+    let (mut rounds, mut next) = (vec![batch], FAILED);
+    while let Some(batch) = rounds.pop() {
+        let (submitted, others): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|request| (request.submitted, (request.answer, request._room))).unzip();
+        let submitted = Arc::new(submitted);
+        match round(shared, submitted.clone()).await {
+            Some((outcome, pause)) => {
+                next = pause;
+                finish(shared, others.into_iter().map(|(answer, _)| answer), outcome);
+            }
+            None if submitted.len() > 1 => {
+                let again = Arc::unwrap_or_clone(submitted).into_iter().zip(others).rev();
+                rounds.extend(
+                    again.map(|(submitted, (answer, _room))| vec![Request { submitted, answer, _room }]),
+                );
+            }
+            None => {
+                let text = "the daemon failed at this submission; see its log".to_owned();
+                for (answer, _) in others {
+                    let _ = answer.send(Err(unavailable(text.clone())));
                 }
-                None if submitted.len() > 1 => {
-                    let again = Arc::unwrap_or_clone(submitted).into_iter().zip(others).rev();
-                    rounds.extend(
-                        again.map(|(submitted, (answer, _room))| vec![Request { submitted, answer, _room }]),
-                    );
-                }
-                None => {
-                    let text = "the daemon failed at this submission; see its log".to_owned();
-                    for (answer, _) in others {
-                        let _ = answer.send(Err(unavailable(text.clone())));
-                    }
-                    next = Instant::now() + FAILED;
-                    if submitted.is_empty() {
-                        shared.status().unsigned = Some("a round panicked; see the log".to_owned());
-                    } else if !rounds.iter().any(Vec::is_empty) {
-                        // What is due is still due, and who sends such things without end must not keep it so.
-                        rounds.insert(0, Vec::new());
-                    }
+                next = FAILED;
+                if submitted.is_empty() {
+                    let text = "a round panicked; see the log".to_owned();
+                    shared.status().unsigned = Some(Unsigned { text, clock: false });
+                } else if !rounds.iter().any(Vec::is_empty) {
+                    // What is due is still due, and who sends such things without end must not keep it so.
+                    rounds.insert(0, Vec::new());
                 }
             }
         }
     }
+    next
 }
 
 /// One round, and how long until the next may be due. None if it panicked.
@@ -87,10 +103,16 @@ async fn round(
 ) -> Option<(Result<Outcome, RoundError>, Duration)> {
     let working = shared.clone();
     let round = spawn_blocking(move || {
-        let outcome = working.setup.round(&submitted, working.clock.now());
+        let mut outcome = working.now().and_then(|now| working.setup.round(&submitted, now));
         // Also after a failure: a write that was said to have failed may be there.
-        let read = working.read_head();
-        let outcome = outcome.and_then(|outcome| read.map(|_| outcome));
+        let same = match &outcome {
+            Ok(outcome) => !outcome.signed,
+            Err(error) => matches!(error, RoundError::Clock(_)),
+        };
+        if !same {
+            let read = working.read_head();
+            outcome = outcome.and_then(|outcome| read.map(|_| outcome));
+        }
         let pause = if outcome.is_ok() { working.setup.pause(working.clock.now()) } else { FAILED };
         (outcome, pause)
     });
@@ -101,7 +123,9 @@ async fn round(
 fn finish(shared: &Shared, answers: impl Iterator<Item = Answer>, outcome: Result<Outcome, RoundError>) {
     match outcome {
         Ok(outcome) => {
-            shared.status().unsigned = None;
+            if shared.status().unsigned.take().is_some() {
+                info!(trust = shared.name, "signing again");
+            }
             for report in outcome.reports {
                 warn!(trust = shared.name, "{report}");
             }
@@ -117,14 +141,20 @@ fn finish(shared: &Shared, answers: impl Iterator<Item = Answer>, outcome: Resul
             }
         }
         Err(error) => {
-            let text = verify::chain(&error);
+            let unsigned =
+                Unsigned { text: verify::chain(&error), clock: matches!(error, RoundError::Clock(_)) };
+            let text = unsigned.text.clone();
+            // First, so that who reads the log finds it in /readyz.
+            let before = shared.status().unsigned.replace(unsigned.clone());
             match error {
                 RoundError::Store(StoreError::Stopped { .. } | StoreError::Damaged { .. }) => {
                     shared.alarm(format!("{text}; restart the daemon"));
                 }
+                // Tried again each second: told once.
+                RoundError::Clock(_) if before.as_ref().is_some_and(|before| before.clock) => {}
+                _ if before.as_ref() == Some(&unsigned) => {}
                 _ => error!(trust = shared.name, "nothing was signed: {text}"),
             }
-            shared.status().unsigned = Some(text.clone());
             for answer in answers {
                 let _ = answer.send(Err(unavailable(text.clone())));
             }

@@ -15,10 +15,14 @@ mod pusher;
 mod round;
 #[cfg(test)]
 mod tests;
+mod tick;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,7 +41,7 @@ use plimsoll_core::{
 use serde::Serialize;
 use tokio::{
     sync::{
-        OwnedSemaphorePermit, Semaphore,
+        Notify, OwnedSemaphorePermit, Semaphore,
         mpsc::{self, error::TrySendError},
         oneshot, watch,
     },
@@ -47,10 +51,11 @@ use tracing::{error, warn};
 
 pub use push::PushError;
 pub use round::RoundError;
+pub use tick::{Tick, tick};
 
 use crate::{
     export,
-    freshness::{Freshness, FreshnessError},
+    freshness::{Freshness, FreshnessError, Guard, Reading},
     keys::Keyring,
     store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
 };
@@ -61,6 +66,9 @@ use round::{Setup, Submitted, unavailable};
 const QUEUE: usize = 256;
 /// What they may hold together, in KiB.
 const QUEUE_KIB: usize = 128 * 1024;
+
+/// How far the registry's clock may be from ours, in seconds.
+const REGISTRY_CLOCK: i64 = 300;
 
 /// What an engine is made of.
 pub struct EngineOptions {
@@ -117,6 +125,9 @@ pub struct Health {
     pub timestamp_expires: Option<DateTime<Utc>>,
     /// Its version.
     pub published: Option<u64>,
+    /// By how many seconds the registry's clock is ahead of ours (below zero: behind), if that is more than five minutes. It
+    /// changes nothing else: a registry may say what it likes.
+    pub registry_clock: Option<i64>,
 }
 
 /// One trust repository that is served. Cheap to clone.
@@ -129,6 +140,8 @@ struct Shared {
     name: String,
     repository: RepositoryAddress,
     clock: Arc<dyn Clock>,
+    /// Says whether the clock may be signed with.
+    guard: Mutex<Guard>,
     setup: Setup,
     queue: mpsc::Sender<Request>,
     /// Room in the queue, in KiB.
@@ -139,6 +152,12 @@ struct Shared {
     committed: watch::Sender<u64>,
     /// True once the registry was read: nothing is signed before. An alarm is told through it, too.
     observed: watch::Sender<bool>,
+    /// Makes the committer look now.
+    wake: Notify,
+    /// How many rounds the committer has begun.
+    begun: AtomicU64,
+    /// The number of the last one that ended.
+    ended: watch::Sender<u64>,
     stop: watch::Sender<bool>,
     status: Mutex<Status>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -150,13 +169,25 @@ struct Status {
     /// Why the last try to reach the registry failed.
     unpushed: Option<String>,
     /// Why the last round failed.
-    unsigned: Option<String>,
+    unsigned: Option<Unsigned>,
+    /// By how many seconds the registry's clock is ahead of ours, if that is too much.
+    registry_clock: Option<i64>,
+    /// When the online keys last signed.
+    last_signed: Option<DateTime<Utc>>,
     trust_id: Option<String>,
     heads: BTreeMap<String, u64>,
     /// The online keys in use; known once the store was read.
     online: Option<OnlineKeys>,
     /// Those that wait.
     online_next: Option<OnlineKeys>,
+}
+
+/// Why nothing was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unsigned {
+    text: String,
+    /// True if it is the clock: nothing will be signed before that is right.
+    clock: bool,
 }
 
 struct Request {
@@ -171,50 +202,25 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn start(options: EngineOptions) -> Result<Self, EngineError> {
-        options.freshness.check()?;
-        let keys = Arc::new(Mutex::new(options.keys));
-        let key = TrustKey::whole(&options.name);
-        let pusher = Push::new(
-            options.registry,
-            options.repository.clone(),
-            options.profile,
-            options.store.clone(),
-            key.clone(),
-            keys.clone(),
-        );
-        let setup = Setup {
-            store: options.store,
-            key,
-            keys,
-            freshness: options.freshness,
-            refused_keys: options.refused_keys,
-        };
-        let (queue, requests) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared {
-            name: options.name,
-            repository: options.repository,
-            clock: options.clock,
-            setup,
-            queue,
-            room: Arc::new(Semaphore::new(QUEUE_KIB)),
-            shown: watch::Sender::new(None),
-            committed: watch::Sender::new(0),
-            observed: watch::Sender::new(false),
-            stop: watch::Sender::new(false),
-            status: Mutex::default(),
-            tasks: tokio::sync::Mutex::default(),
-        });
-        let reading = shared.clone();
-        spawn_blocking(move || reading.read_start())
-            .await
-            .map_err(|_| StoreError::Stopped { path: std::path::PathBuf::new() })?
-            .map_err(|source| EngineError::Stored { name: shared.name.clone(), source })?;
+        let (shared, pusher, requests) = prepare(options).await?;
         let tasks = vec![
             tokio::spawn(committer::run(shared.clone(), requests)),
             tokio::spawn(pusher::run(shared.clone(), pusher)),
         ];
         *shared.tasks.lock().await = tasks;
         Ok(Self { shared })
+    }
+
+    /// Looks at the clocks, and signs what is due, now; by itself it does so at least once a minute. For after the clock was
+    /// set. Returns when that is done, or the engine is stopped.
+    pub async fn wake(&self) {
+        let begun = self.shared.begun.load(Ordering::SeqCst);
+        let (mut ended, mut stop) = (self.shared.ended.subscribe(), self.shared.stop.subscribe());
+        self.shared.wake.notify_one();
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended > begun) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
     }
 
     /// What the daemon calls it.
@@ -363,12 +369,14 @@ impl Engine {
         let half = self.shared.setup.freshness.timestamp_validity / 2;
         let now = self.shared.clock.now();
         let aging = shown.is_some_and(|shown| shown.expires - now < half);
-        let trouble = status.unsigned.as_ref().or(status.unpushed.as_ref());
+        let trouble = status.unsigned.as_ref().map(|unsigned| &unsigned.text).or(status.unpushed.as_ref());
         let because = |what: &str| trouble.map_or(what.to_owned(), |trouble| format!("{what}: {trouble}"));
         let (ready, detail) = if let Some(alarm) = &status.alarm {
             (false, alarm.clone())
         } else if !observed {
             (false, because("the registry was not read yet"))
+        } else if status.unsigned.as_ref().is_some_and(|unsigned| unsigned.clock) {
+            (false, because("nothing is signed"))
         } else if status.trust_id.is_none() {
             (true, because(&format!("waiting for `plimsoll init {}`", self.shared.repository)))
         } else if shown.is_none() {
@@ -380,12 +388,18 @@ impl Engine {
         } else {
             (true, "fresh".to_owned())
         };
+        let apart = status.registry_clock;
+        let detail = match apart {
+            Some(by) => format!("{detail}; the registry's clock is {by} s from ours: one of them is wrong"),
+            None => detail,
+        };
         Health {
             ready,
             alarm: status.alarm.clone(),
             detail,
             timestamp_expires: shown.map(|shown| shown.expires),
             published: shown.map(|shown| shown.published.timestamp_version),
+            registry_clock: apart,
         }
     }
 
@@ -399,6 +413,57 @@ impl Engine {
             let _ = task.await;
         }
     }
+}
+
+/// What both tasks share, with what is stored read into it; and what each has for itself.
+async fn prepare(
+    options: EngineOptions,
+) -> Result<(Arc<Shared>, Push, mpsc::Receiver<Request>), EngineError> {
+    options.freshness.check()?;
+    let keys = Arc::new(Mutex::new(options.keys));
+    let key = TrustKey::whole(&options.name);
+    let pusher = Push::new(
+        options.registry,
+        options.repository.clone(),
+        options.profile,
+        options.store.clone(),
+        key.clone(),
+        keys.clone(),
+    );
+    let setup = Setup {
+        store: options.store,
+        key,
+        keys,
+        freshness: options.freshness,
+        refused_keys: options.refused_keys,
+    };
+    let (queue, requests) = mpsc::channel(QUEUE);
+    let shared = Arc::new(Shared {
+        name: options.name,
+        repository: options.repository,
+        clock: options.clock,
+        guard: Mutex::new(Guard::new(&options.freshness)),
+        setup,
+        queue,
+        room: Arc::new(Semaphore::new(QUEUE_KIB)),
+        shown: watch::Sender::new(None),
+        committed: watch::Sender::new(0),
+        observed: watch::Sender::new(false),
+        wake: Notify::new(),
+        begun: AtomicU64::new(0),
+        ended: watch::Sender::new(0),
+        stop: watch::Sender::new(false),
+        status: Mutex::default(),
+        tasks: tokio::sync::Mutex::default(),
+    });
+    let reading = shared.clone();
+    spawn_blocking(move || reading.read_start())
+        .await
+        .map_err(|_| StoreError::Stopped { path: std::path::PathBuf::new() })?
+        .map_err(|source| EngineError::Stored { name: shared.name.clone(), source })?;
+    // What the clock is set to from now on is noticed; what is wrong now, the first round tells.
+    let _ = shared.now();
+    Ok((shared, pusher, requests))
 }
 
 /// The same documents have the same id, so a submission that is sent again is known.
@@ -440,6 +505,7 @@ impl Shared {
         {
             let mut status = self.status();
             status.trust_id = trust_id;
+            status.last_signed = head.last_signed;
             status.heads = head.roles.iter().map(|(role, head)| (role.clone(), head.version)).collect();
         }
         let newest = head.roles.get("timestamp").map_or(0, |role| role.version);
@@ -474,6 +540,33 @@ impl Shared {
         status.online = Some(keys.public(root.as_ref()));
         status.online_next = keys.next(root.as_ref());
         Ok(())
+    }
+
+    /// The time to sign with.
+    ///
+    /// # Errors
+    /// [`RoundError::Clock`] if the clocks say that it is not to be signed with.
+    fn now(&self) -> Result<DateTime<Utc>, RoundError> {
+        let reading = Reading { wall: self.clock.now(), monotonic: self.clock.monotonic() };
+        let signed = self.status().last_signed;
+        // Each of its steps leaves it whole.
+        let mut guard = self.guard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        guard.look(reading, signed)?;
+        Ok(reading.wall)
+    }
+
+    /// Compares the registry's clock with ours, which only warns: a hostile registry must not stop anything.
+    fn look_at_registry_clock(&self, shown: Option<DateTime<Utc>>) {
+        let Some(shown) = shown else { return };
+        let by = (shown - self.clock.now()).num_seconds();
+        let by = (by.abs() > REGISTRY_CLOCK).then_some(by);
+        let before = std::mem::replace(&mut self.status().registry_clock, by);
+        if let Some(by) = by.filter(|_| before.is_none()) {
+            warn!(
+                trust = self.name,
+                "the clock of {} is {by} s from ours: one of them is wrong", self.repository.host
+            );
+        }
     }
 
     fn alarm(&self, text: String) {

@@ -108,45 +108,26 @@ async fn listen(shared: &Arc<Shared>, push: &mut Push) {
 }
 
 /// Looks at the registry and, if it does not show timestamp version `goal`, pushes.
-async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(), PushError> {
+pub(super) async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(), PushError> {
     if shared.status().alarm.is_some() {
         return Ok(());
     }
     let standing = push.look().await?;
+    shared.look_at_registry_clock(push.registry.clock());
     let repository = &shared.repository;
     let shown = *shared.shown.borrow();
-    match &standing {
-        Standing::Ahead { version } => {
-            shared.alarm(format!(
-                "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only \
-                 version {goal}: the store is an old copy, or another daemon signs with our key; see docs/operations.md, An \
-                 old store"
-            ));
-            return Ok(());
-        }
-        Standing::Twin { version } => {
-            // Before the alarm, which ends all pushing.
-            if let Err(error) = push.tell_second(*version).await {
-                warn!(trust = shared.name, "the second signer was not told: {}", verify::chain(&error));
-            }
-            shared.alarm(format!(
-                "{repository} shows timestamp version {version} with other content, validly signed by our key: another \
-                 daemon signs with it; stop it, and rotate the key if it is not yours"
-            ));
-            return Ok(());
-        }
-        // Nothing of ours was ever there, so it is somebody else's, and theirs to remove.
-        Standing::Foreign if shown.is_none() => {
-            shared.alarm(format!(
-                "{repository}:latest holds something that is not ours: choose an empty repository, or remove it and \
-                 restart the daemon"
-            ));
-            return Ok(());
-        }
-        Standing::Foreign | Standing::Empty if shown.is_some() => {
-            warn!(trust = shared.name, "{repository}:latest was removed or overwritten; writing it again");
-        }
-        _ => {}
+    // Before the alarm, which ends all pushing.
+    if let Standing::Twin { version } = standing
+        && let Err(error) = push.tell_second(version).await
+    {
+        warn!(trust = shared.name, "the second signer was not told: {}", verify::chain(&error));
+    }
+    if let Some(alarm) = alarm(shared, &standing, goal) {
+        shared.alarm(alarm);
+        return Ok(());
+    }
+    if matches!(standing, Standing::Foreign | Standing::Empty) && shown.is_some() {
+        warn!(trust = shared.name, "{repository}:latest was removed or overwritten; writing it again");
     }
     shared.observed.send_if_modified(|observed| !std::mem::replace(observed, true));
     if goal == 0
@@ -165,4 +146,25 @@ async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(
         Ok(Ok(())) => {}
     }
     Ok(())
+}
+
+/// Why nothing may be signed any more, if `standing` says so.
+pub(super) fn alarm(shared: &Shared, standing: &Standing, goal: u64) -> Option<String> {
+    let repository = &shared.repository;
+    match standing {
+        Standing::Ahead { version } => Some(format!(
+            "{repository} shows timestamp version {version}, validly signed by our key, but the store knows only version \
+             {goal}: the store is an old copy, or another daemon signs with our key; see docs/operations.md, An old store"
+        )),
+        Standing::Twin { version } => Some(format!(
+            "{repository} shows timestamp version {version} with other content, validly signed by our key: another daemon \
+             signs with it; stop it, and rotate the key if it is not yours"
+        )),
+        // Nothing of ours was ever there, so it is somebody else's, and theirs to remove.
+        Standing::Foreign if shared.shown.borrow().is_none() => Some(format!(
+            "{repository}:latest holds something that is not ours: choose an empty repository, or remove it and restart the \
+             daemon"
+        )),
+        _ => None,
+    }
 }

@@ -39,7 +39,7 @@ use super::{
     push::Shown,
 };
 use crate::{
-    freshness::{self, ClockBehind, Freshness, Signed},
+    freshness::{self, ClockFault, Freshness, Jitter, Signed},
     keys::{Keyring, OnlineKeyError, OnlineRole},
     store::{Commit, Head, RoleHead, Store, StoreError, SubmissionRecord, TrustKey},
 };
@@ -84,9 +84,9 @@ pub(super) struct Outcome {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RoundError {
-    /// The clock went back.
+    /// The wall clock may not be signed with.
     #[error(transparent)]
-    Clock(#[from] ClockBehind),
+    Clock(#[from] ClockFault),
     /// Signing failed.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -141,6 +141,21 @@ impl Setup {
         Ok(outcome)
     }
 
+    /// Signs a new timestamp, due or not, and a new snapshot if that is due. Nothing before the first submission.
+    ///
+    /// # Errors
+    /// As [`round`](Self::round).
+    pub(super) fn renew(&self, now: DateTime<Utc>) -> Result<Outcome, RoundError> {
+        let head = self.store.head(&self.key)?;
+        let Some(signed) = self.signed(&head)? else { return Ok(Outcome::default()) };
+        let due = freshness::due(&self.freshness, &signed, self.jitter(&signed), now);
+        let due = due.map_err(ClockFault::from)?;
+        let (mut keys, overlay) = (self.keys(), Overlay::new(self, head));
+        let nothing = Taken { batch: &[], sets: &[] };
+        let (_, reports) = self.sign_and_store(&mut keys, &overlay, &[], nothing, due.snapshot, now)?;
+        Ok(Outcome { answers: Vec::new(), signed: true, reports })
+    }
+
     /// The online keys.
     pub(super) fn keys(&self) -> MutexGuard<'_, Keyring> {
         // Each of its steps leaves it whole.
@@ -155,7 +170,8 @@ impl Setup {
     ) -> Result<Outcome, RoundError> {
         let head = self.store.head(&self.key)?;
         let due = match self.signed(&head)? {
-            Some(signed) => freshness::due(&self.freshness, &signed, self.jitter(&signed), now)?,
+            Some(signed) => freshness::due(&self.freshness, &signed, self.jitter(&signed), now)
+                .map_err(ClockFault::from)?,
             None => freshness::Due { snapshot: false, timestamp: false },
         };
         let mut overlay = Overlay::new(self, head);
@@ -247,10 +263,13 @@ impl Setup {
         let snapshot = self.required(head, "snapshot")?;
         let snapshot = Document::<Snapshot>::parse("snapshot", &snapshot).map_err(RoundError::Stored)?;
         let expires = timestamp.signed.common.expires;
+        let snapshot = snapshot.signed.common;
+        let snapshot_at = snapshot.identity.as_ref().map(|identity| identity.at);
         Ok(Some(Signed {
             timestamp_at: head.last_signed.unwrap_or(expires),
             timestamp_expires: expires,
-            snapshot_expires: snapshot.signed.common.expires,
+            snapshot_at: snapshot_at.unwrap_or(snapshot.expires),
+            snapshot_expires: snapshot.expires,
         }))
     }
 
@@ -272,14 +291,18 @@ impl Setup {
         let head = self.store.head(&self.key).map_err(RoundError::from);
         match head.and_then(|head| self.signed(&head)) {
             Ok(Some(signed)) => freshness::next_check(&self.freshness, &signed, self.jitter(&signed), now),
-            _ => Duration::from_secs(1),
+            Ok(None) => freshness::LONGEST_CHECK,
+            Err(_) => Duration::from_secs(1),
         }
     }
 
     /// Different for each trust repository and each time, and known beforehand.
-    fn jitter(&self, signed: &Signed) -> f64 {
-        let seed = Digest::of(format!("{} {}", self.key.name, signed.timestamp_at).as_bytes()).hex();
-        f64::from(u8::from_str_radix(&seed[..2], 16).unwrap_or_default()) / 255.0
+    fn jitter(&self, signed: &Signed) -> Jitter {
+        let of = |at: DateTime<Utc>| {
+            let seed = Digest::of(format!("{} {at}", self.key.name).as_bytes()).hex();
+            f64::from(u8::from_str_radix(&seed[..2], 16).unwrap_or_default()) / 255.0
+        };
+        Jitter { timestamp: of(signed.timestamp_at), snapshot: of(signed.snapshot_at) }
     }
 
     /// The trust id of the newest root; none before the first submission.
@@ -297,6 +320,14 @@ impl Setup {
     pub(super) fn newest_root(&self, head: &Head) -> Result<Option<Root>, RoundError> {
         let Some(root) = self.head_document(head, "root")? else { return Ok(None) };
         Ok(Some(Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?.signed))
+    }
+
+    /// The bytes of the newest root.
+    ///
+    /// # Errors
+    /// [`RoundError::Missing`] before the first submission, any other [`RoundError`].
+    pub(super) fn newest_root_bytes(&self) -> Result<Bytes, RoundError> {
+        self.required(&self.store.head(&self.key)?, "root")
     }
 
     /// True if the registry shows a timestamp and a snapshot that the keys of `root` signed, so `root` too.

@@ -27,7 +27,7 @@ async fn latest_is_written_again_over_older_content_of_ours_and_over_foreign_con
     engine.stop().await;
 
     // A registry that lost everything, found by the next start.
-    let empty = World { front: std::sync::Arc::new(super::front::Front::start().await), ..world };
+    let empty = World { front: world.empty_front().await, ..world };
     let engine = empty.engine().await;
     until("ours is there", || async { empty.latest().await.is_some() }).await;
     assert!(matches!(empty.find("acme/app:v1").await.unwrap(), plimsoll_core::tuf::Outcome::Found(_)));
@@ -100,7 +100,7 @@ async fn the_same_version_with_other_bytes_is_an_alarm() {
     publish(&engine, world.vouch("acme/app:v1", "x")).await;
     engine.stop().await;
     // The other daemon goes on from the copy, against the same registry as it was then.
-    let registry = std::sync::Arc::new(super::front::Front::start().await);
+    let registry = world.empty_front().await;
     let first = std::mem::replace(&mut world.front, registry);
     (world.memory, world.store) = (other.clone(), std::sync::Arc::new(other));
     let second = world.engine().await;

@@ -16,6 +16,9 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use chrono::TimeDelta;
+use http_body_util::BodyExt;
+use plimsoll::clock::{Clock, ManualClock};
 use plimsoll_server::host::Host;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -39,6 +42,14 @@ pub(crate) enum Fault {
     Hang,
     /// Every PUT of `:latest` waits for a minute.
     HangLatest,
+    /// Every request is answered with this status and this `Retry-After`, in seconds.
+    RetryAfter(u16, u64),
+    /// Of every PUT the first half gets there; the answer is 500.
+    HalfPut,
+    /// Every PUT of `:latest` is answered with 201, and nothing is done.
+    PutLatestForgotten,
+    /// The `Date` of every answer is so many seconds off.
+    Date(i64),
 }
 
 #[derive(Clone)]
@@ -47,6 +58,7 @@ struct Shared {
     requests: Arc<AtomicU64>,
     latest: Arc<AtomicBool>,
     steps: Steps,
+    clock: Arc<ManualClock>,
 }
 
 /// A running registry. Ends when it is dropped.
@@ -59,18 +71,13 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn start() -> Self {
-        // In memory where that can be: what the embedded registry does with its disk has tests of its own.
+    /// With the time that `clock` shows.
+    pub(crate) async fn start(clock: Arc<ManualClock>) -> Self {
+        // In memory where that is to be had: each file is made durable, and nothing here is to survive.
         let memory = Path::new("/dev/shm");
-        let dir =
-            tempfile::tempdir_in(if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() });
-        let dir = dir.unwrap();
-        let shared = Shared {
-            fault: Arc::default(),
-            requests: Arc::default(),
-            latest: Arc::default(),
-            steps: Steps::default(),
-        };
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let (fault, requests, latest, steps) = Default::default();
+        let shared = Shared { fault, requests, latest, steps, clock };
         let router: Router = Host::open(dir.path())
             .unwrap()
             .router()
@@ -115,6 +122,19 @@ async fn through(State(shared): State<Shared>, request: Request, next: Next) -> 
         Some(Fault::OneIn(n)) if number.is_multiple_of(n) => return status(500),
         Some(Fault::All(code)) => return status(code),
         Some(Fault::PutLatest(code)) if latest => return status(code),
+        Some(Fault::PutLatestForgotten) if latest => return status(201),
+        Some(Fault::RetryAfter(code, seconds)) => {
+            let code = StatusCode::from_u16(code).unwrap();
+            return (code, [("retry-after", seconds.to_string())]).into_response();
+        }
+        Some(Fault::HalfPut) if request.method() == Method::PUT => {
+            let (mut parts, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let half = body.slice(..body.len() / 2);
+            parts.headers.insert("content-length", half.len().into());
+            let _ = next.run(Request::from_parts(parts, half.into())).await;
+            return status(500);
+        }
         Some(Fault::Hang) => tokio::time::sleep(Duration::from_secs(60)).await,
         Some(Fault::HangLatest) if latest => tokio::time::sleep(Duration::from_secs(60)).await,
         _ => {}
@@ -128,10 +148,14 @@ async fn through(State(shared): State<Shared>, request: Request, next: Next) -> 
     if fate == Fate::Fails(When::NotPersisted) {
         return status(503);
     }
-    let response = stepped(&shared.steps, request, next).await;
+    let mut response = stepped(&shared.steps, request, next).await;
     if fate == Fate::Fails(When::Persisted) {
         return status(503);
     }
+    let off = if let Some(Fault::Date(seconds)) = fault { seconds } else { 0 };
+    let date = shared.clock.now() + TimeDelta::seconds(off);
+    let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    response.headers_mut().insert("date", date.parse().unwrap());
     if latest && response.status().is_success() {
         shared.latest.store(true, Ordering::SeqCst);
     }

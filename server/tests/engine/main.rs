@@ -2,13 +2,19 @@
 //! the real client reading from it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::print_stdout, reason = "some tests print figures")]
 
 mod alarms;
+mod clocks;
 mod crashes;
 mod flow;
 mod front;
+mod many;
 mod outages;
 mod recovery;
+mod registry;
 mod rotation;
 mod steps;
+mod tick;
 mod world;
+mod year;

@@ -16,10 +16,7 @@ use plimsoll_server::store::{
     Commit, FailAt, Head, MemoryStore, Published, Store, StoreError, SubmissionRecord, TrustKey,
 };
 
-use super::{
-    front::{Fault, Front},
-    world::*,
-};
+use super::{front::Fault, world::*};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_before_the_registry_was_read() {
@@ -150,7 +147,7 @@ async fn a_push_that_fails_goes_on_where_it_stopped() {
     publish(&engine, world.init()).await;
     publish(&engine, world.teams(20)).await;
     engine.stop().await;
-    let world = World { front: Arc::new(Front::start().await), ..world };
+    let world = World { front: world.empty_front().await, ..world };
     // A whole push takes about a hundred requests.
     world.front.fail(Some(Fault::OneIn(30)));
     let engine = world.engine().await;

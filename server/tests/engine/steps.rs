@@ -198,6 +198,14 @@ impl Store for Stepping {
     fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
         self.read("store: read a submission", || self.inner.submission(trust, id))
     }
+    fn submissions(
+        &self,
+        trust: &TrustKey,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<SubmissionRecord>, StoreError> {
+        self.read("store: read submissions", || self.inner.submissions(trust, after, most))
+    }
     fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
         self.write("store: commit", || self.inner.commit(trust, commit))
     }

@@ -40,6 +40,8 @@ pub(crate) struct World {
     /// When the first root is signed.
     pub(crate) born: DateTime<Utc>,
     pub(crate) freshness: Freshness,
+    /// How long a request to the registry may take.
+    pub(crate) deadline: Duration,
     pub(crate) timestamp_pem: String,
     pub(crate) snapshot_pem: String,
     pub(crate) owner: PrivateKey,
@@ -58,16 +60,18 @@ pub(crate) fn sign<T: RoleType>(signed: &T, key: &PrivateKey) -> Vec<u8> {
 impl World {
     pub(crate) async fn new() -> Self {
         let memory = MemoryStore::new();
+        let clock = Arc::new(ManualClock::new(start()));
         Self {
-            front: Arc::new(Front::start().await),
+            front: Arc::new(Front::start(clock.clone()).await),
             store: Arc::new(memory.clone()),
             memory,
-            clock: Arc::new(ManualClock::new(start())),
+            clock,
+            deadline: Duration::from_secs(30),
             born: start(),
             freshness: Freshness {
                 timestamp_validity: TimeDelta::seconds(600),
                 timestamp_interval: TimeDelta::seconds(1),
-                snapshot_validity: TimeDelta::days(7),
+                ..Freshness::default()
             },
             timestamp_pem: key().to_pem_insecure_plain().to_string(),
             snapshot_pem: key().to_pem_insecure_plain().to_string(),
@@ -85,6 +89,7 @@ impl World {
             store: Arc::new(memory.clone()),
             memory,
             clock: Arc::new(ManualClock::new(self.now())),
+            deadline: self.deadline,
             born: self.born,
             freshness: self.freshness,
             timestamp_pem: self.timestamp_pem.clone(),
@@ -107,7 +112,8 @@ impl World {
 
     pub(crate) fn registry(&self) -> Registry {
         let credentials = Credentials::anonymous();
-        Registry::new(RegistryOptions { credentials, ..RegistryOptions::default() }).unwrap()
+        let deadline = self.deadline;
+        Registry::new(RegistryOptions { credentials, deadline, ..RegistryOptions::default() }).unwrap()
     }
 
     pub(crate) fn signers(&self) -> OnlineSigners {
@@ -129,7 +135,12 @@ impl World {
     }
 
     async fn start(&self, keys: Keyring, clock: Arc<dyn Clock>) -> Engine {
-        Engine::start(EngineOptions {
+        Engine::start(self.options(keys, clock)).await.unwrap()
+    }
+
+    /// What its engine is made of.
+    pub(crate) fn options(&self, keys: Keyring, clock: Arc<dyn Clock>) -> EngineOptions {
+        EngineOptions {
             name: "acme".to_owned(),
             repository: self.repository(),
             registry: self.registry(),
@@ -139,9 +150,12 @@ impl World {
             freshness: self.freshness,
             profile: Profile::default(),
             refused_keys: Default::default(),
-        })
-        .await
-        .unwrap()
+        }
+    }
+
+    /// A registry with nothing in it.
+    pub(crate) async fn empty_front(&self) -> Arc<Front> {
+        Arc::new(Front::start(self.clock.clone()).await)
     }
 
     pub(crate) fn head(&self) -> Head {

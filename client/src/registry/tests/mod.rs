@@ -112,6 +112,29 @@ async fn a_known_manifest_is_not_fetched_again() {
     assert!(matches!(found, ManifestAnswer::Found(_)));
 }
 
+/// The last answer counts, and only if it is the registry's own and tells a time.
+#[tokio::test]
+async fn the_time_that_a_registry_tells_is_its_last_own_word() {
+    const DATE: (&str, &str) = ("date", "Fri, 15 Jan 2027 08:00:00 GMT");
+    let elsewhere = Server::start(|_| answer(200, &[TYPE, DATE], MANIFEST));
+    let to = format!("http://{}/v2/acme/app/manifests/there", elsewhere.host());
+    let server = Server::start(move |seen| match seen.target.rsplit('/').next().unwrap() {
+        "told" => answer(200, &[TYPE, DATE], MANIFEST),
+        "gone" => answer(404, &[DATE], b""),
+        "cached" => answer(200, &[TYPE, DATE, ("age", "60")], MANIFEST),
+        "garbled" => answer(200, &[TYPE, ("date", "yesterday")], MANIFEST),
+        "elsewhere" => answer(307, &[("location", &to)], b""),
+        _ => answer(200, &[TYPE], MANIFEST),
+    });
+    let client = client();
+    assert_eq!(client.clock(), None);
+    for tag in ["told", "gone", "cached", "told", "garbled", "told", "elsewhere", "told", "silent"] {
+        let _ = client.manifest(&at(&server), tag, CAP, None).await.unwrap();
+        let told = matches!(tag, "told" | "gone").then_some(1_800_000_000);
+        assert_eq!(client.clock().map(|time| time.timestamp()), told, "{tag}");
+    }
+}
+
 /// T47.
 #[tokio::test]
 async fn a_304_that_was_not_asked_for_is_no_answer() {

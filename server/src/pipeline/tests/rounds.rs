@@ -116,6 +116,7 @@ fn a_timestamp_is_signed_again_after_its_interval_under_the_same_snapshot() {
 #[test]
 fn a_snapshot_is_signed_again_at_half_its_life() {
     let mut world = World::with_team();
+    world.setup.freshness.snapshot_jitter = Some(TimeDelta::zero());
     let before = world.snapshot();
     world.advance(TimeDelta::hours(84) - TimeDelta::seconds(1));
     world.tick();

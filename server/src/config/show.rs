@@ -1,0 +1,96 @@
+//! The configuration as it takes effect, defaults included. Holds no secret: a password is in a file, and only that is named.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use chrono::TimeDelta;
+use plimsoll_core::oci::mapping::Profile;
+use serde::Serialize;
+
+use super::Config;
+use crate::freshness::Cycle;
+
+/// What `plimsolld config show` prints: as TOML, it is a file that means the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Shown {
+    data: PathBuf,
+    listen: String,
+    registry: Registry,
+    /// Six durations, by their keys.
+    freshness: BTreeMap<String, String>,
+    trust: Vec<Trust>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Registry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    plain_http: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certs_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Trust {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_file: Option<PathBuf>,
+    profile: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inbox: Option<String>,
+    allow_example_keys: bool,
+}
+
+impl Shown {
+    /// What `config` says.
+    pub fn new(config: &Config) -> Self {
+        let mut freshness = BTreeMap::new();
+        for (role, cycle) in
+            [("timestamp", config.freshness.timestamp()), ("snapshot", config.freshness.snapshot())]
+        {
+            let Cycle { validity, interval, jitter } = cycle;
+            for (key, length) in [("validity", validity), ("interval", interval), ("jitter", jitter)] {
+                freshness.insert(format!("{role}-{key}"), text(length));
+            }
+        }
+        let trust = config.trusts.iter().map(|trust| Trust {
+            name: trust.name.clone(),
+            repository: trust.repository.as_ref().map(ToString::to_string),
+            username: trust.login.as_ref().map(|login| login.username.clone()),
+            password_file: trust.login.as_ref().map(|login| login.password_file.clone()),
+            profile: match trust.profile {
+                Profile::Oci11 => "oci-1.1",
+                Profile::Oci10 => "oci-1.0",
+            },
+            inbox: trust.inbox.and_then(|interval| TimeDelta::from_std(interval).ok()).map(text),
+            allow_example_keys: trust.allow_example_keys,
+        });
+        Self {
+            data: config.data.clone(),
+            listen: config.listen.to_string(),
+            registry: Registry {
+                ca_file: config.registry.ca_file.clone(),
+                plain_http: config.registry.plain_http,
+                certs_dir: config.registry.certs_dir.clone(),
+            },
+            freshness,
+            trust: trust.collect(),
+        }
+    }
+}
+
+/// `length` in the largest unit that it is a whole number of; what is below a second is cut off.
+fn text(length: TimeDelta) -> String {
+    let seconds = length.num_seconds();
+    let (unit, name) = [(86_400, 'd'), (3600, 'h'), (60, 'm')]
+        .into_iter()
+        .find(|(unit, _)| seconds > 0 && seconds % unit == 0)
+        .unwrap_or((1, 's'));
+    format!("{}{name}", seconds / unit)
+}
