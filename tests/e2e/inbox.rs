@@ -5,6 +5,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +14,7 @@ use std::{
 use plimsoll::{
     clock::{Clock, SystemClock},
     keys::{Passphrase, PrivateKey},
-    publish::{Answer, Inbox, Left, PublishError, api::Submission, author},
+    publish::{Answer, Inbox, Left, PublishError, Publisher, api::Submission, author, draft::Draft},
     registry::{Credentials, ManifestAnswer, Registry as Client, RegistryOptions, Secret},
 };
 use plimsoll_core::{
@@ -32,8 +34,9 @@ use plimsoll_tests::{
     http,
     middle::{Effect, Middle, Rule},
     token_server::{TokenServer, User},
-    world::{IMAGES, NAME, ROLE, Site, TRUST, World},
+    world::{IMAGES, NAME, ROLE, Site, TRUST, World, log_in},
 };
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 const INBOX: &str = "acme/trust/inbox";
@@ -238,6 +241,85 @@ fn what_is_left_in_the_inbox_is_published_and_answered() {
     scene.accepted(&scene.leave(&rebased));
     let resolved = eventually("tag v2", || scene.resolved("v2"));
     assert_eq!(resolved, format!("{}/{IMAGES}@{two}", scene.world.host()));
+}
+
+/// A team of which both must sign, and the next root: drafted, signed apart and published by people who reach nothing but the
+/// registry.
+#[test]
+fn drafts_are_made_and_finished_through_the_registry_alone() {
+    let scene = Scene::new(&["pull", "push", "delete"]);
+    let world = &scene.world;
+    let run = |who: &str, line: &str| {
+        let machine = if who == "owner" { world.owner() } else { world.client(who) };
+        log_in(machine.home(), world.host(), CI.0, CI.1);
+        // Nothing listens there.
+        let machine = machine.env("PLIMSOLL_SERVER", "http://127.0.0.1:9");
+        machine.run(&line.replace("KEY", "--passphrase-file passphrase --key").split(' ').collect::<Vec<_>>())
+    };
+    for who in ["alice", "bob"] {
+        world.client(who);
+        world.generate_key(who).ok();
+    }
+    let pair = "--pub ../alice/alice.pub --pub ../bob/bob.pub --threshold 2";
+    run("owner", &format!("delegate add acme/pair --label pair {pair} --via-registry KEY owner.key")).ok();
+    let add = "delegate add acme/pair:v* --parent targets--pair --label tags --pub alice.pub";
+    run("alice", &format!("{add} --draft pair.draft --via-registry KEY alice.key")).ok();
+    let alone = run("alice", "ceremony finish pair.draft --via-registry --yes").expect_code(2);
+    assert!(alone.stderr.contains("targets--pair needs 1 more of bob"), "{}", alone.stderr);
+    run("bob", "ceremony sign ../alice/pair.draft --yes KEY bob.key").ok();
+    let run_it = || run("bob", "ceremony finish ../alice/pair.draft --via-registry --yes");
+    let finished = run_it().ok();
+    assert!(finished.stdout.starts_with("published targets--pair version 1\n"), "{}", finished.stdout);
+    let again = run_it().expect_code(15);
+    assert!(again.stderr.contains("somebody else changed targets--pair"), "{}", again.stderr);
+
+    let edit = "ceremony edit --add-owner-pub ../alice/alice.pub --draft root.draft --via-registry";
+    run("owner", edit).ok();
+    run("owner", "ceremony sign root.draft --yes KEY owner.key").ok();
+    let finished = run("owner", "ceremony finish root.draft --via-registry --yes").ok();
+    assert!(finished.stdout.starts_with("published root version 2, targets version"), "{}", finished.stdout);
+    let status = world.client("fresh").run(&["status"]).ok().stdout;
+    assert!(status.contains("root  version 2") && status.contains("targets--pair  version 1"), "{status}");
+}
+
+/// T42: whoever may push to the inbox writes answers there, too: no delegation counts as published, and none as refused for
+/// good, because of what one of them says.
+#[test]
+fn a_forged_answer_makes_no_lost_change_look_published() {
+    let scene = Scene::new(&["pull", "push", "delete"]);
+    let world = &scene.world;
+    let owner = |line: &str| {
+        let line = format!("{line} --key owner.key --passphrase-file passphrase");
+        world.owner().run(&line.split(' ').collect::<Vec<_>>()).ok();
+    };
+    let add = |label: &str| format!("delegate add acme/{label} --label {label} --pub owner.pub");
+    owner(&format!("{} --draft lost.draft", add("lost")));
+    let draft = Draft::read(&fs::read(world.owner().home().join("lost.draft")).unwrap()).unwrap();
+    assert!(draft.is_complete());
+    // Others were faster, twice, and the daemon does not get to see what is left.
+    owner(&add("one"));
+    owner(&add("two"));
+    scene.middle.set(Rule::new("GET", &format!("/{INBOX}/tags")), Effect::Status(503));
+
+    let submission = Digest::of(&Submission::json(&draft.documents()));
+    let forge = |json: &Value| {
+        let json = json.to_string();
+        let artifact = inbox::answer(&submission, json.as_bytes(), SystemClock.now(), Profile::Oci11);
+        let blobs: Vec<_> = artifact.blobs.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+        scene.push(&scene.client(CI), &artifact.tag, media_type::MANIFEST, artifact.manifest.clone(), &blobs);
+    };
+    let pinned = fs::read(world.owner().home().join("acme-root.json")).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock);
+    let trust: RepositoryAddress = world.trust().parse().unwrap();
+    let ci = Publisher::through_registry(scene.client(CI), trust, pinned, state.path(), clock).unwrap();
+    let accepted = json!({"id": "00", "state": "published", "documents": {"targets": 3}, "timestamp": 1});
+    forge(&accepted);
+    assert_eq!(scene.runtime.block_on(ci.submit(&draft)).unwrap(), None);
+    forge(&json!({"code": "refused", "message": "give up"}));
+    let error = scene.runtime.block_on(ci.submit(&draft)).unwrap_err();
+    assert!(matches!(&error, PublishError::RefusedIn { .. }), "{error:?}");
+    assert!(error.may_be_taken());
 }
 
 #[test]

@@ -117,16 +117,9 @@ fn names(granted: &[(PublicKey, Option<String>)]) -> Vec<(KeyId, String)> {
     granted.iter().filter_map(|(key, name)| Some((Key::new(key).id(), name.clone()?))).collect()
 }
 
-/// `alice (3f2a…)`, or the id alone.
-pub(super) fn called(key: &NamedKey) -> String {
-    match &key.name {
-        Some(name) => format!("{name} ({})", key.keyid.short()),
-        None => key.keyid.short().to_owned(),
-    }
-}
-
+/// The keys in one line.
 pub(super) fn list(keys: &[NamedKey]) -> String {
-    keys.iter().map(called).collect::<Vec<_>>().join(", ")
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// One line for each name and what it stands for.
@@ -140,7 +133,7 @@ pub(super) fn lines(names: &[Vouched]) -> Vec<String> {
 }
 
 /// What the docs allow as a name of a key; a file called otherwise names none.
-fn name(path: &Path) -> Option<String> {
+pub(super) fn name(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_str()?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
     (stem.len() <= 64 && stem.chars().all(fits)).then(|| stem.to_owned())

@@ -153,7 +153,7 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Author(AuthorError::Revoked { .. }) => {
             Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
         }
-        PublishError::Stale { .. } => {
+        PublishError::Stale { .. } | PublishError::Draft(DraftError::Behind { .. }) => {
             Some("make the draft anew with the command that made it, and have it signed again")
         }
         PublishError::DraftExpired { .. } => {
@@ -172,6 +172,10 @@ fn advice(error: &PublishError) -> Option<&'static str> {
             Some("do not sign it; ask whoever sent it, by another way than it came")
         }
         PublishError::UnknownRole { .. } | PublishError::UnknownKey(_) => Some("plimsoll delegate list"),
+        PublishError::Orphaned { .. } => Some(
+            "its keys sign it anew with `plimsoll delegate rotate ROLE --key FILE`; where they are lost, the keys above it \
+             do: `plimsoll delegate take-over ROLE`",
+        ),
         PublishError::ExpiredAbove { .. } => Some("whoever holds its keys must sign it anew first"),
         PublishError::TooFewLeft { .. } => Some(
             "give the role another key in its place: `plimsoll delegate rotate ROLE --remove-key-id ID --pub FILE`",
@@ -182,6 +186,9 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Owners { .. } => Some("plimsoll ceremony edit"),
         PublishError::NothingPublished(_) => Some("give it other keys with `plimsoll delegate rotate`"),
         PublishError::Moved(_) => Some("look at it again: run this once more"),
+        PublishError::Author(AuthorError::Threshold { .. }) => {
+            Some("name more keys, or a threshold that those there are can meet")
+        }
         PublishError::Author(AuthorError::TooDeep { .. }) => Some("delegate from a role further up"),
         PublishError::Author(AuthorError::NoSuchKey { .. }) => Some("plimsoll delegate show ROLE"),
         PublishError::Shadowed { .. } => {
@@ -190,6 +197,10 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::NotPublishedInTime { .. } | PublishError::Unconfirmed { .. } => {
             Some("look at `plimsoll status` in a while; nothing needs to be done again")
         }
+        PublishError::RefusedIn { .. } => Some(
+            "nobody signs such an answer, and whoever may push to the inbox can write one: look at `plimsoll status` \
+             whether it was published all the same",
+        ),
         PublishError::NotCollected { .. } => Some(
             "look at `plimsoll status` in a while; if it stays, ask who runs the daemon whether it collects from the inbox",
         ),

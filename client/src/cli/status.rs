@@ -175,6 +175,7 @@ fn renewal(role: &str) -> &'static str {
     match role {
         "root" => "renew it soon: `plimsoll ceremony edit --extend`",
         "timestamp" | "snapshot" => "the daemon does not re-sign it: look at its log",
+        "targets" => "renew it soon: `plimsoll ceremony edit --extend-targets`",
         _ => {
             "sign something again soon, or clients will read EXPIRED for its names: any `plimsoll sign` renews it"
         }
@@ -188,6 +189,7 @@ fn remedy(role: &RoleStatus) -> &'static str {
         }
         ("timestamp" | "snapshot", _) => "the daemon does not re-sign it: look at its log",
         ("root", _) => "renew it: `plimsoll ceremony edit --extend`",
+        ("targets", _) => "its owners must sign it again: `plimsoll ceremony edit --extend-targets`",
         (_, Some("expired")) => "clients read EXPIRED for its names until any `plimsoll sign` renews it",
         _ => "its team must sign it again; whoever delegates to it may `plimsoll delegate take-over` it",
     }

@@ -6,14 +6,15 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
-    tuf::{DelegatedRole, KeyId, Outcome, Revocation, Search, Step, Targets, matches},
+    tuf::{DelegatedRole, KeyId, Outcome, Revocation, Search, Step, matches},
 };
 use serde::Serialize;
 
 use super::{
     PublishError,
+    author::key_names,
     head::{Head, OnPath, Reader},
-    history::NamedKey,
+    history::{self, NamedKey},
 };
 use crate::{
     update::{RegistrySource, Session, UpdateError},
@@ -106,6 +107,8 @@ pub struct Asked {
     /// What it lists for the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lists: Option<Digest>,
+    /// How many digests and scopes it takes back.
+    pub revocations: usize,
     /// What it takes back: the scope that the name lies in, or the digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revokes: Option<Revocation>,
@@ -150,8 +153,8 @@ pub async fn as_clients(
 pub async fn describe(head: &mut Head, name: &str) -> Result<RoleView, PublishError> {
     let mut path = head.chain(name).await?;
     let names = match path.len() {
-        1 => head.trusted().root().signed.common.identity.as_ref().map(|identity| identity.names.clone()),
-        above => path[above - 2].content().map(names_in),
+        1 => Some(key_names(&head.trusted().root().signed.common)),
+        above => path[above - 2].content().map(|targets| key_names(&targets.common)),
     };
     let role = path.pop().expect("a chain ends with its role");
     let content = role.content();
@@ -164,7 +167,10 @@ pub async fn describe(head: &mut Head, name: &str) -> Result<RoleView, PublishEr
     let delegation = |below: &DelegatedRole| Delegation {
         role: below.name.clone(),
         paths: below.paths.clone().unwrap_or_default(),
-        keys: named(&below.keys.keyids, &content.map(names_in).unwrap_or_default()),
+        keys: named(
+            &below.keys.keyids,
+            &content.map(|targets| key_names(&targets.common)).unwrap_or_default(),
+        ),
         threshold: below.keys.threshold,
     };
     Ok(RoleView {
@@ -246,6 +252,7 @@ pub async fn trace(head: &mut Head, name: &str, presented: Option<Digest>) -> Re
             version: targets.map(|targets| targets.common.version),
             paths,
             terminating: delegation.is_some_and(|delegation| delegation.terminating),
+            revocations: targets.map_or(0, |targets| targets.revocations().len()),
             lists: targets.and_then(|targets| targets.targets.get(name)?.digest()),
             revokes: targets.and_then(|targets| targets.revocations().iter().find(takes_back).cloned()),
         }
@@ -295,10 +302,6 @@ impl RoleVersion {
     }
 }
 
-fn names_in(targets: &Targets) -> BTreeMap<KeyId, String> {
-    targets.common.identity.as_ref().map(|identity| identity.names.clone()).unwrap_or_default()
-}
-
 fn named(keyids: &[KeyId], names: &BTreeMap<KeyId, String>) -> Vec<NamedKey> {
-    keyids.iter().map(|id| NamedKey { keyid: id.clone(), name: names.get(id).cloned() }).collect()
+    keyids.iter().map(|id| history::named(id, names)).collect()
 }

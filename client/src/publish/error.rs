@@ -136,6 +136,14 @@ pub enum PublishError {
         /// When, UTC.
         expires: DateTime<Utc>,
     },
+    /// What the role last said is not signed by enough of the keys that it has now, so it is no ground to build on.
+    #[error("{role} does not count: the keys that it has now did not sign what it last said")]
+    Orphaned {
+        /// The role.
+        role: String,
+        /// What is missing.
+        source: Box<UpdateError>,
+    },
     /// The keys of `targets` are the root's to change.
     #[error("the keys of {role} are the owners': the root gives them, and no role delegates to it")]
     Owners {
@@ -229,6 +237,14 @@ pub enum PublishError {
         /// Why.
         message: String,
     },
+    /// An answer in the inbox says that the daemon refuses; nobody signs those.
+    #[error("an answer in {inbox} says that the daemon refuses: {message}")]
+    RefusedIn {
+        /// The inbox.
+        inbox: String,
+        /// Why.
+        message: String,
+    },
     /// The daemon understood and cannot take it now.
     #[error("the daemon cannot take it now: {message}")]
     NotNow {
@@ -317,9 +333,7 @@ pub enum PublishError {
         tag: String,
     },
     /// The draft goes on from something that is not the newest any more.
-    #[error(
-        "somebody else changed {role} since this draft was made, so it cannot be published; nothing was sent"
-    )]
+    #[error("somebody else changed {role} since this draft was made, so it cannot be published any more")]
     Stale {
         /// The role.
         role: String,
@@ -360,6 +374,7 @@ impl PublishError {
             Self::Inbox { source, .. } => sent(source),
             Self::NotADaemon { .. }
             | Self::NotCollected { .. }
+            | Self::RefusedIn { .. }
             | Self::NotPublishedInTime { .. }
             | Self::Unconfirmed { .. }
             | Self::NotSeen { .. }
@@ -379,6 +394,7 @@ impl PublishError {
                 verdict => verdict,
             },
             Self::Update(error) => error.verdict(),
+            Self::Orphaned { source, .. } => source.verdict(),
             Self::Server(error) => registry_verdict(error),
             Self::Inbox { source, .. } => registry_verdict(source),
             Self::Clash { .. } | Self::Moved(_) | Self::Stale { .. } => Some(Verdict::Conflict),

@@ -142,7 +142,7 @@ impl Head {
         self.session.trusted().trust_id().unwrap_or_default()
     }
 
-    /// The roles from `targets` down through every delegation that `follow` accepts: [`path_to`].
+    /// The roles from `targets` down through every delegation that `follow` accepts.
     ///
     /// # Errors
     /// Those of fetching.
@@ -218,7 +218,7 @@ impl Head {
     /// worth nothing, and the daemon takes no version that still lists it.
     ///
     /// # Errors
-    /// Why its present document does not verify.
+    /// [`PublishError::Orphaned`], or why else its present document does not verify.
     pub fn next_of(&self, mut chain: Vec<OnPath>) -> Result<(OnPath, Targets), PublishError> {
         let above = revoked_above(&chain, chain.len() - 1);
         let mut role = chain.pop().expect("a chain ends with its role");
@@ -239,13 +239,19 @@ impl Head {
     /// revoked.
     ///
     /// # Errors
-    /// Why its present document does not verify.
+    /// [`PublishError::Orphaned`], or why else its present document does not verify.
     pub(super) fn next(
         &self,
         role: &mut OnPath,
         above: &[(String, Revocation)],
     ) -> Result<Targets, PublishError> {
-        let Some(document) = std::mem::replace(&mut role.document, Ok(None))? else {
+        let document = std::mem::replace(&mut role.document, Ok(None)).map_err(|error| match error {
+            orphan @ UpdateError::Tuf(tuf::Error::Threshold { .. }) => {
+                PublishError::Orphaned { role: role.role.clone(), source: Box::new(orphan) }
+            }
+            error => error.into(),
+        });
+        let Some(document) = document? else {
             return Ok(author::empty_targets(&role.role, self.trust_id(), self.now));
         };
         let mut targets = document.signed;
@@ -286,6 +292,29 @@ impl Head {
             };
         }
         shows
+    }
+
+    /// True if the roles of `draft` delegate now what it says that they shall, to the same keys. False for a draft of a root.
+    ///
+    /// # Errors
+    /// Those of fetching.
+    pub(super) async fn delegates_as(&mut self, draft: &Draft) -> Result<bool, PublishError> {
+        if draft.next_root().is_some() {
+            return Ok(false);
+        }
+        for (role, wanted) in draft.next_targets() {
+            let chain = match self.chain(role).await {
+                Err(PublishError::UnknownRole { .. } | PublishError::ExpiredAbove { .. }) => {
+                    return Ok(false);
+                }
+                chain => chain?,
+            };
+            let content = chain.last().and_then(OnPath::content);
+            if content.is_none_or(|content| content.delegations != wanted.signed.delegations) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What a change of `roles` starts from. With `travels`, all roots are fetched, so that who pinned any of them can

@@ -69,6 +69,16 @@ pub struct NamedKey {
     pub name: Option<String>,
 }
 
+/// `alice (3f2a91c0)`, or the beginning of the id alone.
+impl std::fmt::Display for NamedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} ({})", self.keyid.short()),
+            None => f.write_str(self.keyid.short()),
+        }
+    }
+}
+
 /// Why a version counts for nothing. As JSON `{"kind", "detail"}`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -180,6 +190,29 @@ impl History {
         held.into_iter().map(|(name, held)| (name.to_owned(), introduction(held))).collect()
     }
 
+    /// For each role that the newest version that verified delegates to: the first version that does so to these keys, with
+    /// this threshold and scope, without a gap up to now. Faulty versions count as in [`History::introduced`].
+    pub fn delegated_since(&self) -> BTreeMap<String, u64> {
+        let mut since = BTreeMap::new();
+        for entry in &self.entries {
+            for change in &entry.changes {
+                match change {
+                    Change::Delegated { role, .. }
+                    | Change::Keys { role, .. }
+                    | Change::Threshold { role, .. }
+                    | Change::Scope { role, .. } => {
+                        since.insert(role.clone(), entry.version);
+                    }
+                    Change::Undelegated { role } => {
+                        since.remove(role);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        since
+    }
+
     /// The names in the newest version for which `key` alone stands: of all verified versions from the one that gave the
     /// name its present digest to the newest, `key` signed at least one, and none carries a valid signature of another
     /// key that may sign the role now.
@@ -262,6 +295,11 @@ impl History {
 struct Held<'a> {
     target: &'a Target,
     since: &'a Entry,
+}
+
+/// The key with its name, if it has one in `names`.
+pub(super) fn named(keyid: &KeyId, names: &BTreeMap<KeyId, String>) -> NamedKey {
+    NamedKey { keyid: keyid.clone(), name: names.get(keyid).cloned() }
 }
 
 impl Entry {

@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress},
     policy::Scope,
-    tuf::Key,
+    tuf::{Key, KeyId},
 };
 use ring::rand::SecureRandom;
 
@@ -30,6 +30,8 @@ pub struct InitRequest {
     pub scopes: Vec<Scope>,
     /// The daemon's online keys, if they came another way than from the daemon.
     pub online: Option<OnlineKeys>,
+    /// What people call the owners' keys.
+    pub names: Vec<(KeyId, String)>,
 }
 
 /// A trust repository that was made and is served by the registry.
@@ -143,7 +145,9 @@ pub async fn prepare(
     let trust_id = random_id()?;
     let now = clock.now();
     let keys: Vec<Key> = owners.iter().map(|owner| owner.key().clone()).collect();
-    let root = author::first_root(&trust_id, &request.scopes, &keys, 1, &online, now);
+    let mut root = author::first_root(&trust_id, &request.scopes, &keys, 1, &online, now);
+    let ids: Vec<KeyId> = keys.iter().map(Key::id).collect();
+    author::name_keys(&mut root.common, &ids, &request.names)?;
     let root = author::sign(&root, owners)?;
     let targets = author::sign(&author::empty_targets("targets", &trust_id, now), owners)?;
     let sha256 = Digest::of(&root);

@@ -304,9 +304,7 @@ impl Publisher {
             (None, Via::Inbox(inbox)) => self.leave(inbox, draft).await?,
             (None, Via::Daemon { .. }) => unreachable!("a daemon has a name once it was asked"),
         };
-        let documents =
-            draft.documents().into_iter().map(|(role, bytes)| (role, Digest::of(&bytes))).collect();
-        Ok(timestamp.map(|timestamp| Published { versions: draft.versions(), timestamp, documents }))
+        Ok(timestamp.map(|timestamp| published(draft, timestamp)))
     }
 
     /// Leaves the draft's documents in the inbox and waits for the timestamp that names them; none if somebody published
@@ -316,24 +314,26 @@ impl Publisher {
         let started = tokio::time::Instant::now();
         let mut refused = None;
         while started.elapsed() < COLLECTED {
-            let (shows, timestamp) = {
-                let head = self.head().await?;
-                (head.shows(draft), head.trusted().timestamp().map_or(0, |timestamp| timestamp.version()))
-            };
-            let newer = match shows {
-                Shows::All => return Ok(Some(timestamp)),
-                Shows::Others => return Ok(None),
-                Shows::Newer => true,
-                Shows::Nothing => false,
+            let (newer, kept, timestamp) = {
+                let mut head = self.head().await?;
+                let timestamp = head.trusted().timestamp().map_or(0, |timestamp| timestamp.version());
+                match head.shows(draft) {
+                    Shows::All => return Ok(Some(timestamp)),
+                    Shows::Others => return Ok(None),
+                    Shows::Newer => (true, head.delegates_as(draft).await?, timestamp),
+                    Shows::Nothing => (false, false, timestamp),
+                }
             };
             // Whoever may push to the inbox could have written the answer: the metadata was looked at once more since.
             if let Some(message) = refused {
-                return Err(PublishError::Refused { message });
+                return Err(PublishError::RefusedIn { inbox: inbox.repository().to_string(), message });
             }
             match inbox.answer(&left).await? {
-                Some(Answer::Accepted(accepted)) if newer && accepted.timestamp <= timestamp => {
+                // Of names, who asked looks at what they mean then; of delegations this is all that is looked at.
+                Some(Answer::Accepted(accepted)) if kept && accepted.timestamp <= timestamp => {
                     return Ok(Some(accepted.timestamp));
                 }
+                Some(Answer::Accepted(_)) if newer && !kept => return Ok(None),
                 Some(Answer::Refused(refusal)) if refusal.code == RefusalCode::Conflict => return Ok(None),
                 Some(Answer::Refused(refusal)) => refused = Some(refusal.message),
                 // Somebody went on from ours, or from another of the same version: what is wanted is applied to that.
@@ -355,6 +355,12 @@ fn signed(mut draft: Draft, how: How<'_>) -> Result<Draft, PublishError> {
         return Err(unsigned(&draft));
     }
     Ok(draft)
+}
+
+/// The draft as published in `timestamp`.
+pub(super) fn published(draft: &Draft, timestamp: u64) -> Published {
+    let documents = draft.documents().into_iter().map(|(role, bytes)| (role, Digest::of(&bytes)));
+    Published { versions: draft.versions(), timestamp, documents: documents.collect() }
 }
 
 /// Who has to sign before the draft may be submitted.

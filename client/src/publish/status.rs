@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     PublishError,
-    author::max_life,
+    author::{key_names, max_life},
     head::{OnPath, path_to},
 };
 use crate::update::{Session, Source};
@@ -122,10 +122,7 @@ pub async fn status<S: Source>(
         trusted.timestamp().map(|document| ("timestamp", &document.signed.common)),
         trusted.snapshot().map(|document| ("snapshot", &document.signed.common)),
     ];
-    let names = |identity: Option<&plimsoll_core::tuf::Identity>| {
-        identity.map(|identity| identity.names.clone()).unwrap_or_default()
-    };
-    let root_names = names(root.common.identity.as_ref());
+    let root_names = key_names(&root.common);
     let mut all: Vec<RoleStatus> = top
         .into_iter()
         .flatten()
@@ -148,7 +145,7 @@ pub async fn status<S: Source>(
     let mut names_by_role = BTreeMap::from([("root".to_owned(), root_names)]);
     for role in &path {
         if let Some(targets) = role.content() {
-            names_by_role.insert(role.role.clone(), names(targets.common.identity.as_ref()));
+            names_by_role.insert(role.role.clone(), key_names(&targets.common));
         }
     }
     let mut children: BTreeMap<String, Vec<OnPath>> = BTreeMap::new();

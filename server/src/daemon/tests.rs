@@ -41,7 +41,7 @@ async fn init_main(daemon: &Daemon) -> Result<u64, SignError> {
     let owner = PrivateKey::generate(Algorithm::Ed25519)?;
     let repository = info(daemon, "main").await.repository.parse().unwrap();
     let scopes = vec!["acme/**".parse::<Scope>().unwrap()];
-    let request = InitRequest { repository, scopes, online: None };
+    let request = InitRequest { repository, scopes, online: None, names: Vec::new() };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok(init(&server(daemon), &request, &[&owner], &clock).await.unwrap().timestamp)
 }

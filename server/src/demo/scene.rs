@@ -114,6 +114,7 @@ impl Scene {
             repository: format!("{}/{TRUST}/trust", self.daemon.address()).parse()?,
             scopes: vec!["acme/**".parse()?],
             online: None,
+            names: Vec::new(),
         };
         let made = publish::init(&self.server, &request, &[&self.owner as &dyn Signer], &self.clock).await?;
         self.root.set(made.root.clone()).map_err(|_| anyhow!("the demo makes one trust repository"))?;

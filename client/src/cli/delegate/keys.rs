@@ -27,10 +27,11 @@ pub(in crate::cli) struct RotateArgs {
     /// How many of its keys must sign; else as many as now
     #[arg(long, value_name = "N")]
     threshold: Option<u64>,
-    /// Vouch anew for names that only the removed keys vouched for
+    /// Vouch anew for names and delegations that only the removed keys vouched for
     #[arg(long, conflicts_with = "drop_names")]
     keep_names: bool,
-    /// Leave out names that only the removed keys vouched for: they read ABSENT
+    /// Leave out names and delegations that only the removed keys vouched for: they read ABSENT, and a role's name is never
+    /// given again
     #[arg(long)]
     drop_names: bool,
     /// Do not ask
@@ -77,9 +78,10 @@ pub(super) async fn rotate(env: &Env, out: &Out, args: &RotateArgs) -> Result<u8
         unvouched: Unvouched::Drop,
     };
     let plan = desk.publisher.plan_rotation(&request, how).await?;
-    if plan.content == Content::Signed && !plan.unvouched.is_empty() {
-        out.aside(&format!("no key that stays vouched for these names of {}:", plan.role));
+    if plan.content == Content::Signed && is_asked(&plan) {
+        out.aside(&format!("no key that stays vouched for this in {}:", plan.role));
         lines(&plan.unvouched).iter().for_each(|line| out.aside(line));
+        plan.unvouched_below.iter().for_each(|below| out.aside(&format!("  what is delegated to {below}")));
         request.unvouched = decided(args, &plan)?;
     }
     if plan.content == Content::Unsigned && !how.draft {
@@ -101,6 +103,11 @@ pub(super) async fn rotate(env: &Env, out: &Out, args: &RotateArgs) -> Result<u8
             let what = if kept { "vouched for anew" } else { "left out, so they read ABSENT" };
             notes.push(format!("{} names that only removed keys vouched for: {what}", told.unvouched.len()));
         }
+        if told.content == Content::Signed && !told.unvouched_below.is_empty() {
+            let what = if kept { "vouched for anew" } else { "withdrawn for good" };
+            let roles = told.unvouched_below.join(", ");
+            notes.push(format!("delegations that only removed keys vouched for, to {roles}: {what}"));
+        }
         match told.content {
             Content::None => notes.push("nothing published yet".to_owned()),
             Content::Stands => notes.push("its content stands: keys that stay signed it".to_owned()),
@@ -115,20 +122,33 @@ pub(super) async fn rotate(env: &Env, out: &Out, args: &RotateArgs) -> Result<u8
     args.place.conclude(env, out, &desk, &done, |_| Vec::new(), words).await
 }
 
-/// What shall happen to names that nobody who stays vouched for.
+/// True if there is something that nobody who stays vouched for.
+fn is_asked(plan: &Rekeyed) -> bool {
+    !plan.unvouched.is_empty() || !plan.unvouched_below.is_empty()
+}
+
+/// What shall happen to it.
 fn decided(args: &RotateArgs, plan: &Rekeyed) -> Result<Unvouched, Failure> {
     match (args.keep_names, args.drop_names) {
         (true, _) => return Ok(Unvouched::Keep),
         (_, true) => return Ok(Unvouched::Drop),
         _ => {}
     }
-    let question = format!("vouch for these {} names anew, with the keys at hand?", plan.unvouched.len());
+    let question = match (plan.unvouched.len(), plan.unvouched_below.len()) {
+        (names, 0) => format!("vouch for these {names} names anew, with the keys at hand?"),
+        (0, roles) => format!("vouch for these {roles} delegations anew, with the keys at hand?"),
+        (names, roles) => {
+            format!("vouch for these {names} names and {roles} delegations anew, with the keys at hand?")
+        }
+    };
     match answer(&question)? {
         Some(true) => Ok(Unvouched::Keep),
         Some(false) => Ok(Unvouched::Drop),
         None => {
             const SHOWN: usize = 20;
-            let names: Vec<&str> = plan.unvouched.iter().map(|vouched| vouched.name.as_str()).collect();
+            let names = plan.unvouched.iter().map(|vouched| vouched.name.clone());
+            let roles = plan.unvouched_below.iter().map(|below| format!("what is delegated to {below}"));
+            let names: Vec<String> = names.chain(roles).collect();
             let more = names.len().saturating_sub(SHOWN);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let names = names[..names.len().min(SHOWN)].join(", ");

@@ -19,7 +19,7 @@ const LOOKED_UP: usize = 4;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The role, for example targets--app; its name is never given again
+    /// The role, for example targets--app; once it published something, its name is never given again
     #[arg(value_name = "ROLE")]
     role: String,
     /// Take back everything under its scope, too, for good: the names read REVOKED, and nobody can sign them again
@@ -76,9 +76,17 @@ fn told(removed: &Removed) -> Vec<String> {
         }
         (false, beside) => vec![format!("for names under {scope}, clients ask {} next", beside.join(", "))],
     };
+    if removed.revocations > 0 && !removed.revoked {
+        notes.push(format!(
+            "what it took back itself ({}) is forgotten: whoever gets these names may sign that again",
+            removed.revocations
+        ));
+    }
     if !removed.below.is_empty() {
         notes.push(format!("nobody asks the roles below it any more: {}", removed.below.join(", ")));
     }
-    notes.push(format!("the name {} is never given again", removed.role));
+    if removed.published {
+        notes.push(format!("the name {} is never given again", removed.role));
+    }
     notes
 }

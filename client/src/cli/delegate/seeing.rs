@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::Reference,
-    policy::{Policy, Scope},
+    policy::{Policy, Scope, Verdict},
 };
 
 use super::list;
@@ -136,6 +136,10 @@ fn steps(trace: &Trace) -> Vec<String> {
     };
     let mut notes: Vec<String> = trace.asked.iter().enumerate().map(step).collect();
     notes.extend(trace.fault.iter().map(|fault| format!("   {fault}")));
+    let takes_back = trace.asked.iter().any(|asked| asked.revocations > 0);
+    if trace.verdict == Verdict::Absent && takes_back && !trace.name.contains('@') {
+        notes.push("   (digests were taken back: for one of them clients read REVOKED; ask for REPOSITORY:TAG@DIGEST)".to_owned());
+    }
     for passed in trace.passed.iter().take(PASSED) {
         let why = match passed.why {
             Why::OutOfScope => "it may not speak about this name",

@@ -9,8 +9,13 @@ use std::{
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
+use plimsoll_core::tuf::KeyId;
+
 use super::Failure;
-use crate::keys::{Agent, AgentError, AgentKey, KeyFileError, Passphrase, PrivateKey, Signer, load_public};
+use crate::{
+    cli::delegate::name,
+    keys::{Agent, AgentError, AgentKey, KeyFileError, Passphrase, PrivateKey, Signer, load_public},
+};
 
 const AGENT: &str = "ssh-agent:";
 
@@ -87,6 +92,15 @@ impl SignerArgs {
             keys.push(key);
         }
         Ok(keys)
+    }
+
+    /// What the files of `keys`, which were opened from here, call them: `alice.key` is alice's.
+    pub(in crate::cli) fn names(&self, keys: &[Box<dyn Signer>]) -> Vec<(KeyId, String)> {
+        let name = |place: &KeyPlace| match place {
+            KeyPlace::File(path) => name(path),
+            KeyPlace::Agent(_) => None,
+        };
+        self.key.iter().zip(keys).filter_map(|(place, key)| Some((key.key_id(), name(place)?))).collect()
     }
 }
 

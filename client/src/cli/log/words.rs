@@ -9,6 +9,7 @@ use plimsoll_core::{
 };
 
 use crate::{
+    cli::delegate::list,
     publish::history::{Change, Entry, NamedKey},
     verify::chain,
 };
@@ -128,10 +129,5 @@ fn taken_back(revocation: &Revocation) -> String {
 }
 
 fn keys(keys: &[NamedKey]) -> String {
-    let key = |key: &NamedKey| match &key.name {
-        Some(name) => format!("{name} ({})", key.keyid.short()),
-        None => key.keyid.short().to_owned(),
-    };
-    let keys: Vec<String> = keys.iter().map(key).collect();
-    if keys.is_empty() { "nobody".to_owned() } else { keys.join(", ") }
+    if keys.is_empty() { "nobody".to_owned() } else { list(keys) }
 }

@@ -4,12 +4,7 @@ use plimsoll_core::oci::{Digest, TargetName};
 
 use super::Args;
 use crate::{
-    cli::{
-        Env, Failure, Out,
-        ask::confirm,
-        delegate::{called, lines},
-        key::signers,
-    },
+    cli::{Env, Failure, Out, ask::confirm, delegate::lines, key::signers},
     publish::{Content, Expected, How, KeyRevoked, RevokeKeyRequest},
 };
 
@@ -25,12 +20,8 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args, reason: String) -> Re
     let request = RevokeKeyRequest { key, role: args.role.clone(), reason };
     let plan = desk.publisher.plan_key_revocation(&request, how).await?;
     told(&plan).iter().for_each(|line| out.aside(line));
-    let question = format!(
-        "take {} out of {} and take back {} names?",
-        called(&plan.key),
-        roles(&plan),
-        plan.revoked.len()
-    );
+    let question =
+        format!("take {} out of {} and take back {} names?", plan.key, roles(&plan), plan.revoked.len());
     confirm(&question, args.yes || how.draft)?;
     let done = desk.publisher.revoke_key(&request, &plan, how).await?;
     let expected = |revoked: &KeyRevoked| -> Vec<(TargetName, Digest)> {
@@ -44,7 +35,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args, reason: String) -> Re
     let words = |revoked: &KeyRevoked| {
         let mut notes = told(revoked);
         notes.push("clients read REVOKED from their next update on; stop what runs it already".to_owned());
-        (format!("revoked key {} of {}", called(&revoked.key), roles(revoked)), notes)
+        (format!("revoked key {} of {}", revoked.key, roles(revoked)), notes)
     };
     args.place.conclude(env, out, &desk, &done, expected, words).await
 }
@@ -65,6 +56,20 @@ fn told(revoked: &KeyRevoked) -> Vec<String> {
     if !revoked.dropped.is_empty() {
         notes.push("left out, though others vouch for the same digest under another name:".to_owned());
         notes.extend(lines(&revoked.dropped));
+    }
+    for role in revoked.roles.iter().filter(|role| !role.unvouched_below.is_empty()) {
+        let below = role.unvouched_below.join(", ");
+        notes.push(if role.content == Content::Signed {
+            format!(
+                "delegations of {} that nobody else vouched for are withdrawn for good: {below}",
+                role.role
+            )
+        } else {
+            format!(
+                "nobody else vouched for what {} delegates to {below}: take it out when it is signed",
+                role.role
+            )
+        });
     }
     for role in &revoked.roles {
         match role.content {

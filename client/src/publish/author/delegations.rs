@@ -11,7 +11,7 @@ use plimsoll_core::{
     },
 };
 
-use super::{AuthorError, name_keys, not_reserved, out_of_scope};
+use super::{super::history::named, AuthorError, name_keys, not_reserved, out_of_scope};
 
 /// Adds a delegation of `scope` to `targets`, the document of a role that may speak about `allowed` (path patterns).
 /// More specific scopes come first; the delegation is terminating.
@@ -128,10 +128,7 @@ pub fn find_key(
     match (fitting.next(), fitting.next()) {
         (Some(id), None) => Ok(id.clone()),
         (first, _) => {
-            let shown = keyids.iter().map(|id| match names.get(id) {
-                Some(name) => format!("{name} ({})", id.short()),
-                None => id.short().to_owned(),
-            });
+            let shown = keyids.iter().map(|id| named(id, names).to_string());
             Err(AuthorError::NoSuchKey {
                 wanted: wanted.chars().take(80).collect(),
                 several: first.is_some(),
@@ -159,7 +156,7 @@ fn forget_keys(targets: &mut Targets) {
     let needed: BTreeSet<KeyId> =
         delegations.roles.iter().flat_map(|role| &role.keys.keyids).cloned().collect();
     delegations.keys.retain(|id, _| needed.contains(id));
-    name_keys(&mut targets.common, &needed, []);
+    name_keys(&mut targets.common, &needed, &[]).expect("no new name is the name of another key");
 }
 
 #[cfg(test)]
@@ -182,7 +179,8 @@ mod tests {
         let named =
             [(1, "ann"), (2, "bea"), (3, "cem")].map(|(n, name)| (Key::new(&key(n)).id(), name.into()));
         let keep: Vec<KeyId> = targets.delegations.as_ref().unwrap().keys.keys().cloned().collect();
-        name_keys(&mut targets.common, &keep, named);
+        let named: Vec<_> = named.into_iter().collect();
+        name_keys(&mut targets.common, &keep, &named).unwrap();
         targets
     }
 

@@ -215,16 +215,34 @@ pub fn next_version<T: RoleType>(role: &str, document: &mut T, now: DateTime<Utc
     }
 }
 
+/// What a document calls the keys that stand in it.
+pub fn key_names(common: &Common) -> BTreeMap<KeyId, String> {
+    common.identity.as_ref().map(|identity| identity.names.clone()).unwrap_or_default()
+}
+
 /// Writes down what people call keys (docs/oci-mapping.md, "x-plimsoll"), and forgets the names of keys not in `keep`.
+///
+/// # Errors
+/// [`AuthorError::NameOfTwo`] if another key has one of `names`; `common` is then not to be used.
 pub fn name_keys<'a>(
     common: &mut Common,
     keep: impl IntoIterator<Item = &'a KeyId>,
-    names: impl IntoIterator<Item = (KeyId, String)>,
-) {
-    let Some(identity) = &mut common.identity else { return };
+    names: &[(KeyId, String)],
+) -> Result<(), AuthorError> {
+    let Some(identity) = &mut common.identity else { return Ok(()) };
     let keep: BTreeSet<&KeyId> = keep.into_iter().collect();
-    identity.names.extend(names);
+    identity.names.extend(names.iter().cloned());
     identity.names.retain(|id, _| keep.contains(id));
+    for (id, name) in names.iter().filter(|(id, _)| keep.contains(id)) {
+        if let Some((other, _)) = identity.names.iter().find(|(other, named)| *named == name && *other != id)
+        {
+            return Err(AuthorError::NameOfTwo {
+                name: name.clone(),
+                keyids: [id, other].map(KeyId::short).join(", "),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The name of the role that `parent` delegates to under `label`.

@@ -8,7 +8,7 @@ use plimsoll_core::{
     tuf::{Identity, Key, KeyId, MAX_VERIFICATIONS, RoleKeys, Root, metadata::Common},
 };
 
-use super::{super::api::OnlineKeys, AuthorError, MAX_ROOT_LIFE, find_key, name_keys};
+use super::{super::api::OnlineKeys, AuthorError, MAX_ROOT_LIFE, find_key, key_names, name_keys};
 
 /// A public key that gets a role, and what people call it.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,16 +134,7 @@ pub fn edit_root(root: &mut Root, edit: &RootEdit) -> Result<bool, AuthorError> 
     root.keys.retain(|id, _| used.contains(id));
     let owners: Vec<KeyId> =
         ["root", "targets"].iter().flat_map(|role| root.roles[*role].keyids.clone()).collect();
-    name_keys(&mut root.common, &owners, names.iter().cloned());
-    for (id, name) in &names {
-        let all = root.common.identity.iter().flat_map(|identity| &identity.names);
-        if let Some((other, _)) = all.into_iter().find(|(other, named)| *named == name && *other != id) {
-            return Err(AuthorError::NameOfTwo {
-                name: name.clone(),
-                keyids: [id.clone(), other.clone()].map(|id| id.short().to_owned()).join(", "),
-            });
-        }
-    }
+    name_keys(&mut root.common, &owners, &names)?;
     if *root == before && !edit.extend {
         return Err(AuthorError::Unchanged);
     }
@@ -158,7 +149,7 @@ pub fn is_only_signer(root: &Root, role: &str, id: &KeyId) -> bool {
 
 fn edit_role(root: &mut Root, before: &Root, role: &str, edit: &RoleEdit) -> Result<(), AuthorError> {
     let mut keys = before.roles[role].clone();
-    let names = before.common.identity.as_ref().map(|identity| identity.names.clone()).unwrap_or_default();
+    let names = key_names(&before.common);
     let removed = edit.remove.iter().map(|wanted| find_key(role, &keys.keyids, &names, wanted));
     let removed = removed.collect::<Result<Vec<_>, _>>()?;
     keys.keyids.retain(|id| !removed.contains(id));

@@ -66,7 +66,7 @@ impl Publisher {
             author::delegate(&mut targets, allowed, &name, &request.scope, &request.keys, request.threshold)?;
             let keys: Vec<KeyId> =
                 targets.delegations.iter().flat_map(|delegations| delegations.keys.keys()).cloned().collect();
-            author::name_keys(&mut targets.common, &keys, request.names.iter().cloned());
+            author::name_keys(&mut targets.common, &keys, &request.names)?;
             let told = Delegated {
                 parent: parent.role.clone(),
                 role: name.clone(),

@@ -15,7 +15,7 @@ use crate::{
         author::AuthorError,
         draft::Next,
         head::{Head, no_role, parent_of},
-        history::{History, NamedKey},
+        history::{History, NamedKey, named},
     },
 };
 
@@ -63,16 +63,19 @@ pub struct Rekeyed {
     pub names: Vec<Vouched>,
     /// Those of them that no key stands for which stays: only keys that were taken away vouched for them.
     pub unvouched: Vec<Vouched>,
-    /// The roles that it delegates to, which stay as they are.
+    /// The roles that it delegates to. They stay as they are, but for those in `unvouched_below`.
     pub below: Vec<String>,
+    /// Those of them that no key stands for which stays: only keys that were taken away gave them their present keys or
+    /// scope. What becomes of them is what becomes of the names in `unvouched`.
+    pub unvouched_below: Vec<String>,
 }
 
-/// What happens to names that only removed keys vouched for.
+/// What happens to names, and to delegations, that only removed keys vouched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unvouched {
     /// Those who sign the role anew vouch for them, too.
     Keep,
-    /// They are left out when it is signed anew.
+    /// They are left out when it is signed anew. The roles' names are never given again.
     Drop,
 }
 
@@ -111,8 +114,8 @@ pub(super) fn next(documents: Documents) -> BTreeMap<String, Next> {
 /// Lets `new` say who signs `role`, and puts the next versions of its parent and, where it must be signed anew, of the role
 /// itself into `documents`. A parent that would stay as it is is left alone.
 ///
-/// No permission survives by accident: if no key that stays signed the last version, the names that none of these keys
-/// ever stood for are told, and dropped from what is signed anew unless they shall be kept.
+/// No permission survives by accident: if no key that stays signed the last version, the names and delegations that none of
+/// these keys ever stood for are told, and dropped from what is signed anew unless they shall be kept.
 pub(super) async fn rekey(
     publisher: &Publisher,
     head: &mut Head,
@@ -134,18 +137,17 @@ pub(super) async fn rekey(
     let unknown = || PublishError::UnknownRole { role: role.to_owned(), roles: delegated(&before) };
     let delegations = before.delegations.as_ref().ok_or_else(unknown)?;
     let delegation = before.delegated(role).ok_or_else(unknown)?;
-    let nobody = BTreeMap::new();
-    let identity = before.common.identity.as_ref();
-    let names = identity.map_or(&nobody, |identity| &identity.names);
-    let NewKeys { keys, threshold } = new(&Given { role: delegation, keys: &delegations.keys, names })?;
+    let names = author::key_names(&before.common);
+    let NewKeys { keys, threshold } =
+        new(&Given { role: delegation, keys: &delegations.keys, names: &names })?;
 
     author::give_keys(&mut next_parent, role, keys.iter().cloned(), threshold)?;
     let keyids: Vec<KeyId> =
         next_parent.delegated(role).map(|now| now.keys.keyids.clone()).unwrap_or_default();
     let needed: Vec<KeyId> = next_parent.delegations.iter().flat_map(|d| d.keys.keys()).cloned().collect();
-    author::name_keys(&mut next_parent.common, &needed, rules.names.iter().cloned());
-    let parent_changes =
-        next_parent.delegations != before.delegations || names_of(&next_parent) != names_of(&before);
+    author::name_keys(&mut next_parent.common, &needed, rules.names)?;
+    let parent_changes = next_parent.delegations != before.delegations
+        || author::key_names(&next_parent.common) != author::key_names(&before.common);
     if parent_changes
         && !rules.how.draft
         && !rules.how.signers.iter().any(|s| at.keyids.contains(&s.key_id()))
@@ -154,8 +156,8 @@ pub(super) async fn rekey(
     }
 
     let called = |ids: Vec<&KeyId>, by: &Targets| -> Vec<NamedKey> {
-        let named = |id: &KeyId| NamedKey { keyid: id.clone(), name: names_of(by).get(id).cloned() };
-        ids.into_iter().map(named).collect()
+        let names = author::key_names(&by.common);
+        ids.into_iter().map(|id| named(id, &names)).collect()
     };
     let old = &delegation.keys.keyids;
     let mut told = Rekeyed {
@@ -169,6 +171,7 @@ pub(super) async fn rekey(
         names: Vec::new(),
         unvouched: Vec::new(),
         below: Vec::new(),
+        unvouched_below: Vec::new(),
     };
     let now = next_parent.delegations.as_ref().unwrap_or(delegations).keys.clone();
     if let Some(document) = last_content(head, role).await? {
@@ -193,12 +196,16 @@ pub(super) async fn rekey(
         let past_matters = !(rules.resign && vouched_now);
         if past_matters && distinct_signers(&document, &delegations.keys, &staying).is_empty() {
             let history = publisher.history(head, role).await?;
-            let stood_for = stood_for(history.as_ref(), role, document.version(), &staying)?;
-            told.unvouched = told.names.iter().filter(|v| !stood_for.contains(&v.name)).cloned().collect();
+            let (names, below) = stood_for(history.as_ref(), role, document.version(), &staying)?;
+            told.unvouched = told.names.iter().filter(|v| !names.contains(&v.name)).cloned().collect();
+            told.unvouched_below = told.below.iter().filter(|role| !below.contains(*role)).cloned().collect();
         }
         if told.content == Content::Signed {
             if rules.unvouched == Unvouched::Drop {
                 child.targets.retain(|name, _| told.unvouched.iter().all(|vouched| vouched.name != *name));
+                for below in &told.unvouched_below {
+                    author::undelegate(&mut child, below);
+                }
             }
             author::next_version(role, &mut child, head.now());
             documents.insert(role.to_owned(), child);
@@ -234,8 +241,8 @@ fn content(document: &Document<Targets>, revoked: &BTreeSet<Digest>) -> Targets 
     targets
 }
 
-/// The names for which one of `keys` stands: it signed a version that lists the name with its present digest, in a row
-/// without a gap up to the last one.
+/// The names and the delegated roles for which one of `keys` stands: it signed a version that has them as they are, in a
+/// row without a gap up to the last one.
 ///
 /// # Errors
 /// [`PublishError::NeverVouched`] if nobody who might have ever signed the last version: then nothing of it is known.
@@ -244,7 +251,7 @@ fn stood_for(
     role: &str,
     version: u64,
     keys: &[KeyId],
-) -> Result<BTreeSet<String>, PublishError> {
+) -> Result<(BTreeSet<String>, BTreeSet<String>), PublishError> {
     let never = || PublishError::NeverVouched { role: role.to_owned(), version };
     let history = history.ok_or_else(never)?;
     history
@@ -257,15 +264,13 @@ fn stood_for(
     });
     let last = signed.map_or(0, |entry| entry.version);
     let introduced = history.introduced().into_iter();
-    Ok(introduced.filter(|(_, since)| since.version <= last).map(|(name, _)| name).collect())
+    let names = introduced.filter(|(_, since)| since.version <= last).map(|(name, _)| name).collect();
+    let delegated = history.delegated_since().into_iter();
+    Ok((names, delegated.filter(|(_, since)| *since <= last).map(|(role, _)| role).collect()))
 }
 
 fn at_hand(signers: &[&dyn Signer], keyids: &[KeyId]) -> BTreeSet<KeyId> {
     signers.iter().map(|signer| signer.key_id()).filter(|id| keyids.contains(id)).collect()
-}
-
-fn names_of(targets: &Targets) -> BTreeMap<KeyId, String> {
-    targets.common.identity.as_ref().map(|identity| identity.names.clone()).unwrap_or_default()
 }
 
 fn delegated(targets: &Targets) -> String {

@@ -34,6 +34,10 @@ pub struct Removed {
     pub revoked: bool,
     /// The names that it listed.
     pub names: Vec<Vouched>,
+    /// True if it ever published something: its name is never given again.
+    pub published: bool,
+    /// How much it took back itself, which is forgotten with it.
+    pub revocations: usize,
     /// The roles below it, which nobody asks any more.
     pub below: Vec<String>,
     /// The roles beside it that may speak about some of its names, which are asked from now on; with `revoked` what is
@@ -51,7 +55,8 @@ impl Publisher {
         Ok(removal(&mut head, request, how).await?.told)
     }
 
-    /// Removes a delegation. Its name is never given again. `agreed` is what was told of the plan.
+    /// Removes a delegation. The name of a role that published something is never given again. `agreed` is what was told of
+    /// the plan.
     ///
     /// # Errors
     /// [`PublishError`]; [`PublishError::Moved`] if it is not what was agreed to.
@@ -109,6 +114,8 @@ async fn removal(
         role: role.clone(),
         revoked: request.revoke.is_some(),
         names: content.map(vouched).unwrap_or_default(),
+        published: content.is_some(),
+        revocations: content.map_or(0, |targets| targets.revocations().len()),
         below: below.iter().flat_map(|below| &below.roles).map(|below| below.name.clone()).collect(),
         beside: siblings.filter(|role| overlaps(role, &paths)).map(|role| role.name.clone()).collect(),
         paths,

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_core::{oci::Digest, tuf::KeyId};
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{KeyId, Target},
+};
 use serde::Serialize;
 
-use super::rekey::{Documents, Given, NewKeys, Rekeyed, Rules, Unvouched, Vouched, next, rekey};
+use super::rekey::{Documents, Given, NewKeys, Rekeyed, Rules, Unvouched, Vouched, next, rekey, vouched};
 use crate::publish::{
     Done, Edit, How, PublishError, Publisher,
     author::{self, AuthorError},
-    head::{Head, OnPath, parent_of},
+    head::{Head, OnPath, is_on_the_way, parent_of},
     history::NamedKey,
 };
 
@@ -36,6 +39,22 @@ pub struct KeyRevoked {
     /// Names that only this key vouched for, of digests that somebody else vouches for under another name: they are left
     /// out where the role is signed anew, and their digests are not taken back.
     pub dropped: Vec<Vouched>,
+}
+
+/// A role that grants to the key.
+struct Granting {
+    role: String,
+    /// What it lists, if nobody else signs for it.
+    alone: Vec<Vouched>,
+}
+
+/// Who has the key, and what everybody else says.
+struct Found {
+    key: NamedKey,
+    /// Parents before children.
+    roles: Vec<Granting>,
+    /// The digests that roles list which do not have the key.
+    elsewhere: BTreeSet<Digest>,
 }
 
 impl Publisher {
@@ -81,38 +100,46 @@ impl Publisher {
         request: &RevokeKeyRequest,
         how: How<'_>,
     ) -> Result<Edit<KeyRevoked>, PublishError> {
-        let (key, roles) = granting(head, request).await?;
+        let Found { key, roles, elsewhere } = granting(head, request).await?;
         let mut documents = Documents::new();
         let mut told =
             KeyRevoked { key: key.clone(), roles: Vec::new(), revoked: Vec::new(), dropped: Vec::new() };
-        for role in &roles {
-            let rules = Rules { how, unvouched: Unvouched::Drop, resign: false, names: &[] };
-            let rekeyed =
-                rekey(self, head, &mut documents, role, |given| without(given, &key.keyid), rules).await?;
-            let alone: BTreeSet<&Vouched> = rekeyed.unvouched.iter().collect();
-            let others: BTreeSet<Option<Digest>> =
-                rekeyed.names.iter().filter(|vouched| !alone.contains(vouched)).map(|v| v.digest).collect();
-            let (dropped, revoked): (Vec<&Vouched>, Vec<&Vouched>) =
-                alone.into_iter().partition(|vouched| others.contains(&vouched.digest));
-            let parent =
-                documents.get_mut(&rekeyed.parent).expect("a parent that takes a key away is changed");
+        for Granting { role, alone } in roles {
+            // What nobody else delegated goes as a whole, whoever has keys there: there is nothing to repair.
+            let gone =
+                |rekeyed: &&Rekeyed| rekeyed.unvouched_below.iter().any(|below| is_on_the_way(below, &role));
+            let (parent, others, alone) = match told.roles.iter().find(gone) {
+                Some(above) => (above.parent.clone(), BTreeSet::new(), alone),
+                None => {
+                    let rules = Rules { how, unvouched: Unvouched::Drop, resign: false, names: &[] };
+                    let rekeyed =
+                        rekey(self, head, &mut documents, &role, |given| without(given, &key.keyid), rules)
+                            .await?;
+                    let alone = rekeyed.unvouched.clone();
+                    let kept = rekeyed.names.iter().filter(|vouched| !alone.contains(vouched));
+                    let others: BTreeSet<Digest> = kept.filter_map(|vouched| vouched.digest).collect();
+                    let parent = rekeyed.parent.clone();
+                    told.roles.push(rekeyed);
+                    (parent, others, alone)
+                }
+            };
+            let vouched_for = |vouched: &Vouched| {
+                vouched.digest.is_none_or(|digest| others.contains(&digest) || elsewhere.contains(&digest))
+            };
+            let (dropped, revoked): (Vec<Vouched>, Vec<Vouched>) = alone.into_iter().partition(vouched_for);
+            let parent = documents.get_mut(&parent).expect("a parent that takes a key away is changed");
             for digest in revoked.iter().filter_map(|vouched| vouched.digest) {
                 author::revoke(parent, &digest, &request.reason, head.now());
             }
-            told.revoked.extend(revoked.into_iter().cloned());
-            told.dropped.extend(dropped.into_iter().cloned());
-            told.roles.push(rekeyed);
+            told.revoked.extend(revoked);
+            told.dropped.extend(dropped);
         }
         drop_revoked(&mut documents);
         Ok(Edit { documents: next(documents), told })
     }
 }
 
-/// The key that is meant, and the roles that grant to it, parents before children.
-async fn granting(
-    head: &mut Head,
-    request: &RevokeKeyRequest,
-) -> Result<(NamedKey, Vec<String>), PublishError> {
+async fn granting(head: &mut Head, request: &RevokeKeyRequest) -> Result<Found, PublishError> {
     let path = match &request.role {
         // Of thousands of roles, those on the way.
         Some(role) => head.chain(role).await?,
@@ -142,23 +169,29 @@ async fn granting(
             Some(_) => {}
             None => found = Some(NamedKey { keyid, name }),
         }
-        roles.push(role.role.clone());
+        let only = role.keyids.len() == 1;
+        let alone = role.content().filter(|_| only).map(vouched).unwrap_or_default();
+        roles.push(Granting { role: role.role.clone(), alone });
     }
     let root = &head.trusted().root().signed;
     if root.keys.keys().any(|id| id.0 == request.key) && found.is_none() {
         return Err(PublishError::Owners { role: "root".to_owned() });
     }
-    found.map(|key| (key, roles)).ok_or_else(|| PublishError::UnknownKey(request.key.clone()))
+    let key = found.ok_or_else(|| PublishError::UnknownKey(request.key.clone()))?;
+    // Whoever stole a key could list what others sign, to have it taken back with the key.
+    let others = path.iter().filter(|role| !role.keyids.contains(&key.keyid));
+    let listed = others.filter_map(OnPath::content).flat_map(|targets| targets.targets.values());
+    let elsewhere = listed.filter_map(Target::digest).collect();
+    Ok(Found { key, roles, elsewhere })
 }
 
 /// What the document that gives `role` its keys calls them.
 fn names(head: &Head, path: &[OnPath], role: &OnPath) -> std::collections::BTreeMap<KeyId, String> {
     let delegator = path.iter().find(|delegator| delegator.role == role.delegator);
-    let identity = match delegator.and_then(OnPath::content) {
-        Some(targets) => targets.common.identity.as_ref(),
-        None => head.trusted().root().signed.common.identity.as_ref(),
-    };
-    identity.map(|identity| identity.names.clone()).unwrap_or_default()
+    match delegator.and_then(OnPath::content) {
+        Some(targets) => author::key_names(&targets.common),
+        None => author::key_names(&head.trusted().root().signed.common),
+    }
 }
 
 fn without(given: &Given<'_>, keyid: &KeyId) -> Result<NewKeys, PublishError> {

@@ -18,15 +18,17 @@ pub struct RotateRequest {
     pub remove: Vec<String>,
     /// How many must sign; none to leave that as it is.
     pub threshold: Option<u64>,
-    /// What happens to names that only keys which it loses vouched for.
+    /// What happens to names and delegations that only keys which it loses vouched for.
     pub unvouched: Unvouched,
 }
 
 impl Rekeyed {
     /// True if the same was asked of whoever agreed to `self` and to `other`.
     fn asks_as(&self, other: &Self) -> bool {
-        let asked =
-            |told: &Self| (told.content, told.removed.clone(), told.names.clone(), told.unvouched.clone());
+        let asked = |told: &Self| {
+            let unvouched = (told.unvouched.clone(), told.unvouched_below.clone());
+            (told.content, told.removed.clone(), told.names.clone(), unvouched)
+        };
         asked(self) == asked(other)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_core::tuf::{Delegations, Key, KeyId, Revocation, Root, Target, Targets, metadata::Common};
+use plimsoll_core::tuf::{Delegations, Key, KeyId, Revocation, Root, Target, Targets};
 use serde::{Serialize, Serializer};
 
-use super::NamedKey;
+use super::{NamedKey, named};
+use crate::publish::author::key_names;
 
 /// One difference to the version before. As JSON an object with the member `change`, its kind; targets are written as their
 /// digests, with `null` for one without a sha256.
@@ -113,14 +114,6 @@ impl Grant {
     }
 }
 
-pub(super) fn names(common: &Common) -> BTreeMap<KeyId, String> {
-    common.identity.as_ref().map(|identity| identity.names.clone()).unwrap_or_default()
-}
-
-pub(super) fn named(keyid: &KeyId, names: &BTreeMap<KeyId, String>) -> NamedKey {
-    NamedKey { keyid: keyid.clone(), name: names.get(keyid).cloned() }
-}
-
 /// The top-level roles.
 pub(super) fn grants_of_root(root: &Root) -> BTreeMap<String, Grant> {
     let scopes = root.common.identity.as_ref().map(|identity| identity.scope.clone()).unwrap_or_default();
@@ -143,8 +136,9 @@ pub(super) fn grants_of(targets: &Targets) -> BTreeMap<String, Grant> {
 
 /// What `now` changes; of the first root, everything it says.
 pub(super) fn of_root(before: Option<&Root>, now: &Root) -> Vec<Change> {
-    let (old, old_names) = before.map(|root| (grants_of_root(root), names(&root.common))).unwrap_or_default();
-    of_grants((&old, &old_names), (&grants_of_root(now), &names(&now.common)))
+    let (old, old_names) =
+        before.map(|root| (grants_of_root(root), key_names(&root.common))).unwrap_or_default();
+    of_grants((&old, &old_names), (&grants_of_root(now), &key_names(&now.common)))
 }
 
 /// What `now` changes; of a role's first version, everything it says.
@@ -165,8 +159,8 @@ pub(super) fn of_targets(before: Option<&Targets>, now: &Targets) -> Vec<Change>
     let gone = old.iter().filter(|(name, _)| !now.targets.contains_key(*name));
     changes.extend(gone.map(|(name, before)| Change::Removed { name: name.clone(), before: before.clone() }));
     changes.extend(of_revocations(before, now));
-    let (old, old_names) = before.map(|old| (grants_of(old), names(&old.common))).unwrap_or_default();
-    changes.extend(of_grants((&old, &old_names), (&grants_of(now), &names(&now.common))));
+    let (old, old_names) = before.map(|old| (grants_of(old), key_names(&old.common))).unwrap_or_default();
+    changes.extend(of_grants((&old, &old_names), (&grants_of(now), &key_names(&now.common))));
     changes
 }
 

@@ -10,8 +10,10 @@ use plimsoll_core::tuf::{
 
 use super::{
     Entry, Fault, History, NamedKey,
-    changes::{self, Grant, named},
+    changes::{self, Grant},
+    named,
 };
+use crate::publish::author::key_names;
 
 /// The keys that a role had, one after the other.
 #[derive(Debug, Default)]
@@ -147,9 +149,9 @@ impl Roots {
     fn trusted(&mut self) {
         let root = self.chain.root().clone();
         let now = &root.signed;
-        self.names.extend(changes::names(&now.common));
+        self.names.extend(key_names(&now.common));
         let grants = changes::grants_of_root(now);
-        self.targets.push(&now.common, &changes::names(&now.common), grants.get("targets"));
+        self.targets.push(&now.common, &key_names(&now.common), grants.get("targets"));
         let mut ids: Vec<KeyId> = Vec::new();
         let before = self.before.as_ref().map(changes::grants_of_root);
         for grant in [before.as_ref().and_then(|grants| grants.get("root")), grants.get("root")] {
@@ -241,7 +243,7 @@ impl<'a> Role<'a> {
         let now = document.signed;
         // Only what the first version that is known delegates may have been delegated before.
         let known = self.before.is_some() || self.eras.whole || now.common.version == 1;
-        let (grants, names) = (changes::grants_of(&now), changes::names(&now.common));
+        let (grants, names) = (changes::grants_of(&now), key_names(&now.common));
         for role in grants.keys().filter(|role| !self.below.contains_key(*role)).cloned().collect::<Vec<_>>()
         {
             self.below.insert(role, Eras { whole: known, ..Eras::default() });

@@ -161,3 +161,24 @@ fn a_delegation_is_removed_as_a_revocation() {
         .submit(&[("targets", other), ("targets--team2", world.first("targets--team2", &world.team))])
         .unwrap();
 }
+
+/// P4: a team may give names and take them back without end; what nobody published leaves nothing behind that others pay for.
+#[test]
+fn only_a_role_that_published_something_keeps_its_name() {
+    let world = world();
+    let give = |t: &mut Targets| delegate(t, "targets--team--brief", "acme/app:v*", &[&world.team]);
+    let take = |t: &mut Targets| drop(author::undelegate(t, "targets--team--brief"));
+    for _ in 0..2 {
+        world.submit(&[(TEAM, world.next(TEAM, give))]).unwrap();
+        world.submit(&[(TEAM, world.next(TEAM, take))]).unwrap();
+        assert!(world.head().retired.is_empty());
+    }
+    world.submit(&[(TEAM, world.next(TEAM, give))]).unwrap();
+    let brief = world.first("targets--team--brief", &world.team);
+    // Both in one round: the name counts as used.
+    let both = [submitted(&[("targets--team--brief", brief)]), submitted(&[(TEAM, world.next(TEAM, take))])];
+    assert!(world.round(&both).unwrap().answers.iter().all(Result::is_ok));
+    assert_eq!(world.head().retired.into_iter().collect::<Vec<_>>(), ["targets--team--brief"]);
+    let refusal = world.refuses(&[(TEAM, world.next(TEAM, give))], Refused, "never given again");
+    assert_eq!(refusal.reason, Some(Why::RetiredName));
+}
