@@ -31,12 +31,15 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
     let mut next = Instant::now();
     loop {
         let mut batch = Vec::new();
+        shared.committing.sleep(next);
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
             count = requests.recv_many(&mut batch, BATCH) => if count == 0 { return },
+            () = shared.due.notified() => {}
             () = tokio::time::sleep_until(next) => {}
         }
+        shared.committing.step();
         if let Some(why) = shared.blocked() {
             for request in batch {
                 let _ = request.answer.send(Err(unavailable(why.clone())));
@@ -51,8 +54,13 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
             let (submitted, others): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|request| (request.submitted, (request.answer, request._room))).unzip();
             let submitted = Arc::new(submitted);
+            shared.committing.step();
             match round(&shared, submitted.clone()).await {
                 Some((outcome, pause)) => {
+                    match &outcome {
+                        Err(RoundError::Store(StoreError::Stopped { .. })) => shared.committing.broken(),
+                        _ => shared.committing.done(),
+                    }
                     next = Instant::now() + pause;
                     finish(&shared, others.into_iter().map(|(answer, _)| answer), outcome);
                 }
@@ -69,6 +77,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
                     }
                     next = Instant::now() + FAILED;
                     if submitted.is_empty() {
+                        shared.committing.broken();
                         shared.status().unsigned = Some("a round panicked; see the log".to_owned());
                     } else if !rounds.iter().any(Vec::is_empty) {
                         // What is due is still due, and who sends such things without end must not keep it so.

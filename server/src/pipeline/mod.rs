@@ -6,6 +6,7 @@
 //! The committer alone commits and the pusher alone records what is published, so neither undoes the other's word.
 
 mod accept;
+mod beat;
 mod check;
 mod committer;
 mod plan;
@@ -36,11 +37,12 @@ use plimsoll_core::{
 use serde::Serialize;
 use tokio::{
     sync::{
-        OwnedSemaphorePermit, Semaphore,
+        Notify, OwnedSemaphorePermit, Semaphore,
         mpsc::{self, error::TrySendError},
         oneshot, watch,
     },
     task::{JoinHandle, spawn_blocking},
+    time::Instant,
 };
 use tracing::{error, warn};
 
@@ -52,6 +54,7 @@ use crate::{
     keys::Keyring,
     store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
 };
+use beat::Beat;
 use push::{Push, Shown};
 use round::{Setup, Submitted, unavailable};
 
@@ -139,6 +142,10 @@ struct Shared {
     observed: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     status: Mutex<Status>,
+    /// What is due may have changed.
+    due: Notify,
+    committing: Beat,
+    pushing: Arc<Beat>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -184,7 +191,7 @@ impl Engine {
             store: options.store,
             key,
             keys,
-            freshness: options.freshness,
+            freshness: Mutex::new(options.freshness),
             refused_keys: options.refused_keys,
         };
         let (queue, requests) = mpsc::channel(QUEUE);
@@ -200,6 +207,9 @@ impl Engine {
             observed: watch::Sender::new(false),
             stop: watch::Sender::new(false),
             status: Mutex::default(),
+            due: Notify::new(),
+            committing: Beat::default(),
+            pushing: pusher.beat(),
             tasks: tokio::sync::Mutex::default(),
         });
         let reading = shared.clone();
@@ -349,7 +359,7 @@ impl Engine {
     pub fn health(&self) -> Health {
         let (shown, status) = (*self.shared.shown.borrow(), self.shared.status());
         let observed = *self.shared.observed.borrow();
-        let half = self.shared.setup.freshness.timestamp_validity / 2;
+        let half = self.shared.setup.freshness().timestamp_validity / 2;
         let now = self.shared.clock.now();
         let aging = shown.is_some_and(|shown| shown.expires - now < half);
         let trouble = status.unsigned.as_ref().or(status.unpushed.as_ref());
@@ -376,6 +386,28 @@ impl Engine {
             timestamp_expires: shown.map(|shown| shown.expires),
             published: shown.map(|shown| shown.published.timestamp_version),
         }
+    }
+
+    /// Why only a restart may help, for the watchdog: one of its two tasks does not come back from what it does, or ends it
+    /// again and again as only a restart can cure (a panic, a store that stopped). None while both go on, whatever keeps
+    /// them from success: a registry that is down, an alarm and a clock that went back are not cured by a restart.
+    pub fn hangs(&self, now: Instant) -> Option<String> {
+        let tasks = [("committer", &self.shared.committing), ("pusher", &*self.shared.pushing)];
+        tasks.into_iter().find_map(|(name, beat)| {
+            let late = beat.late(now)?;
+            Some(format!("the {name} gave no sign of life, {} s after it should have", late.as_secs()))
+        })
+    }
+
+    /// From now on lives and intervals are these: for what is signed next, and for when that is.
+    ///
+    /// # Errors
+    /// [`FreshnessError`]; nothing changes then.
+    pub fn set_freshness(&self, freshness: Freshness) -> Result<(), FreshnessError> {
+        freshness.check()?;
+        *self.shared.setup.freshness.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = freshness;
+        self.shared.due.notify_one();
+        Ok(())
     }
 
     /// Ends the tasks: after the round that is under way, and after the push if that ends within two seconds. What

@@ -48,7 +48,8 @@ pub(super) struct Setup {
     pub(super) key: TrustKey,
     /// Held for a whole round, so that the keys that a root names stay the ones that were looked at.
     pub(super) keys: Arc<Mutex<Keyring>>,
-    pub(super) freshness: Freshness,
+    /// Changed at run time; a round takes it once.
+    pub(super) freshness: Mutex<Freshness>,
     pub(super) refused_keys: BTreeSet<KeyId>,
 }
 
@@ -139,6 +140,11 @@ impl Setup {
         Ok(outcome)
     }
 
+    /// Lives and intervals, as they are now.
+    pub(super) fn freshness(&self) -> Freshness {
+        *self.freshness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The online keys.
     pub(super) fn keys(&self) -> MutexGuard<'_, Keyring> {
         // Each of its steps leaves it whole.
@@ -153,7 +159,7 @@ impl Setup {
     ) -> Result<Outcome, RoundError> {
         let head = self.store.head(&self.key)?;
         let due = match self.signed(&head)? {
-            Some(signed) => freshness::due(&self.freshness, &signed, self.jitter(&signed), now)?,
+            Some(signed) => freshness::due(&self.freshness(), &signed, self.jitter(&signed), now)?,
             None => freshness::Due { snapshot: false, timestamp: false },
         };
         let mut overlay = Overlay::new(self, head);
@@ -269,7 +275,7 @@ impl Setup {
     pub(super) fn pause(&self, now: DateTime<Utc>) -> Duration {
         let head = self.store.head(&self.key).map_err(RoundError::from);
         match head.and_then(|head| self.signed(&head)) {
-            Ok(Some(signed)) => freshness::next_check(&self.freshness, &signed, self.jitter(&signed), now),
+            Ok(Some(signed)) => freshness::next_check(&self.freshness(), &signed, self.jitter(&signed), now),
             _ => Duration::from_secs(1),
         }
     }
@@ -346,7 +352,7 @@ impl Setup {
             snapshot: snapshot.as_ref().map(|document| &document.signed),
             timestamp_version: version("timestamp"),
         };
-        let plan = plan::plan(&base, changed, snapshot_due, &self.freshness, now);
+        let plan = plan::plan(&base, changed, snapshot_due, &self.freshness(), now);
 
         // sign
         let mut documents: Vec<(String, u64, Bytes)> = changed.to_vec();

@@ -8,4 +8,5 @@ mod flow;
 mod front;
 mod outages;
 mod rotation;
+mod watchdog;
 mod world;
