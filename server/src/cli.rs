@@ -3,26 +3,27 @@
 //! Exit code 0 on success and on an end by SIGTERM or SIGINT, 2 for a wrong command line, 1 for all else. What a command
 //! was asked for goes to standard output, logs and errors to standard error.
 
+mod token;
+
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use plimsoll::{clock::SystemClock, publish::api::OnlineKeys};
+use plimsoll::publish::api::OnlineKeys;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
 use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     config::{Config, Overrides, TrustArgument, valid_name},
-    daemon::{self, Daemon},
+    daemon,
     keys::{self, Keyring},
+    service,
 };
 
 /// Keeps trust metadata in a container registry fresh.
@@ -59,6 +60,9 @@ enum Command {
     /// The daemon's own keys
     #[command(subcommand)]
     Key(Key),
+    /// Who may submit: tokens, of which only hashes are kept
+    #[command(subcommand)]
+    Token(token::Token),
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -166,6 +170,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(Key::Show { name, source, output }) => show_keys(&name, source, output)?,
         Command::Key(Key::Rotate { name, discard: true, source, .. }) => discard_keys(&name, source)?,
         Command::Key(Key::Rotate { name, source, output, .. }) => rotate_keys(&name, source, output)?,
+        Command::Token(command) => token::run(command)?,
         Command::Config(ConfigCommand::Check { file }) => check(file.as_deref())?,
         Command::Demo => {
             let all_stopped = runtime()?.block_on(async {
@@ -185,23 +190,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 async fn serve(arguments: Serve) -> anyhow::Result<()> {
     let Serve { source, listen, trusts } = arguments;
     let overrides = Overrides { data: source.data, listen, trusts };
-    let config = Config::resolve(source.config.as_deref(), &overrides)?;
-    // Before anything starts, so that no signal is missed.
-    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    let daemon = tokio::select! {
-        daemon = Daemon::start(config, Arc::new(SystemClock)) => daemon?,
-        // Half-started is as safe as killed: the same code goes on from it.
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
-    let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    info!("{signal}: stopping");
-    daemon.stop().await;
-    info!("stopped");
-    Ok(())
+    service::run(source.config, overrides).await
 }
 
 fn show_keys(name: &str, source: Source, output: Output) -> anyhow::Result<()> {
@@ -302,6 +291,7 @@ fn print_keys(ring: &Keyring, output: Output) -> anyhow::Result<()> {
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::resolve(file, &Overrides::default())?;
     daemon::check(&config)?;
+    let elsewhere = daemon::check_files(&config)?;
     let mut out = io::stdout().lock();
     writeln!(out, "data    {}", config.data.display())?;
     writeln!(out, "listen  {}", config.listen)?;
@@ -310,6 +300,12 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
             Some(repository) => writeln!(out, "trust   {} at {repository}", trust.name)?,
             None => writeln!(out, "trust   {} on the embedded registry", trust.name)?,
         }
+    }
+    if let Some(tls) = &config.tls {
+        writeln!(out, "tls     {}", tls.certificate)?;
+    }
+    for file in elsewhere {
+        writeln!(out, "not looked at: {file}, which only the service is given")?;
     }
     writeln!(out, "ok")?;
     out.flush()?;

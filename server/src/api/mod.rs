@@ -1,11 +1,12 @@
 //! The daemon's HTTP face (docs/http-api.md): submissions, plain TUF files, health.
 //!
-//! Nobody logs in. What is submitted counts only by its signatures, and all that can be read is public; TLS and limits on
-//! who may connect are a reverse proxy's work. Every request is bounded: its head in size and time, its body too, and how
+//! What is submitted counts only by its signatures, and all that can be read is public. A token may be needed to submit at
+//! all (`gate.rs`), so that strangers cannot keep the daemon busy. Every request is bounded: its head in size and time, its body too, and how
 //! many are worked on at a time.
 
 mod body;
 mod failure;
+pub(crate) mod gate;
 mod health;
 pub(crate) mod serve;
 mod submissions;
@@ -29,8 +30,8 @@ use axum::{
 use plimsoll::publish::api::{TrustInfo, Trusts};
 use tokio::sync::{Semaphore, watch};
 
-use self::failure::Failure;
 pub(crate) use self::submissions::read as read_submission;
+use self::{failure::Failure, gate::Gate};
 use crate::pipeline::Engine;
 
 /// How many submissions are worked on at a time.
@@ -64,6 +65,7 @@ pub(crate) struct Api {
 struct Shared {
     /// By name; empty until the engine has started.
     trusts: BTreeMap<String, OnceLock<Engine>>,
+    gate: Gate,
     submissions: Semaphore,
     parsers: Semaphore,
     phase: watch::Receiver<Phase>,
@@ -71,10 +73,20 @@ struct Shared {
 
 impl Api {
     /// The routes for the trust repositories called `names`, of which none is there yet.
-    pub(crate) fn new(names: impl IntoIterator<Item = String>, phase: watch::Receiver<Phase>) -> Self {
+    pub(crate) fn new(
+        names: impl IntoIterator<Item = String>,
+        gate: Gate,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
         let trusts = names.into_iter().map(|name| (name, OnceLock::new())).collect();
         let submissions = Semaphore::new(SUBMISSIONS);
-        Self { shared: Arc::new(Shared { trusts, submissions, parsers: Semaphore::new(PARSERS), phase }) }
+        let parsers = Semaphore::new(PARSERS);
+        Self { shared: Arc::new(Shared { trusts, gate, submissions, parsers, phase }) }
+    }
+
+    /// Who may submit.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
     }
 
     /// From now on `engine` answers for `name`, one of the names given before. The first engine stays.
