@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress},
     policy::{Policy, RootEntry, Scope},
-    tuf::{Document, HighWater, Root, Trusted, limit},
+    tuf::{Document, HighWater, Mark, Root, Trusted, limit},
 };
 use serde::Serialize;
 
@@ -238,6 +238,26 @@ pub async fn show(home: &Home, name: &str) -> Result<Details, TrustError> {
         state: folder,
         remembered,
     })
+}
+
+/// The newest root that this machine has seen of the trust repository that the root `name` starts, be it from the registry
+/// or from the daemon; none before the first update. No network.
+///
+/// # Errors
+/// As [`show`].
+pub async fn newest_root(home: &Home, name: &str) -> Result<Option<Mark>, TrustError> {
+    let (_, _, key) = open(home, name)?;
+    let mut newest: Option<Mark> = None;
+    for base in [home.state(), home.publishing()] {
+        // Looked at before it is opened: to ask makes nothing.
+        if !key.folder(&base).exists() {
+            continue;
+        }
+        let state = State::open(&Place::keyed(&base, &key), PATIENCE).await?;
+        let seen = state.memory().and_then(|memory| memory.root);
+        newest = newest.into_iter().chain(seen).max_by_key(|mark| mark.version);
+    }
+    Ok(newest)
 }
 
 /// Unpins a root: takes it and every scope that requires it out of the policy, and removes its file. Trusted state stays.

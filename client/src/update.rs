@@ -319,9 +319,14 @@ impl<S: Source> Session<S> {
     /// # Errors
     /// [`UpdateError::Source`]; a source that lacks one is [`SourceError::Gone`].
     pub async fn root_chain(&mut self) -> Result<Vec<Vec<u8>>, UpdateError> {
-        let mut roots = Vec::new();
+        let (mut roots, mut listed) = (Vec::new(), false);
         for version in 1..=self.trusted.root().version() {
-            let root = self.source.root(version).await.map_err(UpdateError::Source)?;
+            let mut root = self.source.root(version).await.map_err(UpdateError::Source)?;
+            // Where nothing was new, this session has not read which files there are.
+            if root.is_none() && !listed {
+                self.source.begin(None).await.map_err(UpdateError::Source)?;
+                (root, listed) = (self.source.root(version).await.map_err(UpdateError::Source)?, true);
+            }
             let gone = || SourceError::Gone {
                 location: self.source.location(),
                 file: format!("{version}.root.json"),

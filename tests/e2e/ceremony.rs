@@ -295,7 +295,129 @@ fn a_draft_is_made_signed_merged_and_attached_to_without_a_network() {
     let root = fs::read(holders.file("owner", "mine-root.json")).unwrap();
     assert_eq!(made["sha256"], Digest::of(&root).hex());
     let again = holders.at("owner", "ceremony finish first.draft --trust again --server DAEMON --yes");
-    refused(&again, 2, "equally specific");
+    refused(&again, 2, "is made already, and pinned here as mine");
+}
+
+/// Who finishes a draft once more, for the first try was interrupted or somebody else was faster, learns that it is done.
+#[test]
+fn a_draft_that_is_finished_twice_is_published_once() {
+    let holders = Holders::new(&["alice", "bob", "carol", "dave"]);
+    holders.at("owner", FIRST).ok();
+    holders.sign("first.draft", &["alice", "bob"]);
+    // A first try that ended after the root was written leaves it for the next one.
+    let first = fs::read(holders.file("owner", "first.draft")).unwrap();
+    let first: Value = serde_json::from_slice(&first).unwrap();
+    let root = first["documents"]["root"].to_string();
+    let root_file = holders.file("owner", "acme-root.json");
+    fs::write(&root_file, "another root").unwrap();
+    let finish = "ceremony finish first.draft --server DAEMON --yes";
+    refused(&holders.at("owner", finish), 2, "exists already");
+    assert_eq!(fs::read_to_string(&root_file).unwrap(), "another root");
+    fs::write(&root_file, canonical(&root)).unwrap();
+    let nowhere = "ceremony finish first.draft --server http://127.0.0.1:9 --yes";
+    holders.at("owner", nowhere).expect_code(30);
+    assert!(root_file.exists());
+    holders.at("owner", finish).ok();
+    refused(&holders.at("owner", finish), 2, "is made already, and pinned here as acme");
+    // What is done can still be looked at where it is pinned.
+    holders.offline("owner", "ceremony status first.draft").ok();
+
+    for (draft, edit) in [
+        ("root.draft", "ceremony edit --add-root-pub ../dave/dave.pub --draft root.draft"),
+        ("team.draft", "delegate add HOST/acme/app --label app --pub ../dave/dave.pub --draft team.draft"),
+    ] {
+        holders.at("owner", edit).ok();
+        holders.sign(draft, &["bob", "carol"]);
+        let once = holders.at("owner", &format!("ceremony finish {draft} --yes -o json")).ok().json();
+        let heads = holders.heads();
+        let again = holders.at("owner", &format!("ceremony finish {draft} --yes")).ok();
+        assert!(again.stdout.contains("was published before"), "{}", again.stdout);
+        let twice = holders.at("owner", &format!("ceremony finish {draft} --yes -o json")).ok().json();
+        assert_eq!((&twice["versions"], &twice["code"]), (&once["versions"], &once["code"]));
+        assert_eq!(holders.heads(), heads);
+    }
+}
+
+/// A document as the daemon's API has it: the members of the file in one order, without white space.
+fn canonical(document: &str) -> String {
+    let value: Value = serde_json::from_str(document).unwrap();
+    value.to_string()
+}
+
+/// A machine that has just looked at the registry knows all roots as well as one that never did.
+#[test]
+fn a_draft_is_made_from_the_registry_alone() {
+    let holders = Holders::founded();
+    holders.at("owner", "status").ok();
+    holders.at("owner", "ceremony edit --extend --via-registry --draft root.draft").ok();
+    holders
+        .at(
+            "owner",
+            "delegate add HOST/acme/app --label app --pub ../team/team.pub --via-registry --draft team.draft",
+        )
+        .ok();
+    holders.sign("root.draft", &["alice", "bob"]);
+    let done = holders.at("owner", "ceremony finish root.draft --yes -o json").ok().json();
+    assert_eq!(done["rehearsed"]["from"], serde_json::json!([1]));
+}
+
+/// Who asks for a passphrase waits long; what others sign in the same file meanwhile is not lost.
+#[test]
+fn two_who_sign_one_file_at_once_both_sign_it() {
+    let holders = Holders::new(&["alice", "bob", "carol"]);
+    holders.at("owner", FIRST).ok();
+    // Alice's passphrase comes through a pipe, so that she signs when the test wants.
+    let alice = holders.world.machine("alice");
+    let pipe = alice.home().join("pipe");
+    process::run(Command::new("mkfifo").arg(&pipe), b"").ok();
+    let signs = std::thread::spawn({
+        let alice = alice.clone();
+        move || run(&alice, "ceremony sign ../owner/first.draft --key alice.key --passphrase-file pipe --yes")
+    });
+    // Opened by her when she has read the draft.
+    let mut writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    holders.sign("first.draft", &["bob"]);
+    std::io::Write::write_all(&mut writer, b"alice has a long passphrase\n").unwrap();
+    drop(writer);
+    let signed = signs.join().unwrap().ok();
+    assert!(signed.stdout.contains("complete"), "{}", signed.stdout);
+    let status = holders.offline("carol", "ceremony status ../owner/first.draft -o json").ok().json();
+    assert_eq!(status["complete"], true);
+}
+
+/// Alice's machine has seen a newer root than the draft knows. Whoever held the keys that were replaced since could have
+/// signed any past of it.
+#[test]
+fn a_draft_that_ends_before_the_newest_root_that_was_seen_is_not_signed() {
+    let holders = Holders::founded();
+    holders
+        .at("owner", "delegate add HOST/acme/app --label app --pub ../team/team.pub --draft old.draft")
+        .ok();
+    let pinned = fs::read(holders.file("owner", "acme-root.json")).unwrap();
+    let add = format!(
+        "trust add acme --root ../owner/acme-root.json --sha256 {} --repository TRUST",
+        Digest::of(&pinned).hex()
+    );
+    holders.at("alice", &add).ok();
+    let sign = "ceremony sign ../owner/old.draft KEY --yes";
+    let payload = "ceremony payload ../owner/old.draft --role targets --out";
+    // What it knows so far, it knows from the pinned root.
+    holders.offline("alice", &format!("{payload} before.bin")).ok();
+    holders
+        .at(
+            "owner",
+            "ceremony edit --draft dave.draft --add-owner-pub ../dave/dave.pub --remove-owner-key bob",
+        )
+        .ok();
+    holders.sign("dave.draft", &["alice", "bob", "dave"]);
+    holders.at("owner", "ceremony finish dave.draft --yes").ok();
+    holders.at("alice", "status").ok();
+    let draft = fs::read(holders.file("owner", "old.draft")).unwrap();
+    let behind = "starts from root version 1, and this machine has seen version 2";
+    refused(&holders.offline("alice", sign), 15, behind);
+    refused(&holders.offline("alice", &format!("{payload} after.bin")), 15, behind);
+    assert!(!holders.file("alice", "after.bin").exists());
+    assert_eq!(fs::read(holders.file("owner", "old.draft")).unwrap(), draft);
 }
 
 /// Whatever is wrong with a draft or its signer is said before anything is sent, and nothing changes.
@@ -330,6 +452,19 @@ fn drafts_that_must_not_be_signed_or_published_are_refused() {
         "another trust repository",
     );
     refused(&other.at("owner", "ceremony finish foreign.draft --yes"), 2, "is pinned here");
+    // Of the same name, and from another first root: by every command where the right one is pinned.
+    for command in [
+        "status imposter.draft",
+        "payload imposter.draft --role root --out imposter.bin",
+        "merge imposter.draft imposter.draft",
+        "edit --draft imposter.draft --extend",
+        "finish imposter.draft --yes",
+    ] {
+        let draft = imposter(&holders, &other);
+        fs::write(holders.file("owner", "imposter.draft"), draft).unwrap();
+        refused(&holders.at("owner", &format!("ceremony {command}")), 22, "is of another trust repository");
+    }
+    assert!(!holders.file("owner", "imposter.bin").exists());
     // By a key without a say.
     refused(&sign("team", &good, root), 2, "need not sign this");
     // Without anybody to ask.
@@ -358,6 +493,31 @@ fn drafts_that_must_not_be_signed_or_published_are_refused() {
     refused(&stale, 15, "somebody else changed root since this draft was made");
     assert!(stale.stderr.contains("with the command that made it"), "{}", stale.stderr);
     assert_eq!(holders.heads()["root"], 2);
+}
+
+/// A draft by the holders of `other` that says it is a change of the trust repository of `holders`.
+fn imposter(holders: &Holders, other: &Holders) -> Vec<u8> {
+    use plimsoll::publish::{
+        author::{RootEdit, edit_root, next_version},
+        draft::{Base, Draft},
+    };
+    let read = |holders: &Holders| {
+        let bytes = fs::read(holders.file("owner", "acme-root.json")).unwrap();
+        Document::<Root>::parse("root", &bytes).unwrap().signed
+    };
+    let mut root = read(other);
+    root.common.identity = read(holders).common.identity;
+    let keys = ["alice", "bob"].map(|name| {
+        let passphrase = Passphrase::from_file(&other.file(name, "passphrase")).unwrap();
+        PrivateKey::load(&other.file(name, &format!("{name}.key")), &passphrase).unwrap()
+    });
+    let base = Base {
+        roots: vec![author::sign(&root, &[&keys[0], &keys[1]]).unwrap()],
+        documents: std::collections::BTreeMap::new(),
+    };
+    edit_root(&mut root, &RootEdit { extend: true, ..RootEdit::default() }).unwrap();
+    next_version("root", &mut root, SystemClock.now());
+    Draft::new(&holders.world.trust(), &base, [("root".to_owned(), root.into())]).unwrap().write()
 }
 
 #[test]
@@ -424,15 +584,16 @@ fn an_expired_root_is_renewed() {
     let warm = world.client("warm");
     warm.run(&["verify", &reference]).ok();
 
+    // Opened before the time starts, as that takes some.
+    let keys = ["alice", "bob"].map(|name| {
+        let passphrase = Passphrase::from_file(&holders.file(name, "passphrase")).unwrap();
+        PrivateKey::load(&holders.file(name, &format!("{name}.key")), &passphrase).unwrap()
+    });
     // Version 2 lives for three seconds.
     let url = format!("{}/tuf/{NAME}/metadata/1.root.json", world.daemon.url());
     let mut root = Document::<Root>::parse("root", &http::get(&url).unwrap().body).unwrap().signed;
     root.common.version = 2;
     root.common.expires = SystemClock.now() + TimeDelta::seconds(3);
-    let keys = ["alice", "bob"].map(|name| {
-        let passphrase = Passphrase::from_file(&holders.file(name, "passphrase")).unwrap();
-        PrivateKey::load(&holders.file(name, &format!("{name}.key")), &passphrase).unwrap()
-    });
     let root = author::sign(&root, &[&keys[0], &keys[1]]).unwrap();
     let root: Value = serde_json::from_slice(&root).unwrap();
     let submissions = format!("{}/v1/trusts/{NAME}/submissions", world.daemon.url());

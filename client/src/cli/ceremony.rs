@@ -6,7 +6,10 @@ mod sign;
 
 use std::path::{Path, PathBuf};
 
-use plimsoll_core::tuf::Key;
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{Document, Key, Root},
+};
 use serde::Serialize;
 
 use super::{
@@ -23,11 +26,14 @@ use crate::{
         draft::{Draft, DraftError, MAX_DRAFT, Requirement, words},
     },
     state::{read, replace},
+    trust::{TrustError, load_policy, load_root, newest_root},
     verify::printable,
 };
 
 /// A signature that was made elsewhere may be this long, bytes.
 const MAX_SIGNATURE: u64 = 16 * 1024;
+/// Of changed names, more lines of one kind are only counted, but where somebody asks for the draft's status.
+const MOST: usize = 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -93,10 +99,10 @@ struct Shown<'a> {
 pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Failure> {
     match command {
         Command::Edit(args) => edit::run(env, out, &args).await?,
-        Command::Sign(args) => sign::run(env, out, &args)?,
+        Command::Sign(args) => sign::run(env, out, &args).await?,
         Command::Status { draft } => status(env, out, &draft)?,
         Command::Merge { draft, other } => merge(env, out, &draft, &other)?,
-        Command::Payload { draft, role, out: file } => payload(env, out, (&draft, &role), &file)?,
+        Command::Payload { draft, role, out: file } => payload(env, out, (&draft, &role), &file).await?,
         Command::Attach { draft, role, public, signature } => {
             attach(env, out, (&draft, &role), &public, &signature)?;
         }
@@ -106,18 +112,19 @@ pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Fa
 }
 
 fn status(env: &Env, out: &Out, file: &Path) -> Result<(), Failure> {
-    let draft = load(file)?;
-    let mut notes = words(&draft, env.clock.now());
+    let draft = load(env, file)?;
+    let mut notes = words(&draft, env.clock.now(), usize::MAX);
+    notes.extend(unknown(env, &draft)?);
     notes.extend(progress(file, &draft));
     let head = if draft.is_complete() { "complete, not published" } else { "waits for signatures" };
     show(env, out, file, &draft, &format!("{}: {head}", file.display()), &notes)
 }
 
 fn merge(env: &Env, out: &Out, file: &Path, others: &[PathBuf]) -> Result<(), Failure> {
-    let mut draft = load(file)?;
+    let mut draft = load(env, file)?;
     let mut new = 0;
     for other in others {
-        let read = load(other)?;
+        let read = load(env, other)?;
         new += draft.merge(&read).map_err(|error| about(other, error))?;
     }
     write_draft(file, &draft, true)?;
@@ -125,8 +132,9 @@ fn merge(env: &Env, out: &Out, file: &Path, others: &[PathBuf]) -> Result<(), Fa
     show(env, out, file, &draft, &head, &progress(file, &draft))
 }
 
-fn payload(env: &Env, out: &Out, (file, role): (&Path, &str), to: &Path) -> Result<(), Failure> {
-    let draft = load(file)?;
+async fn payload(env: &Env, out: &Out, (file, role): (&Path, &str), to: &Path) -> Result<(), Failure> {
+    let draft = load(env, file)?;
+    not_behind(env, file, &draft).await?;
     let payload = draft.payload(role).map_err(|error| about(file, error))?;
     if to.symlink_metadata().is_ok() {
         return Err(Failure::usage(format!("`{}` exists already and is not overwritten", to.display())));
@@ -134,7 +142,8 @@ fn payload(env: &Env, out: &Out, (file, role): (&Path, &str), to: &Path) -> Resu
     std::path::absolute(to)
         .and_then(|path| replace(&path, &payload, 0o644))
         .map_err(|error| Failure::internal(format!("cannot write {}: {error}", to.display())))?;
-    let mut notes = words(&draft, env.clock.now());
+    let mut notes = words(&draft, env.clock.now(), usize::MAX);
+    notes.extend(unknown(env, &draft)?);
     notes.push(format!(
         "sign these {} bytes as they are, then: plimsoll ceremony attach {} --role {role} --pub KEY.pub --signature FILE",
         payload.len(),
@@ -150,7 +159,7 @@ fn attach(
     public: &Path,
     signature: &Path,
 ) -> Result<(), Failure> {
-    let mut draft = load(file)?;
+    let mut draft = load(env, file)?;
     let id = Key::new(&load_public(public)?).id();
     let bytes = bytes(signature, MAX_SIGNATURE)?;
     draft.attach(role, &id, &bytes).map_err(|error| match error {
@@ -167,9 +176,54 @@ fn attach(
     show(env, out, file, &draft, &head, &progress(file, &draft))
 }
 
-/// Reads and checks a draft.
-fn load(file: &Path) -> Result<Draft, Failure> {
-    Draft::read(&bytes(file, MAX_DRAFT)?).map_err(|error| about(file, error))
+/// Reads and checks a draft; it must go on from the roots of its trust repository that are pinned here, if there are any.
+fn load(env: &Env, file: &Path) -> Result<Draft, Failure> {
+    let draft = Draft::read(&bytes(file, MAX_DRAFT)?).map_err(|error| about(file, error))?;
+    for (_, root) in pinned(env, draft.trust_id())? {
+        draft.check_pinned(&root).map_err(|error| about(file, error))?;
+    }
+    Ok(draft)
+}
+
+/// Refuses a draft that ends before the newest root seen here: who held keys then could show any past with them.
+async fn not_behind(env: &Env, file: &Path, draft: &Draft) -> Result<(), Failure> {
+    for (name, _) in pinned(env, draft.trust_id())?.iter().filter(|_| !draft.is_first()) {
+        if let Some(newest) = newest_root(&env.home, name).await? {
+            draft.check_newest(&newest).map_err(|error| about(file, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// The names and documents of the roots pinned here that have this trust id; none without a policy.
+fn pinned(env: &Env, trust: &str) -> Result<Vec<(String, Vec<u8>)>, TrustError> {
+    let policy = match load_policy(&env.home) {
+        Err(TrustError::NoPolicy { .. }) => return Ok(Vec::new()),
+        policy => policy?,
+    };
+    let mut found = Vec::new();
+    for (name, entry) in &policy.root {
+        let bytes = load_root(&env.home, name, entry)?;
+        let root = Document::<Root>::parse("root", &bytes).ok();
+        let id = root.and_then(|root| root.signed.common.identity).map(|identity| identity.trust);
+        if id.as_deref() == Some(trust) {
+            found.push((name.clone(), bytes));
+        }
+    }
+    Ok(found)
+}
+
+/// What to say of a draft whose past nobody here vouches for.
+fn unknown(env: &Env, draft: &Draft) -> Result<Option<String>, TrustError> {
+    let Some(first) = draft.roots().first() else { return Ok(None) };
+    let sha256 = Digest::of(&first.bytes).hex();
+    Ok(pinned(env, draft.trust_id())?.is_empty().then(|| {
+        format!(
+            "no root of it is pinned here: what it says was there before is worth as much as its root version {}, sha256 \
+             {sha256}",
+            first.version()
+        )
+    }))
 }
 
 fn bytes(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
@@ -199,7 +253,7 @@ fn show(
         code: draft.code(),
         complete: draft.is_complete(),
         versions: draft.versions(),
-        changes: words(draft, env.clock.now()),
+        changes: words(draft, env.clock.now(), usize::MAX),
         requirements: draft.requirements(),
     };
     out.result(&shown, head, notes)
@@ -207,7 +261,7 @@ fn show(
 
 /// Prints a draft that was just made.
 pub(super) fn made(env: &Env, out: &Out, file: &Path, draft: &Draft) -> Result<(), Failure> {
-    let mut notes = words(draft, env.clock.now());
+    let mut notes = some_words(env, file, draft);
     notes.extend(progress(file, draft));
     show(env, out, file, draft, &format!("wrote {}; nothing is published yet", file.display()), &notes)
 }
@@ -222,9 +276,19 @@ fn progress(file: &Path, draft: &Draft) -> Vec<String> {
     notes
 }
 
+/// What a draft changes, not too long for a screen, and how to see all of it.
+fn some_words(env: &Env, file: &Path, draft: &Draft) -> Vec<String> {
+    let now = env.clock.now();
+    let (mut some, all) = (words(draft, now, MOST), words(draft, now, usize::MAX));
+    if some != all {
+        some.push(format!("all of it: plimsoll ceremony status {}", file.display()));
+    }
+    some
+}
+
 /// Shows what a draft changes before somebody is asked about it; also with `--quiet`, if somebody is.
-fn tell(env: &Env, out: &Out, draft: &Draft, asked: bool) {
-    for line in words(draft, env.clock.now()) {
+fn tell(env: &Env, out: &Out, file: &Path, draft: &Draft, asked: bool) {
+    for line in some_words(env, file, draft) {
         if asked { complain(&printable(&line)) } else { out.aside(&line) }
     }
 }

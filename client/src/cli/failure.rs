@@ -156,7 +156,7 @@ fn advice(error: &PublishError) -> Option<&'static str> {
         PublishError::Author(AuthorError::Revoked { .. }) => {
             Some("if it was good after all, `plimsoll reinstate` takes the revocation back")
         }
-        PublishError::Stale { .. } => {
+        PublishError::Stale { .. } | PublishError::Draft(DraftError::Behind { .. }) => {
             Some("make the draft anew with the command that made it, and have it signed again")
         }
         PublishError::DraftExpired { .. } => {

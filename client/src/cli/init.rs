@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plimsoll_core::{oci::RepositoryAddress, policy::Scope};
+use plimsoll_core::{oci::RepositoryAddress, policy::Scope, tuf::limit};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
@@ -113,7 +113,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let file = args.out.clone().unwrap_or_else(|| format!("{name}-root.json").into());
     let scopes = args.scope.iter().map(|scope| format!("{}/{scope}", args.repository.host)).collect();
     let addition = Addition { name, repository: args.repository.clone(), scopes };
-    check(env, &addition, &file)?;
+    check(env, &addition, &file, None)?;
     show_online(out, &info.online);
     let request = InitRequest {
         repository: args.repository.clone(),
@@ -181,9 +181,11 @@ pub(super) fn show_online(out: &Out, online: &OnlineKeys) {
 }
 
 /// Whatever could stop us afterwards is looked at before anything is published, for that cannot be undone.
-fn check(env: &Env, addition: &Addition, file: &Path) -> Result<(), Failure> {
+/// What was written for the same `root` by somebody who was interrupted is no obstacle.
+fn check(env: &Env, addition: &Addition, file: &Path, root: Option<&[u8]>) -> Result<(), Failure> {
     trust::check_addition(&env.home, addition)?;
-    if file.symlink_metadata().is_ok() {
+    let written = || read(file, limit::ROOT).ok().flatten();
+    if file.symlink_metadata().is_ok() && root.is_none_or(|root| written().as_deref() != Some(root)) {
         return Err(Failure::usage(format!("`{}` exists already and is not overwritten", file.display()))
             .next("move it away, or give --out FILE"));
     }
@@ -194,7 +196,8 @@ fn check(env: &Env, addition: &Addition, file: &Path) -> Result<(), Failure> {
 pub(super) async fn make(env: &Env, out: &Out, making: Making<'_>) -> Result<(), Failure> {
     let Making { server, url, addition, file, prepared } = making;
     let (name, repository) = (addition.name.clone(), addition.repository.clone());
-    check(env, &addition, &file)?;
+    check(env, &addition, &file, Some(&prepared.root))?;
+    let written_before = file.symlink_metadata().is_ok();
     // Before the daemon has it: a trust repository whose root is lost cannot be used by anybody, nor made again.
     std::path::absolute(&file).and_then(|path| replace(&path, &prepared.root, 0o644)).map_err(|error| {
         Failure::internal(format!("nothing was made: cannot write {}: {error}", file.display()))
@@ -204,8 +207,11 @@ pub(super) async fn make(env: &Env, out: &Out, making: Making<'_>) -> Result<(),
     if let Err(error) = &submitted
         && !error.may_be_taken()
     {
-        // Written a moment ago, for nothing. If it stays, the first failure is still the one to tell.
-        let _ = std::fs::remove_file(&file);
+        // Written a moment ago, for nothing; but an earlier try that wrote it may have been taken. If it stays, the first
+        // failure is still the one to tell.
+        if !written_before {
+            let _ = std::fs::remove_file(&file);
+        }
     } else {
         trust::add(&env.home, &addition, &root, &hash, &file, env.clock.now())?;
         servers::remember(&env.home, &repository.to_string(), url)?;

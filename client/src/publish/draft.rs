@@ -5,6 +5,7 @@
 //! each role on the way. So a machine without a network can tell who must sign and what changes, and need not believe
 //! whoever made the draft. Pure: no I/O, no clock.
 
+mod check;
 mod rehearse;
 mod requirement;
 #[cfg(test)]
@@ -17,17 +18,15 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
-    tuf::{
-        self, Document, Identity, KeyId, RoleType, Root, Signature, Targets, assemble, json, limit, verify,
-    },
+    tuf::{self, Document, KeyId, RoleType, Root, Signature, Targets, assemble, json},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::keys::{SignError, Signer};
 
+use check::rewritten;
 pub use rehearse::{Live, RehearsalError, Rehearsed, rehearse};
-use requirement::AskedBy;
 pub use requirement::{Holder, Requirement};
 pub use words::words;
 
@@ -98,6 +97,17 @@ pub enum DraftError {
         "the draft is of another trust repository, or starts from a root that the pinned one does not lead to"
     )]
     Foreign,
+    /// It starts from a root that has been replaced.
+    #[error(
+        "the draft starts from root version {starts}, and this machine has seen version {seen}: who had a say then may \
+         have none now"
+    )]
+    Behind {
+        /// The newest root that the draft knows.
+        starts: u64,
+        /// The newest root that was seen.
+        seen: u64,
+    },
     /// A document is not the version after the present one.
     #[error("the draft has {role} version {found} where version {expected} must follow")]
     Version {
@@ -111,6 +121,40 @@ pub enum DraftError {
     /// Nobody may sign it.
     #[error("nobody delegates to a role `{0}`")]
     NotDelegated(String),
+    /// A document that would not stay the same if a signature were put to it.
+    #[error("the draft spells {role} in a way that no version of plimsoll writes, so it cannot be signed")]
+    Spelling {
+        /// The role.
+        role: String,
+    },
+    /// More signatures are asked for than could ever be given.
+    #[error(
+        "{role} would need {threshold} signatures of {keys} different keys, so nobody could sign it any more"
+    )]
+    Threshold {
+        /// The role whose keys the draft changes.
+        role: String,
+        /// How many must sign.
+        threshold: u64,
+        /// How many could.
+        keys: usize,
+    },
+    /// One key, or one id, stands for two of a role's keys.
+    #[error("{role} would have one key twice: as {} and as {}", .keyids[0].short(), .keyids[1].short())]
+    KeyTwice {
+        /// The role whose keys the draft changes.
+        role: String,
+        /// The two ids.
+        keyids: [KeyId; 2],
+    },
+    /// The role is not changed.
+    #[error("the draft changes {changed} and not {role}")]
+    NotChanged {
+        /// The role.
+        role: String,
+        /// The roles that are.
+        changed: String,
+    },
     /// A signature that does not verify, or of a key that has no say.
     #[error("the draft was tampered with: {role} carries a signature of {keyid} that does not count")]
     Signature {
@@ -134,11 +178,13 @@ pub enum DraftError {
 }
 
 impl DraftError {
-    /// UNTRUSTED for what only damage or an attack explains; none for misuse.
+    /// UNTRUSTED for what only damage or an attack explains, CONFLICT for what somebody else changed meanwhile; none for
+    /// misuse.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Damaged | Self::Document(_) | Self::Base(_) | Self::Foreign => Some(Verdict::Untrusted),
-            Self::Version { .. } | Self::Signature { .. } => Some(Verdict::Untrusted),
+            Self::Version { .. } | Self::Signature { .. } | Self::Spelling { .. } => Some(Verdict::Untrusted),
+            Self::Behind { .. } => Some(Verdict::Conflict),
             _ => None,
         }
     }
@@ -178,9 +224,9 @@ impl Draft {
         Self::assembled(repository.to_owned(), base, &documents)
     }
 
-    /// Reads a draft and checks everything in it: that the roots are a chain, that the documents it starts from are
-    /// signed by whom they must be, that each new one is the next version, and that each signature counts. Expiry is not
-    /// looked at: what ran out may be renewed.
+    /// Reads a draft and checks everything in it: that the roots are a chain from version 1 on, that the documents it
+    /// starts from are signed by whom they must be, that each new one is the next version, that whoever gets a say can
+    /// have one, and that each signature counts. Expiry is not looked at: what ran out may be renewed.
     ///
     /// # Errors
     /// [`DraftError`].
@@ -200,7 +246,9 @@ impl Draft {
         if sum(&written.repository, &base, &documents) != written.sum {
             return Err(DraftError::Damaged);
         }
-        Self::assembled(written.repository, &base, &documents)
+        let draft = Self::assembled(written.repository, &base, &documents)?;
+        draft.check_beginning()?;
+        Ok(draft)
     }
 
     /// The draft as a file: JSON with the documents verbatim.
@@ -285,22 +333,6 @@ impl Draft {
         Digest::of(&all).hex()[..16].to_owned()
     }
 
-    /// Whose signatures are needed, document by document, and who signed already.
-    pub fn requirements(&self) -> Vec<Requirement> {
-        let mut all = Vec::new();
-        if let Some(next) = &self.root {
-            if let Some(old) = self.roots.last() {
-                all.push(self.asked_by_root("root", next, old));
-            }
-            all.push(self.asked_by_root("root", next, next));
-        }
-        for (role, document) in &self.targets {
-            let asked = self.keys_of(role).map(|asked| asked.requirement(role, document));
-            all.extend(asked);
-        }
-        all
-    }
-
     /// True if nobody signed any of it yet.
     pub fn is_unsigned(&self) -> bool {
         self.versions().keys().all(|role| self.signatures(role).is_empty())
@@ -324,20 +356,6 @@ impl Draft {
         root.chain(self.targets.iter().map(|(role, document)| (role.clone(), document.version()))).collect()
     }
 
-    /// True if the present document of `role`, and of every role above it, is signed by the keys that may sign it now;
-    /// false if it is orphaned, or if there is none.
-    pub fn is_vouched(&self, role: &str) -> bool {
-        let signed = |role: &str| {
-            let (Some(document), Some(asked)) = (self.base.get(role), self.present_keys_of(role)) else {
-                return false;
-            };
-            verify(document.clone(), role, asked.keys, asked.keyids, asked.threshold).is_ok()
-        };
-        // Keys that an unsigned parent names are nobody's.
-        let above = role.match_indices("--").map(|(at, _)| &role[..at]);
-        above.chain([role]).all(signed)
-    }
-
     /// The first document that is over at `now`, and when it expired.
     pub fn expired(&self, now: DateTime<Utc>) -> Option<(String, DateTime<Utc>)> {
         let root = self.root.iter().map(|root| ("root", root.signed.common.expires));
@@ -355,7 +373,7 @@ impl Draft {
         let asked = self.roles_asking(&id)?;
         for role in &asked {
             let sig = data_encoding::HEXLOWER.encode(&signer.sign(&self.payload(role)?)?);
-            self.add(role, Signature { keyid: id.clone(), sig });
+            self.add(role, Signature { keyid: id.clone(), sig })?;
         }
         Ok(asked)
     }
@@ -363,13 +381,13 @@ impl Draft {
     /// What is signed for `role`: the canonical form of its new document.
     ///
     /// # Errors
-    /// [`DraftError::NotDelegated`] if the draft does not change that role.
+    /// [`DraftError::NotChanged`].
     pub fn payload(&self, role: &str) -> Result<Vec<u8>, DraftError> {
         match (role, &self.root) {
             ("root", Some(root)) => Ok(root.canonical().to_vec()),
             _ => match self.targets.get(role) {
                 Some(document) => Ok(document.canonical().to_vec()),
-                None => Err(DraftError::NotDelegated(role.to_owned())),
+                None => Err(self.not_changed(role)),
             },
         }
     }
@@ -377,14 +395,14 @@ impl Draft {
     /// Adds a signature over [`Draft::payload`] that was made elsewhere.
     ///
     /// # Errors
-    /// [`DraftError::NotAsked`], [`DraftError::AlreadySigned`], [`DraftError::Signature`], [`DraftError::NotDelegated`].
+    /// [`DraftError::NotAsked`], [`DraftError::AlreadySigned`], [`DraftError::Signature`], [`DraftError::NotChanged`].
     pub fn attach(&mut self, role: &str, keyid: &KeyId, signature: &[u8]) -> Result<(), DraftError> {
         self.payload(role)?;
         if !self.roles_asking(keyid)?.iter().any(|asking| asking == role) {
             return Err(DraftError::NotAsked(keyid.clone()));
         }
         let mut with = self.clone();
-        with.add(role, Signature { keyid: keyid.clone(), sig: data_encoding::HEXLOWER.encode(signature) });
+        with.add(role, Signature { keyid: keyid.clone(), sig: data_encoding::HEXLOWER.encode(signature) })?;
         with.check_signatures()?;
         *self = with;
         Ok(())
@@ -416,170 +434,13 @@ impl Draft {
             let known = self.signatures(role);
             let is_new = |theirs: &&Signature| known.iter().all(|known| known.keyid != theirs.keyid);
             for signature in other.signatures(role).iter().filter(is_new) {
-                with.add(role, signature.clone());
+                with.add(role, signature.clone())?;
                 new += 1;
             }
         }
         with.check_signatures()?;
         *self = with;
         Ok(new)
-    }
-
-    /// Checks that the draft goes on from the root document `pinned`, which the caller trusts.
-    ///
-    /// # Errors
-    /// [`DraftError::Foreign`].
-    pub fn check_pinned(&self, pinned: &[u8]) -> Result<(), DraftError> {
-        let digest = Digest::of(pinned);
-        if self.roots.iter().any(|root| root.digest() == digest) { Ok(()) } else { Err(DraftError::Foreign) }
-    }
-
-    fn assembled(
-        repository: String,
-        base: &Base,
-        documents: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Self, DraftError> {
-        let roots = base.roots.iter().map(|bytes| parse("root", bytes)).collect::<Result<_, _>>()?;
-        let targets = |documents: &BTreeMap<String, Vec<u8>>| {
-            let targets = documents.iter().filter(|(role, _)| *role != "root");
-            targets
-                .map(|(role, bytes)| Ok((role.clone(), parse(role, bytes)?)))
-                .collect::<Result<_, DraftError>>()
-        };
-        let draft = Self {
-            repository,
-            roots,
-            base: targets(&base.documents)?,
-            root: documents.get("root").map(|bytes| parse("root", bytes)).transpose()?,
-            targets: targets(documents)?,
-        };
-        draft.check_base()?;
-        draft.check_next()?;
-        draft.check_signatures()?;
-        Ok(draft)
-    }
-
-    /// The roots are a chain (5.3.4, 5.3.5), and every role above a changed one is signed by whom its parent names.
-    fn check_base(&self) -> Result<(), DraftError> {
-        let mut before: Option<&Document<Root>> = None;
-        for root in &self.roots {
-            for by in before.into_iter().chain([root]) {
-                let keys = &by.signed.roles["root"];
-                verify(root.clone(), "root", &by.signed.keys, &keys.keyids, keys.threshold)?;
-            }
-            if before.is_some_and(|before| before.version() + 1 != root.version()) {
-                return Err(DraftError::Base(format!("root version {} does not follow", root.version())));
-            }
-            before = Some(root);
-        }
-        for role in self.base.keys() {
-            let changed = self.targets.contains_key(role);
-            if !changed && !self.targets.keys().any(|below| is_above(role, below)) {
-                return Err(DraftError::Base(format!("{role} has nothing to do with the change")));
-            }
-            if !changed && !self.is_vouched(role) {
-                return Err(DraftError::Base(format!("{role} is not signed by the keys that may sign it")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Each new document is the version after the present one, of the same trust repository, and somebody may sign it.
-    fn check_next(&self) -> Result<(), DraftError> {
-        if self.root.is_none() && self.targets.is_empty() {
-            return Err(DraftError::Shape("it changes nothing".to_owned()));
-        }
-        if let Some(root) = &self.root {
-            follows("root", root.version(), self.roots.last().map(Document::version))?;
-        }
-        for (role, document) in &self.targets {
-            follows(role, document.version(), self.base.get(role).map(Document::version))?;
-            self.keys_of(role).ok_or_else(|| DraftError::NotDelegated(role.clone()))?;
-        }
-        let trust = |identity: Option<&Identity>| identity.map(|identity| identity.trust.clone());
-        let mut ids: BTreeSet<Option<String>> = BTreeSet::new();
-        ids.extend(
-            self.roots.iter().chain(&self.root).map(|root| trust(root.signed.common.identity.as_ref())),
-        );
-        let targets = self.base.values().chain(self.targets.values());
-        ids.extend(targets.map(|document| trust(document.signed.common.identity.as_ref())));
-        if ids.len() != 1 || ids.contains(&None) {
-            return Err(DraftError::Base("its documents are of different trust repositories".to_owned()));
-        }
-        Ok(())
-    }
-
-    /// Every signature is a valid one of a key that is asked for it.
-    fn check_signatures(&self) -> Result<(), DraftError> {
-        let requirements = self.requirements();
-        for role in self.versions().into_keys() {
-            for signature in self.signatures(&role) {
-                let counts = |requirement: &Requirement| {
-                    requirement.role == role
-                        && requirement.keys.iter().any(|key| key.keyid == signature.keyid && key.signed)
-                };
-                if !requirements.iter().any(counts) {
-                    return Err(DraftError::Signature { role, keyid: signature.keyid.clone() });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn asked_by_root(&self, role: &str, document: &Document<Root>, by: &Document<Root>) -> Requirement {
-        let label = format!("root version {}", by.version());
-        AskedBy::root(label, &by.signed, role, self.names()).requirement(role, document)
-    }
-
-    /// Who must sign `role` once the draft takes effect.
-    fn keys_of(&self, role: &str) -> Option<AskedBy<'_>> {
-        if role == "targets" {
-            let root = self.root.as_ref().or(self.roots.last())?;
-            return Some(AskedBy::root(
-                format!("root version {}", root.version()),
-                &root.signed,
-                role,
-                self.names(),
-            ));
-        }
-        let (parent, _) = role.rsplit_once("--")?;
-        AskedBy::parent(parent, self.targets.get(parent).or_else(|| self.base.get(parent))?, role)
-    }
-
-    /// Who must sign `role` now.
-    fn present_keys_of(&self, role: &str) -> Option<AskedBy<'_>> {
-        if role == "targets" {
-            let root = self.roots.last()?;
-            return Some(AskedBy::root(
-                format!("root version {}", root.version()),
-                &root.signed,
-                role,
-                self.names(),
-            ));
-        }
-        let (parent, _) = role.rsplit_once("--")?;
-        AskedBy::parent(parent, self.base.get(parent)?, role)
-    }
-
-    /// What the roots call keys. A new root does not rename the keys of the present one: whoever signs it knows those.
-    pub(crate) fn names(&self) -> BTreeMap<KeyId, String> {
-        let roots = self.root.iter().chain(self.roots.last());
-        let identities = roots.filter_map(|root| root.signed.common.identity.as_ref());
-        identities.flat_map(|identity| identity.names.clone()).collect()
-    }
-
-    /// The roles whose documents ask for the key and have no signature of it.
-    fn roles_asking(&self, id: &KeyId) -> Result<Vec<String>, DraftError> {
-        let requirements = self.requirements();
-        let asks = |requirement: &&Requirement| requirement.keys.iter().any(|holder| holder.keyid == *id);
-        let asked: BTreeSet<&str> =
-            requirements.iter().filter(asks).map(|requirement| requirement.role.as_str()).collect();
-        if asked.is_empty() {
-            return Err(DraftError::NotAsked(id.clone()));
-        }
-        let signed = |role: &str| self.signatures(role).iter().any(|signature| signature.keyid == *id);
-        let open: Vec<String> = asked.into_iter().filter(|role| !signed(role)).map(str::to_owned).collect();
-        if open.is_empty() { Err(DraftError::AlreadySigned(id.clone())) } else { Ok(open) }
     }
 
     fn signatures(&self, role: &str) -> &[Signature] {
@@ -589,51 +450,29 @@ impl Draft {
         }
     }
 
-    fn add(&mut self, role: &str, signature: Signature) {
+    fn add(&mut self, role: &str, signature: Signature) -> Result<(), DraftError> {
         match (role, &mut self.root) {
             ("root", Some(root)) => put(role, root, signature),
-            _ => {
-                if let Some(document) = self.targets.get_mut(role) {
-                    put(role, document, signature);
-                }
-            }
+            _ => match self.targets.get_mut(role) {
+                Some(document) => put(role, document, signature),
+                None => Err(self.not_changed(role)),
+            },
         }
     }
-}
 
-fn is_above(role: &str, below: &str) -> bool {
-    below.strip_prefix(role).is_some_and(|rest| rest.starts_with("--"))
-}
-
-fn follows(role: &str, found: u64, present: Option<u64>) -> Result<(), DraftError> {
-    let expected = present.unwrap_or_default() + 1;
-    if found == expected {
-        Ok(())
-    } else {
-        Err(DraftError::Version { role: role.to_owned(), found, expected })
+    fn not_changed(&self, role: &str) -> DraftError {
+        let changed: Vec<String> = self.versions().into_keys().collect();
+        DraftError::NotChanged { role: role.to_owned(), changed: changed.join(", ") }
     }
 }
 
-fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, DraftError> {
-    let limit = limit::of(role);
-    if bytes.len() as u64 > limit {
-        return Err(tuf::Error::TooLong { role: role.to_owned(), limit }.into());
-    }
-    Ok(Document::parse(role, bytes)?)
-}
-
-/// The same document with one signature more. A document that does not survive being written anew cannot be one of ours;
-/// it stays as it is, and the signature does not count.
-fn put<T: RoleType>(role: &str, document: &mut Document<T>, signature: Signature) {
+/// Puts one signature more to the document, which stays the same otherwise.
+fn put<T: RoleType>(role: &str, document: &mut Document<T>, signature: Signature) -> Result<(), DraftError> {
     let mut signatures = document.signatures.clone();
     signatures.retain(|known| known.keyid != signature.keyid);
     signatures.push(signature);
-    let written = Document::parse(role, &assemble(&document.signed, &signatures));
-    if let Ok(written) = written
-        && written.canonical() == document.canonical()
-    {
-        *document = written;
-    }
+    *document = rewritten(role, document, &signatures)?;
+    Ok(())
 }
 
 fn sum(repository: &str, base: &Base, documents: &BTreeMap<String, Vec<u8>>) -> Digest {

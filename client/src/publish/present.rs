@@ -1,7 +1,10 @@
 //! What is published now, as a ceremony needs it. Unlike [`super::Head`] it can be read when the root has expired, for
 //! that is what a new root is for.
 
-use plimsoll_core::tuf::{self, Document, RoleType, Root, Snapshot, Timestamp, verify};
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{self, Document, MetaFile, RoleType, Root, Snapshot, Timestamp, verify},
+};
 
 use super::{PublishError, Publisher, draft::Draft, head::Reader};
 use crate::update::{Begin, Source, SourceError, UpdateError};
@@ -49,6 +52,19 @@ impl Publisher {
 }
 
 impl Present {
+    /// The present timestamp's version, if all of `draft` is what is published now.
+    pub(super) fn shows(&self, draft: &Draft) -> Option<u64> {
+        let is_there = |(role, bytes): (String, Vec<u8>)| match role.as_str() {
+            "root" => self.roots.last() == Some(&bytes),
+            role => {
+                let listed = self.snapshot.signed.role(role).and_then(MetaFile::digest);
+                listed == Some(Digest::of(&bytes))
+            }
+        };
+        let timestamp = Document::<Timestamp>::parse("timestamp", &self.timestamp).ok()?;
+        draft.documents().into_iter().all(is_there).then(|| timestamp.version())
+    }
+
     /// The role of `draft` that somebody else has changed since it was made; none if it can be published as it is.
     pub(super) fn moved(&self, draft: &Draft) -> Option<String> {
         let newest = self.roots.last();

@@ -304,9 +304,7 @@ impl Publisher {
             (None, Via::Inbox(inbox)) => self.leave(inbox, draft).await?,
             (None, Via::Daemon { .. }) => unreachable!("a daemon has a name once it was asked"),
         };
-        let documents =
-            draft.documents().into_iter().map(|(role, bytes)| (role, Digest::of(&bytes))).collect();
-        Ok(timestamp.map(|timestamp| Published { versions: draft.versions(), timestamp, documents }))
+        Ok(timestamp.map(|timestamp| published(draft, timestamp)))
     }
 
     /// Leaves the draft's documents in the inbox and waits for the timestamp that names them; none if somebody published
@@ -355,6 +353,12 @@ fn signed(mut draft: Draft, how: How<'_>) -> Result<Draft, PublishError> {
         return Err(unsigned(&draft));
     }
     Ok(draft)
+}
+
+/// The draft as published in `timestamp`.
+pub(super) fn published(draft: &Draft, timestamp: u64) -> Published {
+    let documents = draft.documents().into_iter().map(|(role, bytes)| (role, Digest::of(&bytes)));
+    Published { versions: draft.versions(), timestamp, documents: documents.collect() }
 }
 
 /// Who has to sign before the draft may be submitted.

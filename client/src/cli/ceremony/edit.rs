@@ -75,7 +75,7 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
     let file = &args.draft;
     let mut request = request(args)?;
-    let onto = if file.symlink_metadata().is_ok() { Some(editable(args)?) } else { None };
+    let onto = if file.symlink_metadata().is_ok() { Some(editable(env, args)?) } else { None };
     let draft = match &onto {
         Some(first) if first.is_first() && args.online => {
             let text = "a trust repository that is not made yet has no next online keys".to_owned();
@@ -103,8 +103,8 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure
 }
 
 /// The draft that is there already.
-fn editable(args: &Args) -> Result<Draft, Failure> {
-    let (file, draft) = (args.draft.display(), load(&args.draft)?);
+fn editable(env: &Env, args: &Args) -> Result<Draft, Failure> {
+    let (file, draft) = (args.draft.display(), load(env, &args.draft)?);
     if !draft.is_unsigned() {
         let text = format!("`{file}` is signed already, and signatures are over what it says now");
         return Err(

@@ -6,7 +6,7 @@ use plimsoll_core::oci::RepositoryAddress;
 use serde::Serialize;
 use url::Url;
 
-use super::{about, load, sign::pinned, tell};
+use super::{about, load, pinned, tell};
 use crate::{
     cli::{
         Env, Failure, Out,
@@ -57,7 +57,7 @@ struct Finished<'a> {
 }
 
 pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
-    let draft = load(&args.draft)?;
+    let draft = load(env, &args.draft)?;
     if draft.is_first() { first(env, out, args, &draft).await } else { next(env, out, args, &draft).await }
 }
 
@@ -75,8 +75,12 @@ async fn first(env: &Env, out: &Out, args: &Args, draft: &Draft) -> Result<(), F
     let mut prepared = Prepared::of_draft(draft, now)?;
     let server = Server::new(env.registry.clone(), url.clone()).with_token(args.token.token()?);
     let info = served(&server, &repository).await?;
-    if let Some(trust_id) = info.trust_id.filter(|id| id != draft.trust_id()) {
+    if let Some(trust_id) = info.trust_id.clone().filter(|id| id != draft.trust_id()) {
         return Err(PublishError::AlreadyInitialised { repository: repository.to_string(), trust_id }.into());
+    }
+    if let (Some(_), Some((name, _))) = (&info.trust_id, pinned(env, draft.trust_id())?.first()) {
+        return Err(Failure::usage(format!("{repository} is made already, and pinned here as {name}"))
+            .next(format!("plimsoll status {name}")));
     }
     if info.online.ids() != prepared.online.ids() {
         return Err(PublishError::NotHeld { server: url.to_string() }.into());
@@ -89,7 +93,7 @@ async fn first(env: &Env, out: &Out, args: &Args, draft: &Draft) -> Result<(), F
         scopes: scopes.map(|scope| format!("{}/{scope}", repository.host)).collect(),
         repository,
     };
-    tell(env, out, draft, !args.yes);
+    tell(env, out, &args.draft, draft, !args.yes);
     confirm(&format!("code {}: make this trust repository?", draft.code()), args.yes)?;
     let file = args.out.clone().unwrap_or_else(|| format!("{name}-root.json").into());
     prepared.name = info.name;
@@ -119,7 +123,13 @@ async fn next(env: &Env, out: &Out, args: &Args, draft: &Draft) -> Result<(), Fa
     let desk = place.desk(env, None).await?;
     draft.check_pinned(&desk.pinned).map_err(|error| about(&args.draft, error))?;
     let ready = desk.publisher.ready(draft).await?;
-    tell(env, out, draft, !args.yes);
+    if let Some(published) = &ready.published {
+        desk.confirm(env, published, &[]).await?;
+        let finished = Finished { trust: &desk.root, code: draft.code(), published, ready: &ready };
+        let note = format!("in the registry since timestamp {} at the latest", published.timestamp);
+        return out.result(&finished, &format!("was published before: {published}"), &[note]);
+    }
+    tell(env, out, &args.draft, draft, !args.yes);
     let rehearsed = ready.rehearsed.as_ref().map(in_words).unwrap_or_default();
     for line in &rehearsed {
         out.aside(line);

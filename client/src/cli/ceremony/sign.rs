@@ -1,13 +1,10 @@
 //! `ceremony sign`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use plimsoll_core::{
-    oci::Digest,
-    tuf::{Document, Root},
-};
+use plimsoll_core::oci::Digest;
 
-use super::{about, load, progress, show, tell};
+use super::{about, load, not_behind, pinned, progress, show, tell};
 use crate::{
     cli::{
         Env, Failure, Out,
@@ -15,8 +12,7 @@ use crate::{
         key::{SignerArgs, signers},
         place::write_draft,
     },
-    publish::draft::{Draft, DraftError},
-    trust::{TrustError, load_policy, load_root, read_root_file},
+    trust::read_root_file,
 };
 
 #[derive(Debug, clap::Args)]
@@ -33,18 +29,19 @@ pub(in crate::cli) struct Args {
     yes: bool,
 }
 
-pub(super) fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
+pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
     let file = &args.draft;
     // Where a draft is *written*, keys are not needed, so the parser cannot ask for one.
     if args.signer.is_empty() {
         return Err(Failure::usage("no key is given to sign with".to_owned()).next("add --key FILE"));
     }
-    let mut draft = load(file)?;
-    let known = is_known(env, &draft, args.root.as_deref()).map_err(|error| match error {
-        Refused::Draft(error) => about(file, error),
-        Refused::Trust(error) => error.into(),
-    })?;
-    tell(env, out, &draft, !args.yes);
+    let mut draft = load(env, file)?;
+    if let Some(path) = &args.root {
+        draft.check_pinned(&read_root_file(path)?).map_err(|error| about(file, error))?;
+    }
+    not_behind(env, file, &draft).await?;
+    let known = args.root.is_some() || draft.is_first() || !pinned(env, draft.trust_id())?.is_empty();
+    tell(env, out, file, &draft, !args.yes);
     let mut question = format!("code {}: sign this?", draft.code());
     if !known && let Some(first) = draft.roots().first() {
         let sha256 = Digest::of(&first.bytes).hex();
@@ -67,43 +64,11 @@ pub(super) fn run(env: &Env, out: &Out, args: &Args) -> Result<(), Failure> {
     for signer in signers(&keys) {
         draft.sign(signer).map_err(|error| about(file, error))?;
     }
-    write_draft(file, &draft, true)?;
+    // Others may have signed it while this one was asked.
+    let mut now = load(env, file)?;
+    now.merge(&draft).map_err(|error| about(file, error))?;
+    write_draft(file, &now, true)?;
+    let draft = now;
     let head = format!("signed {}", file.display());
     show(env, out, file, &draft, &head, &progress(file, &draft))
-}
-
-enum Refused {
-    Draft(DraftError),
-    Trust(TrustError),
-}
-
-/// True if the draft goes on from the root given, or from one that is pinned here; also if there is nothing before it.
-fn is_known(env: &Env, draft: &Draft, root: Option<&Path>) -> Result<bool, Refused> {
-    if let Some(path) = root {
-        let bytes = read_root_file(path).map_err(Refused::Trust)?;
-        return draft.check_pinned(&bytes).map(|()| true).map_err(Refused::Draft);
-    }
-    let pinned = pinned(env, draft.trust_id()).map_err(Refused::Trust)?;
-    for (_, bytes) in &pinned {
-        draft.check_pinned(bytes).map_err(Refused::Draft)?;
-    }
-    Ok(draft.is_first() || !pinned.is_empty())
-}
-
-/// The names and documents of the roots pinned here that have this trust id; none without a policy.
-pub(super) fn pinned(env: &Env, trust: &str) -> Result<Vec<(String, Vec<u8>)>, TrustError> {
-    let policy = match load_policy(&env.home) {
-        Err(TrustError::NoPolicy { .. }) => return Ok(Vec::new()),
-        policy => policy?,
-    };
-    let mut found = Vec::new();
-    for (name, entry) in &policy.root {
-        let bytes = load_root(&env.home, name, entry)?;
-        let root = Document::<Root>::parse("root", &bytes).ok();
-        let id = root.and_then(|root| root.signed.common.identity).map(|identity| identity.trust);
-        if id.as_deref() == Some(trust) {
-            found.push((name.clone(), bytes));
-        }
-    }
-    Ok(found)
 }

@@ -12,7 +12,7 @@ use crate::{
         api::{OnlineKeys, TrustInfo},
         author::{self, AuthorError, RootEdit, edit_root, next_version},
         draft::{Base, Draft, Live, Next, Rehearsed, rehearse},
-        publisher::unsigned,
+        publisher::{published, unsigned},
     },
     update::UpdateError,
 };
@@ -32,6 +32,9 @@ pub struct Ready {
     /// Which clients get to the new root; none if the draft has no new root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearsed: Option<Rehearsed>,
+    /// Where it is to be seen, if it is published already.
+    #[serde(skip)]
+    pub published: Option<Published>,
 }
 
 impl Publisher {
@@ -76,7 +79,8 @@ impl Publisher {
     }
 
     /// Looks whether the draft can be published: who must sign signed, nothing in it has expired, nobody was faster, and
-    /// every client comes along ([`rehearse`]); of new online keys, that the daemon has them. Submits nothing.
+    /// every client comes along ([`rehearse`]); of new online keys, that the daemon has them. One that is published already is
+    /// ready, too. Submits nothing.
     ///
     /// # Errors
     /// [`PublishError`]: [`PublishError::Unsigned`], [`PublishError::DraftExpired`], [`PublishError::Stale`],
@@ -86,11 +90,13 @@ impl Publisher {
         if !draft.is_complete() {
             return Err(unsigned(draft));
         }
-        let now = self.now();
+        let (now, present) = (self.now(), self.present().await?);
+        if let Some(timestamp) = present.shows(draft) {
+            return Ok(Ready { rehearsed: None, published: Some(published(draft, timestamp)) });
+        }
         if let Some((role, expires)) = draft.expired(now) {
             return Err(PublishError::DraftExpired { role, expires });
         }
-        let present = self.present().await?;
         if let Some(role) = present.moved(draft) {
             return Err(PublishError::Stale { role });
         }
@@ -109,7 +115,7 @@ impl Publisher {
                 return Err(PublishError::NotHeld { server: server.url().to_string() });
             }
         }
-        Ok(Ready { rehearsed })
+        Ok(Ready { rehearsed, published: None })
     }
 
     /// Submits what [`Publisher::ready`] found ready, and waits until it is published.

@@ -1,7 +1,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Descriptor,
-    tuf::{Key, PublicKey, Snapshot, Timestamp},
+    tuf::{Identity, Key, PublicKey, Snapshot, Timestamp},
 };
 use serde_json::Value;
 
@@ -205,7 +205,7 @@ fn a_signature_made_elsewhere_is_attached_or_refused() {
     let again = draft.attach("targets", &world.id("alice"), &signature).unwrap_err();
     assert!(matches!(again, DraftError::NotAsked(_) | DraftError::AlreadySigned(_)), "{again}");
     let unknown = draft.payload("targets--app").unwrap_err();
-    assert!(matches!(unknown, DraftError::NotDelegated(_)), "{unknown}");
+    assert_eq!(unknown.to_string(), "the draft changes root, targets and not targets--app");
 }
 
 #[test]
@@ -316,6 +316,80 @@ fn what_a_draft_starts_from_must_hold_together() {
     assert!(both.is_vouched("targets--app"));
     let orphaned = forged(&both, |value| value["base"]["targets"]["signatures"] = Value::Array(Vec::new()));
     assert!(!orphaned.unwrap().is_vouched("targets--app"));
+}
+
+/// What is signed is what was shown: a document that says nothing else, spelt otherwise, would lose the signature.
+#[test]
+fn a_document_that_is_spelt_in_another_way_is_not_said_to_be_signed() {
+    let draft = World::new().rotation();
+    for (role, member, value) in [
+        ("targets", "reinstated", Value::Array(Vec::new())),
+        ("targets", "view", Value::Null),
+        ("root", "names", serde_json::json!({})),
+    ] {
+        let refused = forged(&draft, |whole| {
+            whole["documents"][role]["signed"]["x-plimsoll"][member] = value;
+        });
+        assert!(matches!(&refused, Err(DraftError::Spelling { role: of }) if of == role), "{refused:?}");
+        assert_eq!(refused.unwrap_err().verdict(), Some(Verdict::Untrusted));
+    }
+}
+
+#[test]
+fn a_draft_of_keys_that_could_never_sign_is_refused() {
+    let world = World::new();
+    let alice = world.key("alice").key().clone();
+    let refused = |change: &dyn Fn(&mut Value)| {
+        forged(&world.rotation(), |whole| change(&mut whole["documents"]["root"]["signed"])).unwrap_err()
+    };
+    for role in ["root", "targets", "timestamp"] {
+        let error = refused(&|root| root["roles"][role]["threshold"] = 4.into());
+        assert!(
+            matches!(&error, DraftError::Threshold { role: of, threshold: 4, .. } if of == role),
+            "{error}"
+        );
+        assert_eq!(error.verdict(), None);
+    }
+    // One key under two ids looks like two to whoever reads the ids.
+    let other = "5".repeat(64);
+    let error = refused(&|root| {
+        root["keys"][&other] = serde_json::to_value(&alice).unwrap();
+        root["roles"]["root"]["keyids"] = serde_json::json!([alice.id(), other]);
+    });
+    assert!(matches!(&error, DraftError::KeyTwice { role, .. } if role == "root"), "{error}");
+    let error =
+        refused(&|root| root["roles"]["root"]["keyids"] = serde_json::json!([alice.id(), alice.id()]));
+    assert!(matches!(&error, DraftError::KeyTwice { .. }), "{error}");
+
+    // A team's keys.
+    let mut next = world.targets();
+    delegate(&mut next, "targets--app", world.key("dave").public());
+    author::next_version("targets", &mut next, world.now);
+    let team = Draft::new(REPOSITORY, &world.base(), [("targets".to_owned(), next.clone().into())]).unwrap();
+    let refused = forged(&team, |whole| {
+        whole["documents"]["targets"]["signed"]["delegations"]["roles"][0]["threshold"] = 2.into();
+    });
+    assert!(matches!(refused, Err(DraftError::Threshold { threshold: 2, keys: 1, .. })), "{refused:?}");
+    // What was published like that is not this change's fault.
+    let delegations = next.delegations.as_mut().unwrap();
+    delegations.roles[0].keys.threshold = 2;
+    let mut base = world.base();
+    base.roots.truncate(1);
+    base.documents.insert("targets".to_owned(), world.sign(&next, &["alice", "bob"]));
+    author::next_version("targets", &mut next, world.now);
+    Draft::new(REPOSITORY, &base, [("targets".to_owned(), next.into())]).unwrap();
+}
+
+#[test]
+fn a_draft_that_travels_has_every_root() {
+    let world = World::new();
+    let mut root = world.first();
+    author::next_version("root", &mut root, world.now);
+    let base = Base { roots: vec![world.sign(&root, &["alice", "bob"])], documents: BTreeMap::new() };
+    author::next_version("root", &mut root, world.now);
+    let draft = Draft::new(REPOSITORY, &base, [("root".to_owned(), root.into())]).unwrap();
+    let refused = Draft::read(&draft.write()).unwrap_err();
+    assert!(matches!(refused, DraftError::Base(_)), "{refused}");
 }
 
 #[test]

@@ -16,19 +16,18 @@ use plimsoll_core::{
 
 use super::Draft;
 
-/// More lines of one kind are only counted.
-const MAX_LINES: usize = 20;
 /// Names of keys are cut here, characters.
 const MAX_NAME: usize = 64;
 const NO_WORDS: &str =
     "  WARNING: it changes something else, for which this version of plimsoll has no words";
 
 /// What signing the draft means, compared to what is published now, one line each, those that belong to a role indented
-/// below its line. The texts in it are others': make them fit for a terminal.
+/// below its line. Of names, more than `most` lines of one kind are only counted, but for warnings. The texts in it are
+/// others': make them fit for a terminal.
 ///
 /// Present documents are believed as far as the draft's chain of roots vouches for them; whether that chain is the
 /// right one is [`Draft::check_pinned`]'s question.
-pub fn words(draft: &Draft, now: DateTime<Utc>) -> Vec<String> {
+pub fn words(draft: &Draft, now: DateTime<Utc>, most: usize) -> Vec<String> {
     let (trust, repository) = (draft.trust_id(), draft.repository());
     let mut lines = vec![if draft.is_first() {
         format!("a NEW trust repository: {trust}, for {repository}")
@@ -42,7 +41,7 @@ pub fn words(draft: &Draft, now: DateTime<Utc>) -> Vec<String> {
         }
     }
     for (role, next) in draft.next_targets() {
-        targets(&mut lines, draft, role, next, now);
+        targets(&mut lines, draft, (role, next), now, most);
     }
     lines
 }
@@ -196,9 +195,9 @@ fn root_changes(
 fn targets(
     lines: &mut Vec<String>,
     draft: &Draft,
-    role: &str,
-    after: &Document<Targets>,
+    (role, after): (&str, &Document<Targets>),
     now: DateTime<Utc>,
+    most: usize,
 ) {
     let vouched = draft.is_vouched(role);
     let before = draft.present(role).filter(|_| vouched).map(|document| &document.signed);
@@ -219,7 +218,7 @@ fn targets(
     let nothing = empty(new);
     let old = before.unwrap_or(&nothing);
     delegation_changes(lines, old, new);
-    names::changes(lines, old, new);
+    names::changes(lines, old, new, most);
     if before.is_some() {
         renamed(lines, &old.common, &new.common);
     }
@@ -269,6 +268,12 @@ fn delegation_changes(lines: &mut Vec<String>, old: &Targets, new: &Targets) {
             lines.extend(signers.ids.iter().map(|id| format!("    {}", called.whole(id, signers.keys))));
             if !role.terminating {
                 lines.push("    clients may ask others for these names after it".to_owned());
+            }
+            if !role.extra.is_empty() {
+                lines.push(format!(
+                    "  WARNING: {} has more to it, for which this version has no words",
+                    role.name
+                ));
             }
             continue;
         };

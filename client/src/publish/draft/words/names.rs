@@ -5,25 +5,24 @@ use plimsoll_core::{
     tuf::{Revocation, Target, Targets},
 };
 
-use super::MAX_LINES;
-
-/// What `new` says of names and of what was taken back, where it differs from `old`.
-pub(super) fn changes(lines: &mut Vec<String>, old: &Targets, new: &Targets) {
-    some(lines, "names changed", changed(old, new));
-    some(lines, "names removed", removed(old, new));
-    some(lines, "names signed", signed(old, new));
+/// What `new` says of names and of what was taken back, where it differs from `old`; up to `most` lines of a kind.
+pub(super) fn changes(lines: &mut Vec<String>, old: &Targets, new: &Targets, most: usize) {
+    let mut some = |kind, all| some(lines, kind, all, most);
+    some("names changed", changed(old, new));
+    some("names removed", removed(old, new));
+    some("names signed", signed(old, new));
     let revoked = new.revocations().iter().filter(|revocation| !old.revocations().contains(revocation));
     let revoked = revoked.map(|revocation| format!("revokes {}: {}", what(revocation), revocation.reason));
-    some(lines, "revocations", revoked.collect());
+    some("revocations", revoked.collect());
     let dropped = old.revocations().iter().filter(|revocation| !new.revocations().contains(revocation));
-    some(lines, "reinstated", dropped.map(|dropped| reinstated(dropped, new)).collect());
+    some("reinstated", dropped.map(|dropped| reinstated(dropped, new)).collect());
     let other = new.reinstated().iter().filter(|entry| !old.reinstated().contains(entry));
     let other = other.filter(|entry| old.revocations().iter().all(|dropped| dropped.digest != entry.digest));
     let other = other.map(|entry| format!("notes that {} was reinstated: {}", what(entry), entry.reason));
-    some(lines, "notes", other.collect());
+    some("notes", other.collect());
     let lost = old.reinstated().iter().filter(|entry| !new.reinstated().contains(entry));
     let lost = lost.map(|entry| format!("forgets that {} was reinstated", what(entry)));
-    some(lines, "notes forgotten", lost.collect());
+    some("notes forgotten", lost.collect());
 }
 
 fn signed(old: &Targets, new: &Targets) -> Vec<String> {
@@ -77,11 +76,16 @@ fn for_ever(target: &Target) -> &'static str {
     if target.is_immutable() { ", for good" } else { "" }
 }
 
-/// The first of `all`, and how many more there are.
-fn some(lines: &mut Vec<String>, kind: &str, all: Vec<String>) {
-    let count = all.len();
-    lines.extend(all.into_iter().take(MAX_LINES).map(|line| format!("  {line}")));
-    if count > MAX_LINES {
-        lines.push(format!("  and {} more ({count} {kind} in all)", count - MAX_LINES));
+/// The first of `all`, and how many more there are. A warning is never among those that are only counted.
+fn some(lines: &mut Vec<String>, kind: &str, all: Vec<String>, most: usize) {
+    let (count, mut shown) = (all.len(), 0);
+    for line in all {
+        if shown < most || line.starts_with("WARNING") {
+            lines.push(format!("  {line}"));
+            shown += 1;
+        }
+    }
+    if count > shown {
+        lines.push(format!("  and {} more ({count} {kind} in all)", count - shown));
     }
 }

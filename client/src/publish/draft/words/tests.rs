@@ -13,7 +13,7 @@ const CAROL: &str = "8bf5a507dc237a32c90c0a23b34bab6b386826145a5b726da75c91d466e
 const DAVE: &str = "3336b222894653a1c328c2636b5ada9d8c2f53be3b927369d64e7087014bf619";
 
 fn said(draft: &Draft, world: &World) -> Vec<String> {
-    words(draft, world.now + TimeDelta::days(1))
+    words(draft, world.now + TimeDelta::days(1), 20)
 }
 
 #[track_caller]
@@ -174,7 +174,7 @@ fn names_delegations_and_revocations_that_change() {
     let mut published = after;
     published.common.version = 1;
     back.common.version = 2;
-    let lines = words(&change(&world, &published, back), world.now);
+    let lines = words(&change(&world, &published, back), world.now, 20);
     assert!(lines.contains(&"  takes acme/app away from targets--app".to_owned()), "{lines:#?}");
     let dropped = format!("  WARNING: drops the revocation of {three} without saying why");
     assert!(lines.contains(&dropped), "{lines:#?}");
@@ -189,9 +189,45 @@ fn of_many_names_some_are_shown_and_all_are_counted() {
     for n in 0..30 {
         vouch(&mut after, &format!("acme/app:v{n}"), Digest::of(b"the same"));
     }
+    let draft = change(&world, &before, after);
+    let few = said(&draft, &world);
+    assert_eq!(few.len(), 2 + 20 + 1, "{few:#?}");
+    assert_eq!(few.last().unwrap(), "  and 11 more (31 names signed in all)");
+    // Whoever wants to know can.
+    let all = words(&draft, world.now, usize::MAX);
+    assert_eq!(all.len(), 2 + 31, "{all:#?}");
+}
+
+/// A warning cannot be hidden behind many lines that need none.
+#[test]
+fn a_warning_is_never_only_counted() {
+    let world = World::new();
+    let mut before = world.targets();
+    for n in 0..30 {
+        author::revoke(&mut before, &Digest::of(&[n]), "bad", world.now);
+    }
+    let mut after = before.clone();
+    author::next_version("targets", &mut after, world.now);
+    let all: Vec<Digest> = before.revocations().iter().filter_map(|revocation| revocation.digest).collect();
+    author::reinstate(&mut after, &all, "it was good", world.now);
+    let quietly = all.last().unwrap();
+    after.common.identity.as_mut().unwrap().reinstated.retain(|entry| entry.digest != Some(*quietly));
     let said = said(&change(&world, &before, after), &world);
-    assert_eq!(said.len(), 2 + MAX_LINES + 1, "{said:#?}");
-    assert_eq!(said.last().unwrap(), "  and 11 more (31 names signed in all)");
+    let warning = format!("  WARNING: drops the revocation of {quietly} without saying why");
+    assert!(said.contains(&warning), "{said:#?}");
+    assert!(said.contains(&"  and 9 more (30 reinstated in all)".to_owned()), "{said:#?}");
+}
+
+#[test]
+fn what_a_new_delegation_says_besides_is_warned_of() {
+    let world = World::new();
+    let before = world.targets();
+    let mut after = before.clone();
+    author::next_version("targets", &mut after, world.now);
+    delegate(&mut after, "targets--app", world.key("dave").public());
+    after.delegations.as_mut().unwrap().roles[0].extra.insert("x-more".to_owned(), "more".into());
+    let said = said(&change(&world, &before, after), &world);
+    assert!(said.iter().any(|line| line.starts_with("  WARNING: targets--app has more to it")), "{said:#?}");
 }
 
 /// Whoever makes a draft decides what it starts from; what nobody signed is not taken for what was there before.
