@@ -66,6 +66,7 @@ needed_packages=(
     python3-venv
     skopeo
     strace
+    systemd # systemd-analyze
 )
 
 install_packages() {

@@ -9,6 +9,7 @@ mod doctor;
 mod key;
 mod serve;
 mod tick;
+mod token;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -67,6 +68,9 @@ enum Command {
     /// The daemon's own keys
     #[command(subcommand)]
     Key(key::Key),
+    /// Who may submit: tokens, of which only hashes are kept
+    #[command(subcommand)]
+    Token(token::Token),
     /// The configuration file
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -130,6 +134,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(arguments) => runtime()?.block_on(serve::serve(arguments))?,
         Command::Key(command) => key::run(command)?,
+        Command::Token(command) => token::run(command)?,
         Command::Config(command) => config::run(command)?,
         Command::Backup(arguments) => backup::backup(arguments)?,
         Command::Restore(arguments) => backup::restore(&arguments)?,

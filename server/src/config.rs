@@ -20,7 +20,12 @@ use plimsoll_core::oci::{ReferenceError, RepositoryAddress, mapping::Profile};
 
 pub use show::Shown;
 
-use crate::freshness::{Freshness, FreshnessError};
+pub(crate) use self::file::duration;
+use crate::{
+    freshness::{Freshness, FreshnessError},
+    secrets::SecretFile,
+    tls::TlsFiles,
+};
 
 /// Where the daemon listens if it is not told: loopback only.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8480);
@@ -36,6 +41,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How registries are reached.
     pub registry: RegistryAccess,
+    /// What the listener shows of itself; none for plain http.
+    pub tls: Option<TlsFiles>,
+    /// Who may submit.
+    pub api: ApiConfig,
     /// How long signatures last and how often they are renewed.
     pub freshness: Freshness,
     /// The trust repositories, at least one, no name twice.
@@ -51,6 +60,24 @@ pub struct RegistryAccess {
     pub plain_http: bool,
     /// Where `HOST[:PORT]/ca.crt` holds the CA of one host. Default: docker's.
     pub certs_dir: Option<PathBuf>,
+}
+
+/// `[api]`: who may submit. All that can be read, everybody may read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Default: those with a token; on loopback everybody, until there is a file of tokens.
+    pub submit: Option<Submit>,
+    /// The file of tokens. Default: `tokens.toml` in the data folder.
+    pub tokens: Option<SecretFile>,
+}
+
+/// Who may submit. It counts by its signatures in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submit {
+    /// Whoever reaches the daemon.
+    Anyone,
+    /// Whoever shows a token.
+    Tokens,
 }
 
 /// `[[trust]]`: one trust repository.
@@ -76,7 +103,7 @@ pub struct Login {
     /// The user name.
     pub username: String,
     /// Its first line is the password; mode 0600 or narrower.
-    pub password_file: PathBuf,
+    pub password_file: SecretFile,
 }
 
 /// What flags say; they win over the file.
@@ -193,6 +220,21 @@ pub enum ValueError {
     /// An inbox whose name would be too long.
     #[error("there is no room for `/inbox` after the name of {0}")]
     InboxName(RepositoryAddress),
+    /// Half of what TLS needs.
+    #[error("`certificate` and `key` belong together")]
+    HalfTls,
+    /// TLS, and a trust repository on the embedded registry, which the daemon and its neighbours reach in plain http.
+    #[error(
+        "trust repository {0} is on the embedded registry, which is spoken to in plain http on loopback: give it a \
+         `repository`, or leave [tls] out"
+    )]
+    TlsEmbedded(String),
+    /// Not one who may submit.
+    #[error("`{0}` is not who may submit: `tokens` or `anyone`")]
+    Submit(String),
+    /// Not the name of a credential.
+    #[error("`credential:{0}` names no credential: letters, digits, `.`, `_` and `-`, the first no `.`")]
+    Credential(String),
     /// An empty text.
     #[error("it is empty")]
     Empty,
@@ -205,6 +247,8 @@ impl Config {
             data: data.into(),
             listen: DEFAULT_LISTEN,
             registry: RegistryAccess::default(),
+            tls: None,
+            api: ApiConfig::default(),
             freshness: Freshness::default(),
             trusts: vec![TrustConfig::embedded(DEFAULT_TRUST)],
         }
@@ -229,12 +273,20 @@ impl Config {
         let mut config = Self::new(data.ok_or(ConfigError::NoData)?);
         config.listen = overrides.listen.or(read.listen).unwrap_or(DEFAULT_LISTEN);
         config.registry = read.registry;
+        config.tls = read.tls;
+        config.api = read.api;
         config.freshness = read.freshness;
         if !read.trusts.is_empty() {
             config.trusts = read.trusts;
         }
         if !overrides.trusts.is_empty() {
             config.trusts = chosen(&config.trusts, &overrides.trusts)?;
+        }
+        if let Some((path, line)) = file.zip(read.tls_line)
+            && let Some(trust) = config.trusts.iter().find(|trust| trust.repository.is_none())
+        {
+            let place = Place::File { path: path.to_owned(), line, key: "tls".to_owned() };
+            return Err(ConfigError::Value { place, source: ValueError::TlsEmbedded(trust.name.clone()) });
         }
         Ok(config)
     }

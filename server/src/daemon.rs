@@ -3,49 +3,45 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Read},
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use plimsoll::{
     clock::Clock,
     publish::api::TrustInfo,
-    registry::{Credentials, Registry, RegistryError, RegistryOptions, Secret},
+    registry::{Credentials, Registry, RegistryError, RegistryOptions},
 };
 use plimsoll_core::{
     oci::{ReferenceError, RepositoryAddress, mapping},
     tuf::KeyId,
 };
+use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     api::{
         Api, Phase,
+        gate::{Gate, Held},
         serve::{Times, serve},
     },
-    config::{Config, TrustConfig},
+    config::{Config, Login, TrustConfig},
     host::{Host, HostError},
     inbox::{self, InboxOptions},
     keys::{self, Keyring, OnlineKeyError},
     pipeline::{Engine, EngineError, EngineOptions},
+    secrets::SecretFile,
     store::{SledStore, Store, StoreError, TrustKey},
+    tls::{self, Handshakes, Tls, TlsError},
+    tokens::{self, TokenError},
 };
 
 /// A password file is one line.
-const MAX_PASSWORD: u64 = 4 * 1024;
+const MAX_PASSWORD: usize = 4 * 1024;
 /// How long the engines may take to finish what is under way when the daemon ends.
 const ENGINES_STOP: Duration = Duration::from_secs(6);
 
@@ -59,6 +55,12 @@ pub struct Daemon {
     api: Api,
     phase: watch::Sender<Phase>,
     server: JoinHandle<()>,
+    /// What it was started with, and what was changed since.
+    config: Config,
+    /// What each trust repository's registry client logs in with, in the configuration's order.
+    credentials: Vec<Credentials>,
+    /// What new connections are shown; none without TLS.
+    tls: Option<watch::Sender<Arc<ServerConfig>>>,
     /// Each holds its engine, and ends with it at the latest.
     announcements: JoinSet<()>,
     inboxes: JoinSet<()>,
@@ -153,15 +155,21 @@ pub enum DaemonError {
         repository: RepositoryAddress,
     },
     /// The password file cannot be used.
-    #[error("trust repository {name}: cannot use the password file {}", path.display())]
+    #[error("trust repository {name}: cannot use the password file {file}")]
     Password {
         /// The trust repository.
         name: String,
         /// The file.
-        path: PathBuf,
+        file: SecretFile,
         /// Why.
         source: io::Error,
     },
+    /// The listener's certificate and key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     /// The registry client's settings cannot be used.
     #[error("trust repository {name}: [registry]")]
     Registry {
@@ -185,6 +193,30 @@ struct Opened {
     store: Arc<dyn Store>,
     /// One for each trust repository, in the configuration's order.
     trusts: Vec<(Registry, Keyring)>,
+    edge: Edge,
+}
+
+/// What the listener needs of the disk. All of it may change at run time.
+pub(crate) struct Edge {
+    /// What each trust repository's registry client logs in with, in the configuration's order.
+    pub(crate) credentials: Vec<Credentials>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tokens: Held,
+}
+
+impl Edge {
+    /// Reads the files that `config` names: passwords, certificate and key, tokens. Blocking disk I/O; changes nothing.
+    ///
+    /// # Errors
+    /// [`DaemonError::Password`], [`DaemonError::Tls`], [`DaemonError::Tokens`].
+    pub(crate) fn read(config: &Config) -> Result<Self, DaemonError> {
+        let file = config.api.tokens.clone().unwrap_or_else(|| tokens::default_file(&config.data).into());
+        Ok(Self {
+            credentials: config.trusts.iter().map(credentials).collect::<Result<_, _>>()?,
+            tls: config.tls.as_ref().map(tls::load).transpose()?,
+            tokens: Held::read(config.api.submit, file)?,
+        })
+    }
 }
 
 /// Where one trust repository is.
@@ -210,7 +242,8 @@ impl Daemon {
             (config, opened)
         })
         .await;
-        let Opened { store, trusts: prepared } = opened?;
+        let Opened { store, trusts: prepared, edge } = opened?;
+        let Edge { credentials, tls, tokens } = edge;
 
         // Before the rest, since the embedded repositories' names need the port.
         let failed = |source| DaemonError::Listen { address: config.listen, source };
@@ -218,17 +251,32 @@ impl Daemon {
         let address = listener.local_addr().map_err(failed)?;
         let places = places(&trusts, address)?;
         let phase = watch::Sender::new(Phase::Serving);
-        let api = Api::new(trusts.iter().map(|trust| trust.name.clone()), phase.subscribe());
+        let gate = Gate::new(tokens, address.ip().is_loopback(), clock.clone());
+        let names = trusts.iter().map(|trust| trust.name.clone());
+        let api = Api::new(names, gate, phase.subscribe());
         let mut router = api.router();
         if trusts.iter().any(|trust| trust.repository.is_none()) {
             let folder = config.data.join("registry");
             router = router.merge(blocking(move || Host::open(&folder)).await?.router());
         }
         // Before the engines: those on the embedded registry reach it over HTTP like any other.
-        let server = tokio::spawn(serve(listener, router, phase.subscribe(), Times::default()));
-        info!(%address, data = %config.data.display(), "listening on http://{address}");
-        let mut daemon =
-            Self { address, api, phase, server, announcements: JoinSet::new(), inboxes: JoinSet::new() };
+        let tls = tls.map(watch::Sender::new);
+        let secured = tls.as_ref().map(|config| Tls::new(config.subscribe(), Handshakes::default()));
+        let server = tokio::spawn(serve(listener, secured, router, phase.subscribe(), Times::default()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        info!(%address, data = %config.data.display(), "listening on {scheme}://{address}");
+        let mut daemon = Self {
+            address,
+            api,
+            phase,
+            server,
+            config: config.clone(),
+            credentials,
+            tls,
+            announcements: JoinSet::new(),
+            inboxes: JoinSet::new(),
+        };
+        daemon.warn_of_the_open();
 
         for ((trust, place), (registry, keys)) in trusts.iter().zip(places).zip(prepared) {
             let Place { repository, inbox } = place;
@@ -236,7 +284,7 @@ impl Daemon {
             let options = options(&config, trust, repository, registry, store.clone(), keys, clock.clone());
             match Engine::start(options).await {
                 Ok(engine) => {
-                    daemon.announcements.spawn(announce(engine.clone(), address));
+                    daemon.announcements.spawn(announce(engine.clone(), format!("{scheme}://{address}")));
                     if let Some((repository, interval)) = inbox {
                         info!(trust = trust.name, inbox = %repository, "collecting submissions from its inbox");
                         daemon.inboxes.spawn(inbox::run(InboxOptions {
@@ -259,9 +307,47 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Says what whoever reaches this daemon may do or see, if that may be more than was meant.
+    fn warn_of_the_open(&self) {
+        if self.address.ip().is_loopback() {
+            return;
+        }
+        if self.tls.is_none() {
+            warn!(
+                "this address is reached in plain http: a token sent to it can be read on the way, and `plimsoll` sends \
+                 none; set [tls], or listen on loopback behind a proxy that does"
+            );
+        }
+        if !self.api.gate().closed() {
+            warn!("whoever reaches this address may submit, without a token: `submit = \"anyone\"` says so");
+        }
+    }
+
+    /// The engines.
+    pub fn engines(&self) -> Vec<Engine> {
+        self.api.engines()
+    }
+
     /// Where it listens; the port is the real one.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it goes by now.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// From now on goes by `config`, which differs from the one it has in what `edge`, read by it, and the engines hold.
+    pub(crate) fn take(&mut self, config: Config, edge: Edge) {
+        for (held, new) in self.credentials.iter().zip(&edge.credentials) {
+            held.replace(new);
+        }
+        if let (Some(held), Some(new)) = (&self.tls, edge.tls) {
+            held.send_replace(new);
+        }
+        self.api.gate().replace(edge.tokens);
+        self.config = config;
     }
 
     /// Stops: takes no more submissions, lets the engines finish the round and the push that are under way, then closes
@@ -280,7 +366,7 @@ impl Daemon {
             while self.announcements.join_next().await.is_some() {}
         });
         if stopped.await.is_err() {
-            tracing::warn!("an engine did not finish in time; the next start goes on from what is stored");
+            warn!("an engine did not finish in time; the next start goes on from what is stored");
         }
         self.phase.send_replace(Phase::Closing);
         // A panic there was logged; there is nothing left to stop.
@@ -299,7 +385,7 @@ pub(crate) async fn engines(
 ) -> Result<Vec<EngineOptions>, DaemonError> {
     check(&config)?;
     blocking(move || {
-        let Opened { store, trusts } = open(&config)?;
+        let Opened { store, trusts, edge: _ } = open(&config)?;
         let places = places(&config.trusts, config.listen)?;
         let all = config.trusts.iter().zip(places).zip(trusts);
         Ok(all
@@ -350,17 +436,42 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
     }
     places(&config.trusts, address)?;
     for trust in &config.trusts {
-        registry(config, trust)?;
+        registry(config, trust, Credentials::anonymous())?;
     }
     Ok(())
+}
+
+/// What can be told of the files that the configuration names, before anything is made. Blocking disk I/O. Returns those
+/// that cannot be looked at here: credentials of a service that this process is not.
+///
+/// # Errors
+/// [`DaemonError`].
+pub fn check_files(config: &Config) -> Result<Vec<SecretFile>, DaemonError> {
+    let mut config = config.clone();
+    let mut elsewhere = Vec::new();
+    let mut keep = |file: &SecretFile| {
+        let here = file.is_here();
+        if !here {
+            elsewhere.push(file.clone());
+        }
+        here
+    };
+    for trust in &mut config.trusts {
+        trust.login = trust.login.take().filter(|login| keep(&login.password_file));
+    }
+    config.tls = config.tls.take().filter(|tls| keep(&tls.certificate) & keep(&tls.key));
+    config.api.tokens = config.api.tokens.take().filter(&mut keep);
+    Edge::read(&config)?;
+    Ok(elsewhere)
 }
 
 fn open(config: &Config) -> Result<Opened, DaemonError> {
     keys::private_folder(&config.data)?;
     let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data.join("store"))?);
+    let edge = Edge::read(config)?;
     let mut seen: BTreeMap<KeyId, PathBuf> = BTreeMap::new();
     let mut trusts = Vec::new();
-    for trust in &config.trusts {
+    for (trust, credentials) in config.trusts.iter().zip(&edge.credentials) {
         let name = &trust.name;
         let known = store.head(&TrustKey::whole(name))?.sequence > 0;
         if known && !keys::exist(&config.data, name) {
@@ -380,9 +491,9 @@ fn open(config: &Config) -> Result<Opened, DaemonError> {
         if made {
             info!(trust = name, folder = %folder.display(), "made the online keys");
         }
-        trusts.push((registry(config, trust)?, ring));
+        trusts.push((registry(config, trust, credentials.clone())?, ring));
     }
-    Ok(Opened { store, trusts })
+    Ok(Opened { store, trusts, edge })
 }
 
 /// Where each trust repository and its inbox are, those on the embedded registry included.
@@ -409,19 +520,27 @@ fn places(trusts: &[TrustConfig], address: SocketAddr) -> Result<Vec<Place>, Dae
     Ok(all)
 }
 
-/// The client for the registry of `trust`. Reads the CA file and the password file.
-pub(crate) fn registry(config: &Config, trust: &TrustConfig) -> Result<Registry, DaemonError> {
-    let credentials = match (&trust.repository, &trust.login) {
+/// The client for the registry of `trust`, logged in. Reads the CA file and the password file.
+pub(crate) fn client(config: &Config, trust: &TrustConfig) -> Result<Registry, DaemonError> {
+    registry(config, trust, credentials(trust)?)
+}
+
+/// What the client for the registry of `trust` logs in with. Reads the password file.
+fn credentials(trust: &TrustConfig) -> Result<Credentials, DaemonError> {
+    Ok(match (&trust.repository, &trust.login) {
         // The embedded registry asks for none, and must not be sent any.
         (None, _) => Credentials::anonymous(),
         (Some(_), None) => Credentials::docker(),
-        (Some(_), Some(login)) => {
-            let path = &login.password_file;
+        (Some(_), Some(Login { username, password_file: file })) => {
             let failed =
-                |source| DaemonError::Password { name: trust.name.clone(), path: path.clone(), source };
-            Credentials::fixed(&login.username, password(path).map_err(failed)?)
+                |source| DaemonError::Password { name: trust.name.clone(), file: file.clone(), source };
+            Credentials::fixed(username, file.first_line(MAX_PASSWORD).map_err(failed)?)
         }
-    };
+    })
+}
+
+/// The client for the registry of `trust`. Reads the CA file.
+fn registry(config: &Config, trust: &TrustConfig, credentials: Credentials) -> Result<Registry, DaemonError> {
     let access = config.registry.clone();
     let default = RegistryOptions::default();
     let options = RegistryOptions {
@@ -435,33 +554,9 @@ pub(crate) fn registry(config: &Config, trust: &TrustConfig) -> Result<Registry,
     Registry::new(options).map_err(|source| DaemonError::Registry { name: trust.name.clone(), source })
 }
 
-/// The first line of the file, which must be its owner's only.
-fn password(path: &Path) -> io::Result<Secret> {
-    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    // Asked before opening, as opening a FIFO would wait for its writer; the mode is asked of the opened file.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(wrong("it is not a file".to_owned()));
-    }
-    let file = File::open(path)?;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(wrong(format!("it is open to others (mode {mode:03o}); run `chmod 600` on it")));
-    }
-    let room = usize::try_from(MAX_PASSWORD + 1).expect("a few KiB");
-    let mut text = String::with_capacity(room);
-    file.take(MAX_PASSWORD + 1).read_to_string(&mut text)?;
-    // From here on wiped when dropped; with room for all it was never moved.
-    let whole = Secret::new(text);
-    if whole.expose().len() == room {
-        return Err(wrong(format!("it is larger than {MAX_PASSWORD} bytes")));
-    }
-    let line = whole.expose().lines().next().unwrap_or_default();
-    if line.is_empty() { Err(wrong("its first line is empty".to_owned())) } else { Ok(Secret::new(line)) }
-}
-
 /// Says where a trust repository is and, if it was never made, how to make it. An empty store alone does not tell that:
 /// it may be lost, so the registry is looked at first. An alarm speaks for itself.
-async fn announce(engine: Engine, address: SocketAddr) {
+async fn announce(engine: Engine, url: String) {
     let known = engine.info().trust_id.is_some();
     let sound = known || engine.looked().await;
     let TrustInfo { name, repository, trust_id, .. } = engine.info();
@@ -470,13 +565,14 @@ async fn announce(engine: Engine, address: SocketAddr) {
         None if sound => info!(
             trust = name,
             repository,
-            "not made yet: plimsoll init {repository} --scope 'ORG/**' --key owner.key --server http://{address}"
+            "not made yet: plimsoll init {repository} --scope 'ORG/**' --key owner.key --server {url}"
         ),
         None => {}
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs `work` on a thread that may block; a panic there is passed on.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
 }

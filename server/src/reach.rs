@@ -29,7 +29,7 @@ impl Reach {
     /// # Errors
     /// [`DaemonError`].
     pub(crate) async fn of(config: &Config, trust: &TrustConfig) -> Result<Self, DaemonError> {
-        let registry = daemon::registry(config, trust)?;
+        let registry = daemon::client(config, trust)?;
         if let Some(repository) = &trust.repository {
             return Ok(Self { registry, repository: repository.clone(), server: None });
         }
@@ -42,7 +42,7 @@ impl Reach {
             .parse()
             .map_err(|source| DaemonError::Repository { name: trust.name.clone(), source })?;
         let phase = watch::Sender::new(Phase::Serving);
-        let server = tokio::spawn(serve(listener, host.router(), phase.subscribe(), Times::default()));
+        let server = tokio::spawn(serve(listener, None, host.router(), phase.subscribe(), Times::default()));
         Ok(Self { registry, repository, server: Some((server, phase)) })
     }
 }

@@ -361,6 +361,11 @@ impl Service {
         drop(silent.expect("no holder of this lock panics"));
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Tells it to end (SIGTERM), kills it after 10 s, and returns its exit code, -1 if a signal ended it.
     pub fn terminate(&mut self) -> i32 {
         // The shell's own `kill`: no crate for one signal. The pid is ours until the child has been waited for.

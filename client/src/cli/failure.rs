@@ -133,6 +133,9 @@ impl From<PublishError> for Failure {
 
 fn advice(error: &PublishError) -> Option<&'static str> {
     match error {
+        PublishError::Server(RegistryError::Tls { .. }) => {
+            Some("check --server; a CA of your own is given with --ca-file, or in docker's certs.d")
+        }
         PublishError::Server(error) if error.is_unavailable() => {
             Some("check that plimsolld runs and that --server names it, and run this again")
         }

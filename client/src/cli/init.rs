@@ -48,6 +48,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url,
         required_unless_present = "draft")]
     server: Option<Url>,
+    #[command(flatten)]
+    token: servers::TokenArgs,
     /// JSON file with the daemon's online keys, which came another way than from the daemon; it must have the same
     #[arg(long, value_name = "FILE")]
     online_pub: Option<PathBuf>,
@@ -105,7 +107,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let url = args.server.as_ref().ok_or_else(no_server)?;
     let online = args.online_pub.as_deref().map(online_keys).transpose()?;
     let keys = args.signer.open()?;
-    let server = Server::new(env.registry.clone(), url.clone());
+    let server = Server::new(env.registry.clone(), url.clone()).with_token(args.token.token()?);
     let info = unmade(&server, &args.repository).await?;
     let name = args.name.clone().unwrap_or(info.name);
     let file = args.out.clone().unwrap_or_else(|| format!("{name}-root.json").into());

@@ -26,6 +26,8 @@ pub(super) struct Where {
     /// URL of the plimsolld that takes submissions; else the one remembered by init
     #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url)]
     pub(super) server: Option<Url>,
+    #[command(flatten)]
+    pub(super) token: servers::TokenArgs,
     /// Leave the change in the inbox of the trust repository, where only the registry can be reached
     #[arg(long)]
     pub(super) via_registry: bool,
@@ -118,7 +120,7 @@ impl Where {
             Publisher::through_registry(http, address.clone(), pinned.clone(), &env.home.state(), clock)?
         } else {
             let url = servers::server(&env.home, self.server.as_ref(), &policy.root[&root].repository)?;
-            let server = Server::new(http.clone(), url);
+            let server = Server::new(http.clone(), url).with_token(self.token.token()?);
             let state = env.home.publishing();
             Publisher::through_daemon(http, server, address.clone(), pinned.clone(), &state, clock)
         };

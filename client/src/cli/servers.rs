@@ -1,6 +1,9 @@
 //! Which daemon takes submissions for which trust repository: `servers.toml`, written by `init`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -8,11 +11,54 @@ use url::Url;
 use super::Failure;
 use crate::{
     home::Home,
+    registry::Secret,
     state::{create_private_folder, read, replace},
 };
 
 const MAX: u64 = 1024 * 1024;
 const VARIABLE: &str = "PLIMSOLL_SERVER";
+const TOKEN: &str = "PLIMSOLL_TOKEN";
+const MAX_TOKEN: u64 = 16 * 1024;
+
+/// What a daemon wants to see before it takes a submission. Never an argument itself: those are for everybody to read.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub(super) struct TokenArgs {
+    /// File whose first line is the token for submitting, if the daemon wants one; else $PLIMSOLL_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenArgs {
+    /// The token, if one is given. Reads a file.
+    pub(super) fn token(&self) -> Result<Option<Secret>, Failure> {
+        let (text, place) = match &self.token_file {
+            Some(path) => (token_file(path)?, path.display().to_string()),
+            None => match std::env::var_os(TOKEN) {
+                Some(value) if !value.is_empty() => {
+                    let text = value.into_string().map_err(|_| unusable(TOKEN))?;
+                    (Secret::new(text), TOKEN.to_owned())
+                }
+                _ => return Ok(None),
+            },
+        };
+        let line = text.expose().lines().next().unwrap_or_default().trim();
+        if line.is_empty() || !line.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(unusable(&place));
+        }
+        Ok(Some(Secret::new(line)))
+    }
+}
+
+fn token_file(path: &Path) -> Result<Secret, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("cannot use the token file {}: {why}", path.display()));
+    let bytes = read(path, MAX_TOKEN).map_err(|error| wrong(&error.to_string()))?;
+    let bytes = bytes.ok_or_else(|| wrong("it does not exist"))?;
+    String::from_utf8(bytes).map(Secret::new).map_err(|_| wrong("it is not UTF-8 text"))
+}
+
+fn unusable(place: &str) -> Failure {
+    Failure::usage(format!("{place} holds no token")).next("`plimsolld token add NAME` prints one")
+}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -172,6 +172,14 @@ pub enum RefusalReason {
     TooMany,
     /// Clients would refuse what would be published.
     Clients,
+    /// A token is needed, and there was none.
+    NoToken,
+    /// The token is unknown, or was removed.
+    BadToken,
+    /// The token has expired.
+    TokenExpired,
+    /// The token is for other trust repositories.
+    TokenTrust,
     /// A reason that this version does not know.
     #[serde(other)]
     Other,
@@ -183,6 +191,10 @@ pub enum RefusalReason {
 pub enum RefusalCode {
     /// 400: not a submission.
     Malformed,
+    /// 401: a token is needed, or another one.
+    Unauthorized,
+    /// 403: the token is not for this.
+    Forbidden,
     /// 404: no such trust repository or submission.
     NotFound,
     /// 409: somebody else published this version first. Apply the change to the newest version and submit that.
@@ -200,6 +212,8 @@ impl RefusalCode {
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::Conflict => 409,
             Self::TooLarge => 413,

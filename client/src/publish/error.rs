@@ -86,6 +86,14 @@ pub enum PublishError {
         /// The URL asked.
         url: String,
     },
+    /// 401 or 403: a token is needed, or another one.
+    #[error("the daemon at {server} takes no submission: {message}")]
+    NotLetIn {
+        /// The daemon.
+        server: String,
+        /// Why, and what to do, in its words.
+        message: String,
+    },
     /// The daemon does not serve this trust repository.
     #[error("the daemon at {server} does not serve {wanted}; it serves: {served}")]
     NotServed {
@@ -396,6 +404,7 @@ impl PublishError {
             Self::Update(error) => error.verdict(),
             Self::Orphaned { source, .. } => source.verdict(),
             Self::Server(error) => registry_verdict(error),
+            Self::NotLetIn { .. } => Some(Verdict::Auth),
             Self::Inbox { source, .. } => registry_verdict(source),
             Self::Clash { .. } | Self::Moved(_) | Self::Stale { .. } => Some(Verdict::Conflict),
             Self::Draft(error) => error.verdict(),

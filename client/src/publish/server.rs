@@ -11,7 +11,7 @@ use super::{
     PublishError,
     api::{Accepted, MAX_ANSWER, Progress, Refusal, RefusalCode, Submission, TrustInfo, Trusts},
 };
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryError, Secret};
 
 /// How long one question for progress may wait at the daemon, seconds.
 const WAIT: u64 = 10;
@@ -27,6 +27,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub struct Server {
     http: Registry,
     url: Url,
+    token: Option<Secret>,
 }
 
 /// What became of a submission.
@@ -41,7 +42,14 @@ pub enum Submitted {
 impl Server {
     /// The daemon at `url`. No I/O.
     pub fn new(http: Registry, url: Url) -> Self {
-        Self { http, url }
+        Self { http, url, token: None }
+    }
+
+    /// The same, submitting with `token`. It is sent to this URL only, with submissions only, and never in plain http beyond
+    /// this machine.
+    #[must_use]
+    pub fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
     }
 
     /// Where it is.
@@ -102,7 +110,8 @@ impl Server {
     /// Submits `documents`, which take effect together. Once accepted they are durable.
     ///
     /// # Errors
-    /// [`PublishError::Refused`], [`PublishError::NotNow`], [`PublishError::Server`], [`PublishError::NotADaemon`].
+    /// [`PublishError::Refused`], [`PublishError::NotLetIn`], [`PublishError::NotNow`], [`PublishError::Server`],
+    /// [`PublishError::NotADaemon`].
     ///
     /// # Panics
     /// If a document is not JSON; ours are.
@@ -113,7 +122,8 @@ impl Server {
     ) -> Result<Submitted, PublishError> {
         let body = Submission::json(documents);
         let url = self.endpoint(&["v1", "trusts", name, "submissions"]);
-        let (status, answer) = self.http.post(&url, Bytes::from(body), MAX_ANSWER).await?;
+        let (status, answer) =
+            self.http.post(&url, self.token.as_ref(), Bytes::from(body), MAX_ANSWER).await?;
         if status.is_success() {
             return Ok(Submitted::Accepted(read(&url, &answer)?));
         }
@@ -122,10 +132,17 @@ impl Server {
             Err(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
                 return Err(RegistryError::Status { url: url.to_string(), status, retry_after: None }.into());
             }
+            Err(_) if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                let message = format!("what is in front of it answers {status}");
+                return Err(PublishError::NotLetIn { server: self.url.to_string(), message });
+            }
             refusal => refusal?,
         };
         match refusal.code {
             RefusalCode::Conflict => Ok(Submitted::Conflict(refusal)),
+            RefusalCode::Unauthorized | RefusalCode::Forbidden => {
+                Err(PublishError::NotLetIn { server: self.url.to_string(), message: refusal.message })
+            }
             RefusalCode::Unavailable => Err(PublishError::NotNow { message: refusal.message }),
             _ => Err(PublishError::Refused { message: refusal.message }),
         }

@@ -165,6 +165,15 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// None for a token that does not fit into a header: empty, or with anything but visible ASCII.
+pub(super) fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let token = token.expose();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return None;
+    }
+    sensitive(&Zeroizing::new(format!("Bearer {token}")))
+}
+
 fn basic(user: &str, password: &str) -> HeaderValue {
     let pair = Zeroizing::new(format!("{user}:{password}"));
     let text = Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));

@@ -1,7 +1,13 @@
 //! Credentials: docker's configuration file and its credential helpers.
 
 use std::{
-    collections::HashMap, ffi::OsStr, fmt, io, path::PathBuf, process::Stdio, sync::Arc, time::Duration,
+    collections::HashMap,
+    ffi::OsStr,
+    fmt, io,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use data_encoding::{BASE64, BASE64_NOPAD};
@@ -24,9 +30,10 @@ const TOKEN_USER: &str = "<token>";
 #[serde(from = "String")]
 pub struct Secret(Zeroizing<String>);
 
-/// Where credentials come from. Cheap to clone; nothing is read before a registry asks for credentials.
+/// Where credentials come from. Cheap to clone, and clones stay the same; nothing is read before a registry asks for
+/// credentials.
 #[derive(Debug, Clone)]
-pub struct Credentials(Arc<Source>);
+pub struct Credentials(Arc<RwLock<Arc<Source>>>);
 
 #[derive(Debug)]
 enum Source {
@@ -71,32 +78,50 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl From<Source> for Credentials {
+    fn from(source: Source) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(source))))
+    }
+}
+
 impl Credentials {
     /// No credentials, for any registry.
     pub fn anonymous() -> Self {
-        Self(Arc::new(Source::Anonymous))
+        Self::from(Source::Anonymous)
     }
 
     /// This user and password for whichever registry asks. Only for clients that speak to one registry.
     pub fn fixed(user: impl Into<String>, password: Secret) -> Self {
-        Self(Arc::new(Source::Fixed(Login::Password { user: user.into(), password })))
+        Self::from(Source::Fixed(Login::Password { user: user.into(), password }))
     }
 
     /// What `docker login` or `podman login` stored: `$REGISTRY_AUTH_FILE` if that is set, else
     /// `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`. A missing file means no credentials.
     pub fn docker() -> Self {
-        Self(Arc::new(Source::Docker))
+        Self::from(Source::Docker)
     }
 
     /// As [`Credentials::docker`], from the file at `path`, which must exist.
     pub fn config_file(path: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Source::File(path.into())))
+        Self::from(Source::File(path.into()))
+    }
+
+    /// Takes over from where `other` comes, for itself and all its clones: clients that use them do so when a registry
+    /// next asks.
+    pub fn replace(&self, other: &Self) {
+        let source = other.source();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = source;
+    }
+
+    fn source(&self) -> Arc<Source> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is stored for `host` (as in the reference, so `docker.io` for Docker Hub) and `repository`; `None` means
     /// anonymous. Reads a file and may run a helper, for at most 10 s.
     pub(super) async fn lookup(&self, host: &str, repository: &str) -> Result<Option<Login>, RegistryError> {
-        let (path, required) = match &*self.0 {
+        let source = self.source();
+        let (path, required) = match &*source {
             Source::Anonymous => return Ok(None),
             Source::Fixed(login) => return Ok(Some(login.clone())),
             Source::File(path) => (path.clone(), true),

@@ -43,6 +43,15 @@ pub enum RegistryError {
         url: String,
     },
 
+    /// A token would be read by everybody on the way.
+    #[error(
+        "a token is not sent to {host} in plain http, where everybody on the way could read it: use its https URL"
+    )]
+    TokenInTheClear {
+        /// Host and port.
+        host: String,
+    },
+
     /// No connection.
     #[error("cannot reach {host}")]
     Connect {
@@ -365,6 +374,7 @@ impl RegistryError {
                 | Self::DockerConfig { .. }
                 | Self::CredentialHelper { .. }
                 | Self::Argument { .. }
+                | Self::TokenInTheClear { .. }
         )
     }
 

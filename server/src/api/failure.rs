@@ -5,7 +5,9 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use plimsoll::publish::api::{Refusal, RefusalCode};
+use plimsoll::publish::api::{Refusal, RefusalCode, RefusalReason};
+
+use crate::tokens::Denial;
 
 /// When to try again after 503, seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -38,6 +40,17 @@ impl Failure {
         Self::new(RefusalCode::Unavailable, message)
     }
 
+    /// 401, or 403 for a good token of others.
+    pub(super) fn denied(denial: &Denial) -> Self {
+        let (code, reason) = match denial {
+            Denial::Missing => (RefusalCode::Unauthorized, RefusalReason::NoToken),
+            Denial::Unknown => (RefusalCode::Unauthorized, RefusalReason::BadToken),
+            Denial::Expired { .. } => (RefusalCode::Unauthorized, RefusalReason::TokenExpired),
+            Denial::OtherTrust { .. } => (RefusalCode::Forbidden, RefusalReason::TokenTrust),
+        };
+        Refusal { reason: Some(reason), ..Refusal::new(code, denial.to_string()) }.into()
+    }
+
     pub(super) fn starting() -> Self {
         Self::unavailable("the daemon is starting; try again")
     }
@@ -67,11 +80,25 @@ impl From<Refusal> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        // RFC 6750, section 3.1: no error is named to who showed nothing.
+        let challenge = match self.refusal.reason {
+            Some(RefusalReason::NoToken) => Some("Bearer realm=\"plimsolld\""),
+            Some(RefusalReason::BadToken | RefusalReason::TokenExpired) => {
+                Some("Bearer realm=\"plimsolld\", error=\"invalid_token\"")
+            }
+            Some(RefusalReason::TokenTrust) => {
+                Some("Bearer realm=\"plimsolld\", error=\"insufficient_scope\"")
+            }
+            _ => None,
+        };
         let mut response = (self.status, Json(self.refusal)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

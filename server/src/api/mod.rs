@@ -1,12 +1,13 @@
 //! The daemon's HTTP face (docs/http-api.md): submissions, plain TUF files, health.
 //!
-//! Nobody logs in. What is submitted counts only by its signatures, and all that can be read is public; TLS and limits on
-//! who may connect are a reverse proxy's work. Every request is bounded: its head in size and time, its body too, and how
+//! What is submitted counts only by its signatures, and all that can be read is public. A token may be needed to submit at
+//! all (`gate.rs`), so that strangers cannot keep the daemon busy. Every request is bounded: its head in size and time, its body too, and how
 //! many are worked on at a time.
 
 mod body;
 mod export;
 mod failure;
+pub(crate) mod gate;
 mod health;
 pub(crate) mod serve;
 mod submissions;
@@ -30,8 +31,8 @@ use axum::{
 use plimsoll::publish::api::{TrustInfo, Trusts};
 use tokio::sync::{Semaphore, watch};
 
-use self::failure::Failure;
 pub(crate) use self::submissions::read as read_submission;
+use self::{failure::Failure, gate::Gate};
 use crate::pipeline::Engine;
 
 /// How many submissions are worked on at a time.
@@ -67,6 +68,7 @@ pub(crate) struct Api {
 struct Shared {
     /// By name; empty until the engine has started.
     trusts: BTreeMap<String, OnceLock<Engine>>,
+    gate: Gate,
     submissions: Semaphore,
     parsers: Semaphore,
     exports: Semaphore,
@@ -75,11 +77,20 @@ struct Shared {
 
 impl Api {
     /// The routes for the trust repositories called `names`, of which none is there yet.
-    pub(crate) fn new(names: impl IntoIterator<Item = String>, phase: watch::Receiver<Phase>) -> Self {
+    pub(crate) fn new(
+        names: impl IntoIterator<Item = String>,
+        gate: Gate,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
         let trusts = names.into_iter().map(|name| (name, OnceLock::new())).collect();
         let submissions = Semaphore::new(SUBMISSIONS);
         let (parsers, exports) = (Semaphore::new(PARSERS), Semaphore::new(EXPORTS));
-        Self { shared: Arc::new(Shared { trusts, submissions, parsers, exports, phase }) }
+        Self { shared: Arc::new(Shared { trusts, gate, submissions, parsers, exports, phase }) }
+    }
+
+    /// Who may submit.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
     }
 
     /// From now on `engine` answers for `name`, one of the names given before. The first engine stays.

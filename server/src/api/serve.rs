@@ -9,6 +9,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinError, JoinSet},
@@ -16,6 +17,7 @@ use tokio::{
 };
 
 use super::{Phase, reached};
+use crate::tls::Tls;
 
 /// How many connections are open at a time; more wait in the system's queue.
 const CONNECTIONS: usize = 1024;
@@ -43,8 +45,11 @@ impl Default for Times {
 
 /// Serves `router` until the phase is [`Phase::Closing`] or its sender is gone, then lets open requests end
 /// within `times.drain`. A panic in a handler ends its own connection.
+///
+/// With `tls`, https is served. A handshake is no request: the end does not wait for it.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     mut phase: watch::Receiver<Phase>,
     times: Times,
@@ -56,7 +61,16 @@ pub(crate) async fn serve(
         tokio::select! {
             () = reached(&mut phase, Phase::Closing) => break,
             (stream, permit) = accept(&listener, &permits) => {
-                connections.spawn(connection(stream, permit, router.clone(), closing.clone(), times.head));
+                // Answers are small and waited for. If it cannot be set, they are only slower.
+                let _ = stream.set_nodelay(true);
+                let (router, phase, tls) = (router.clone(), closing.clone(), tls.clone());
+                connections.spawn(async move {
+                    let _permit = permit;
+                    match tls {
+                        Some(tls) => secured(stream, &tls, router, phase, times.head).await,
+                        None => connection(stream, router, phase, times.head).await,
+                    }
+                });
             }
             Some(ended) = connections.join_next() => note(ended),
         }
@@ -90,15 +104,28 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream,
     }
 }
 
-async fn connection(
+async fn secured(
     stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
+    tls: &Tls,
     router: Router,
     mut phase: watch::Receiver<Phase>,
     head_time: Duration,
 ) {
-    // Answers are small and waited for. If it cannot be set, they are only slower.
-    let _ = stream.set_nodelay(true);
+    let stream = tokio::select! {
+        stream = tls.shake(stream) => stream,
+        () = reached(&mut phase, Phase::Closing) => return,
+    };
+    if let Some(stream) = stream {
+        connection(stream, router, phase, head_time).await;
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    mut phase: watch::Receiver<Phase>,
+    head_time: Duration,
+) {
     let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(BUFFER);

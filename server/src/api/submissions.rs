@@ -15,6 +15,7 @@ use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, Refusal, R
 use plimsoll_core::tuf::json::{self, Value};
 use serde::Deserialize;
 use tokio::time::timeout;
+use tracing::{debug, info};
 
 use super::{Api, Phase, body, failure::Failure, reached};
 
@@ -43,6 +44,11 @@ pub(super) async fn submit(
 ) -> Result<(StatusCode, Json<Accepted>), Failure> {
     let Path(name) = name.map_err(|_| Failure::no_such_trust())?;
     let engine = api.engine(&name)?;
+    // Before anything of the body is read.
+    let token = api.shared.gate.admit(&name, request.headers()).map_err(|denial| {
+        debug!(trust = name, "a submission without a good token: {denial}");
+        Failure::denied(&denial)
+    })?;
     let busy = || Failure::unavailable("too many submissions at a time; try again");
     let turn = timeout(TURN, api.shared.submissions.acquire()).await;
     let _turn = turn.map_err(|_| busy())?.expect("this semaphore is never closed");
@@ -57,6 +63,9 @@ pub(super) async fn submit(
         return Err(Failure::stopping());
     }
     let accepted = engine.submit(documents).await?;
+    if let Some(token) = token {
+        info!(trust = name, id = accepted.id, token, "submitted with a token");
+    }
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }
 

@@ -1,6 +1,7 @@
 //! The routes over a real listener, with a daemon behind them.
 
 use std::{
+    path::PathBuf,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -276,10 +277,14 @@ async fn health_and_front_page_are_text() {
 #[tokio::test]
 async fn what_is_not_there_yet_is_unavailable_and_not_absent() {
     let phase = watch::Sender::new(Phase::Serving);
-    let api = Api::new(["acme".to_owned()], phase.subscribe());
+    let held =
+        gate::Held::read(Some(crate::config::Submit::Anyone), PathBuf::from("/no/tokens").into()).unwrap();
+    let gate = gate::Gate::new(held, true, Arc::new(SystemClock));
+    let api = Api::new(["acme".to_owned()], gate, phase.subscribe());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(serve::serve(listener, api.router(), phase.subscribe(), Times::default()));
+    let server =
+        tokio::spawn(serve::serve(listener, None, api.router(), phase.subscribe(), Times::default()));
     for (path, expected) in [
         ("/v1/trusts", "HTTP/1.1 503"),
         ("/v1/trusts/acme", "HTTP/1.1 503"),
@@ -313,7 +318,7 @@ async fn a_panic_ends_its_own_request_only() {
             }),
         )
         .route("/ok", get(|| async { "ok" }));
-    let server = tokio::spawn(serve::serve(listener, router, phase.subscribe(), Times::default()));
+    let server = tokio::spawn(serve::serve(listener, None, router, phase.subscribe(), Times::default()));
     let ask = async |path: &str| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -333,7 +338,7 @@ async fn open_connections_do_not_hold_up_the_end() {
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/never", get(std::future::pending::<()>));
     let times = Times { head: Duration::from_millis(100), drain: Duration::from_millis(100) };
-    let server = tokio::spawn(serve::serve(listener, router, phase.subscribe(), times));
+    let server = tokio::spawn(serve::serve(listener, None, router, phase.subscribe(), times));
     let mut never = TcpStream::connect(address).await.unwrap();
     never.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut slow = TcpStream::connect(address).await.unwrap();

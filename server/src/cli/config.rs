@@ -44,6 +44,7 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<()> {
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::resolve(file, &Overrides::default())?;
     daemon::check(&config)?;
+    let elsewhere = daemon::check_files(&config)?;
     let mut out = io::stdout().lock();
     writeln!(out, "data    {}", config.data.display())?;
     writeln!(out, "listen  {}", config.listen)?;
@@ -52,6 +53,12 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
             Some(repository) => writeln!(out, "trust   {} at {repository}", trust.name)?,
             None => writeln!(out, "trust   {} on the embedded registry", trust.name)?,
         }
+    }
+    if let Some(tls) = &config.tls {
+        writeln!(out, "tls     {}", tls.certificate)?;
+    }
+    for file in elsewhere {
+        writeln!(out, "not looked at: {file}, which only the service is given")?;
     }
     writeln!(out, "ok")?;
     out.flush()?;

@@ -1,16 +1,13 @@
 //! `plimsolld serve`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use clap::Args;
-use plimsoll::clock::SystemClock;
-use tokio::signal::unix::SignalKind;
-use tracing::info;
 
-use super::{Source, watch};
+use super::Source;
 use crate::{
-    config::{Config, Overrides, TrustArgument},
-    daemon::Daemon,
+    config::{Overrides, TrustArgument},
+    service,
 };
 
 #[derive(Debug, Args)]
@@ -31,21 +28,5 @@ pub(super) struct Serve {
 pub(super) async fn serve(arguments: Serve) -> anyhow::Result<()> {
     let Serve { source, listen, trusts } = arguments;
     let overrides = Overrides { data: source.data, listen, trusts };
-    let config = Config::resolve(source.config.as_deref(), &overrides)?;
-    // Before anything starts, so that no signal is missed.
-    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    let daemon = tokio::select! {
-        daemon = Daemon::start(config, Arc::new(SystemClock)) => daemon?,
-        // Half-started is as safe as killed: the same code goes on from it.
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
-    let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    info!("{signal}: stopping");
-    daemon.stop().await;
-    info!("stopped");
-    Ok(())
+    service::run(source.config, overrides).await
 }

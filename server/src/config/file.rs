@@ -13,8 +13,11 @@ use plimsoll_core::oci::mapping::{self, Profile};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ConfigError, Login, Place, RegistryAccess, TrustConfig, ValueError, cut, unique, valid_name};
-use crate::freshness::Freshness;
+use super::{
+    ApiConfig, ConfigError, Login, Place, RegistryAccess, Submit, TrustConfig, ValueError, cut, unique,
+    valid_name,
+};
+use crate::{freshness::Freshness, secrets::SecretFile, tls::TlsFiles};
 
 const MAX_FILE: u64 = 1 << 20;
 
@@ -24,6 +27,10 @@ pub(super) struct Settings {
     pub(super) data: Option<PathBuf>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) registry: RegistryAccess,
+    pub(super) tls: Option<TlsFiles>,
+    /// Where `[tls]` stands.
+    pub(super) tls_line: Option<usize>,
+    pub(super) api: ApiConfig,
     pub(super) freshness: Freshness,
     pub(super) trusts: Vec<TrustConfig>,
 }
@@ -35,6 +42,9 @@ struct Document {
     listen: Option<Spanned<String>>,
     #[serde(default)]
     registry: RegistryTable,
+    tls: Option<Spanned<TlsTable>>,
+    #[serde(default)]
+    api: ApiTable,
     #[serde(default)]
     freshness: FreshnessTable,
     #[serde(default)]
@@ -48,6 +58,20 @@ struct RegistryTable {
     #[serde(default)]
     plain_http: bool,
     certs_dir: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct TlsTable {
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ApiTable {
+    submit: Option<Spanned<String>>,
+    tokens: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -110,6 +134,9 @@ impl Reader<'_> {
             plain_http: registry.plain_http,
             certs_dir: self.path(registry.certs_dir, "registry.certs-dir")?,
         };
+        let tls_line = document.tls.as_ref().map(|table| self.line(table.span().start));
+        let tls = document.tls.map(|table| self.tls(table)).transpose()?;
+        let api = self.api(document.api)?;
         let mut trusts = Vec::new();
         for table in document.trust {
             let span = table.span();
@@ -120,6 +147,9 @@ impl Reader<'_> {
             data: self.path(document.data, "data")?,
             listen: listen.transpose()?,
             registry,
+            tls,
+            tls_line,
+            api,
             freshness: self.freshness(document.freshness)?,
             trusts,
         })
@@ -135,7 +165,7 @@ impl Reader<'_> {
             address.map_err(|e| self.wrong(text.span(), "trust.repository", ValueError::Repository(e)))
         });
         let repository = repository.transpose()?;
-        let password_file = self.path(table.password_file, "trust.password-file")?;
+        let password_file = self.secret(table.password_file, "trust.password-file")?;
         let login = match (table.username, password_file) {
             (None, None) => None,
             (Some(username), Some(_)) if username.get_ref().is_empty() => {
@@ -175,6 +205,29 @@ impl Reader<'_> {
         };
         let (name, allow_example_keys) = (table.name.into_inner(), table.allow_example_keys);
         Ok(TrustConfig { name, repository, login, profile, inbox, allow_example_keys })
+    }
+
+    fn tls(&self, table: Spanned<TlsTable>) -> Result<TlsFiles, ConfigError> {
+        let span = table.span();
+        let TlsTable { certificate, key } = table.into_inner();
+        let certificate = self.secret(certificate, "tls.certificate")?;
+        let key = self.secret(key, "tls.key")?;
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(TlsFiles { certificate, key }),
+            _ => Err(self.wrong(span, "tls", ValueError::HalfTls)),
+        }
+    }
+
+    fn api(&self, table: ApiTable) -> Result<ApiConfig, ConfigError> {
+        let submit = match table.submit {
+            None => None,
+            Some(text) => Some(match text.get_ref().as_str() {
+                "tokens" => Submit::Tokens,
+                "anyone" => Submit::Anyone,
+                other => return Err(self.wrong(text.span(), "api.submit", ValueError::Submit(cut(other)))),
+            }),
+        };
+        Ok(ApiConfig { submit, tokens: self.secret(table.tokens, "api.tokens")? })
     }
 
     fn freshness(&self, table: FreshnessTable) -> Result<Freshness, ConfigError> {
@@ -218,6 +271,18 @@ impl Reader<'_> {
         Ok(Some(folder.join(path.get_ref())))
     }
 
+    /// A path as [`Reader::path`], or `credential:NAME`.
+    fn secret(&self, path: Option<Spanned<PathBuf>>, key: &str) -> Result<Option<SecretFile>, ConfigError> {
+        if let Some(text) = &path {
+            let credential = SecretFile::credential(&text.get_ref().to_string_lossy());
+            let wrong = |name| self.wrong(text.span(), key, ValueError::Credential(name));
+            if let Some(credential) = credential.map_err(wrong)? {
+                return Ok(Some(credential));
+            }
+        }
+        Ok(self.path(path, key)?.map(SecretFile::File))
+    }
+
     fn wrong(&self, span: Range<usize>, key: &str, source: ValueError) -> ConfigError {
         ConfigError::Value { place: self.place(span.start, key.to_owned()), source }
     }
@@ -233,13 +298,16 @@ impl Reader<'_> {
     }
 
     fn place(&self, at: usize, key: String) -> Place {
-        let line = 1 + self.text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
-        Place::File { path: self.path.to_owned(), line, key }
+        Place::File { path: self.path.to_owned(), line: self.line(at), key }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        1 + self.text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count()
     }
 }
 
 /// `3s`, `15m`, `24h` or `7d`: above nothing, at most ten years.
-fn duration(text: &str) -> Option<TimeDelta> {
+pub(crate) fn duration(text: &str) -> Option<TimeDelta> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {
         "s" => 1,

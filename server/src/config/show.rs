@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use plimsoll_core::oci::mapping::Profile;
 use serde::Serialize;
 
-use super::Config;
-use crate::freshness::Cycle;
+use super::{Config, Submit};
+use crate::{freshness::Cycle, secrets::SecretFile};
 
 /// What `plimsolld config show` prints: as TOML, it is a file that means the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,6 +16,10 @@ pub struct Shown {
     data: PathBuf,
     listen: String,
     registry: Registry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls>,
+    #[serde(skip_serializing_if = "Api::is_empty")]
+    api: Api,
     /// Six durations, by their keys.
     freshness: BTreeMap<String, String>,
     trust: Vec<Trust>,
@@ -32,6 +36,27 @@ struct Registry {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Tls {
+    certificate: String,
+    key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Api {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submit: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<String>,
+}
+
+impl Api {
+    /// True where what takes effect depends on where the daemon listens and on which files are there.
+    fn is_empty(&self) -> bool {
+        self.submit.is_none() && self.tokens.is_none()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Trust {
     name: String,
@@ -40,7 +65,7 @@ struct Trust {
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    password_file: Option<PathBuf>,
+    password_file: Option<String>,
     profile: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     inbox: Option<String>,
@@ -63,7 +88,7 @@ impl Shown {
             name: trust.name.clone(),
             repository: trust.repository.as_ref().map(ToString::to_string),
             username: trust.login.as_ref().map(|login| login.username.clone()),
-            password_file: trust.login.as_ref().map(|login| login.password_file.clone()),
+            password_file: trust.login.as_ref().map(|login| secret(&login.password_file)),
             profile: match trust.profile {
                 Profile::Oci11 => "oci-1.1",
                 Profile::Oci10 => "oci-1.0",
@@ -79,9 +104,28 @@ impl Shown {
                 plain_http: config.registry.plain_http,
                 certs_dir: config.registry.certs_dir.clone(),
             },
+            tls: config
+                .tls
+                .as_ref()
+                .map(|files| Tls { certificate: secret(&files.certificate), key: secret(&files.key) }),
+            api: Api {
+                submit: config.api.submit.map(|submit| match submit {
+                    Submit::Anyone => "anyone",
+                    Submit::Tokens => "tokens",
+                }),
+                tokens: config.api.tokens.as_ref().map(secret),
+            },
             freshness,
             trust: trust.collect(),
         }
+    }
+}
+
+/// A file that holds secrets, as the configuration names it.
+fn secret(file: &SecretFile) -> String {
+    match file {
+        SecretFile::File(path) => path.display().to_string(),
+        SecretFile::Credential(name) => format!("credential:{name}"),
     }
 }
 

@@ -45,6 +45,10 @@ ca-file = "ca.pem"
 plain-http = true
 certs-dir = "/certs"
 
+[api]
+submit = "anyone"
+tokens = "credential:tokens"
+
 [freshness]
 timestamp-validity = "3s"
 timestamp-interval = "1s"
@@ -75,6 +79,8 @@ name = "b-2"
         certs_dir: Some("/certs".into()),
     };
     assert_eq!(config.registry, registry);
+    let tokens = Some(SecretFile::Credential("tokens".to_owned()));
+    assert_eq!(config.api, ApiConfig { submit: Some(Submit::Anyone), tokens });
     assert_eq!(config.freshness.timestamp_validity, TimeDelta::seconds(3));
     assert_eq!(config.freshness.timestamp_interval, TimeDelta::seconds(1));
     assert_eq!(config.freshness.timestamp_jitter, Some(TimeDelta::zero()));
@@ -84,7 +90,10 @@ name = "b-2"
     let acme = TrustConfig {
         name: "acme".to_owned(),
         repository: "registry.example.com:5000/acme/trust".parse().ok(),
-        login: Some(Login { username: "robot".to_owned(), password_file: folder.path().join("secret") }),
+        login: Some(Login {
+            username: "robot".to_owned(),
+            password_file: folder.path().join("secret").into(),
+        }),
         profile: Profile::Oci10,
         inbox: Some(Duration::from_secs(10)),
         allow_example_keys: true,
@@ -185,6 +194,15 @@ fn a_wrong_file_is_told_with_line_and_key() {
             "plimsolld.toml:2: `freshness.timestamp-validity`: `0s`",
         ),
         ("[freshness]\njitter = \"1s\"", "plimsolld.toml:2: `jitter`: unknown field `jitter`"),
+        ("[api]\n\nsubmit = \"all\"", "plimsolld.toml:3: `api.submit`: `all` is not who may submit"),
+        ("[api]\ntokens = \"credential:../x\"", "plimsolld.toml:2: `api.tokens`: `credential:../x` names no"),
+        ("[api]\ntoken = \"x\"", "plimsolld.toml:2: `token`: unknown field"),
+        ("\n[tls]\nkey = \"k\"", "plimsolld.toml:2: `tls`: `certificate` and `key` belong together"),
+        ("[tls]\nkey = \"\"", "plimsolld.toml:2: `tls.key`: it is empty"),
+        (
+            "\n[tls]\ncertificate = \"c\"\nkey = \"k\"",
+            "plimsolld.toml:2: `tls`: trust repository main is on the embedded registry",
+        ),
         ("[trust]\nname = \"a\"", "plimsolld.toml:1: "),
         ("[[trust]]", "plimsolld.toml:1: missing field `name`"),
         ("[[trust]]\nname = \"A\"", "plimsolld.toml:2: `trust.name`: `A` is not a name"),
@@ -301,4 +319,13 @@ fn the_data_folder_is_found_as_documented() {
     assert_eq!(find(&[]), None);
     let none = Config::resolve_in(None, &Overrides::default(), |_| None);
     assert!(matches!(none, Err(ConfigError::NoData)));
+}
+
+#[test]
+fn certificate_and_key_are_paths_or_credentials() {
+    let text = "[tls]\ncertificate = \"tls/a.crt\"\nkey = \"credential:tls.key\"\n[[trust]]\nname = \"a\"\n\
+                repository = \"r.io/a\"";
+    let tls = resolve(text).unwrap().tls.unwrap();
+    assert!(matches!(tls.certificate, SecretFile::File(path) if path.ends_with("tls/a.crt")));
+    assert_eq!(tls.key, SecretFile::Credential("tls.key".to_owned()));
 }

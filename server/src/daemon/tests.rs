@@ -1,6 +1,6 @@
 //! Whole daemons in a folder of their own, on a free loopback port.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use plimsoll::{
     clock::SystemClock,
@@ -38,6 +38,10 @@ async fn info(daemon: &Daemon, name: &str) -> TrustInfo {
 }
 
 async fn init_main(daemon: &Daemon) -> Result<u64, SignError> {
+    // Nothing is signed before.
+    for engine in daemon.engines() {
+        engine.looked().await;
+    }
     let owner = PrivateKey::generate(Algorithm::Ed25519)?;
     let repository = info(daemon, "main").await.repository.parse().unwrap();
     let scopes = vec!["acme/**".parse::<Scope>().unwrap()];
@@ -192,7 +196,7 @@ fn a_password_file_is_one_private_line() {
     let write = |text: &[u8], mode| {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        password(&path)
+        SecretFile::File(path.clone()).first_line(MAX_PASSWORD)
     };
     for text in ["s3cret", "s3cret\n", "s3cret\r\nsecond\n"] {
         assert_eq!(write(text.as_bytes(), 0o400).unwrap().expose(), "s3cret");
@@ -205,6 +209,7 @@ fn a_password_file_is_one_private_line() {
         assert!(!error.to_string().contains("s3cret"));
     }
     assert!(write(&vec![b'x'; 4097], 0o600).is_err());
-    assert_eq!(password(&folder.path().join("no")).unwrap_err().kind(), io::ErrorKind::NotFound);
-    assert!(password(folder.path()).is_err());
+    let read = |path: &Path| SecretFile::File(path.to_owned()).first_line(MAX_PASSWORD);
+    assert_eq!(read(&folder.path().join("no")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(read(folder.path()).is_err());
 }

@@ -192,7 +192,7 @@ fn reach(
         findings.push(Finding::ok("registry", "the embedded one: it runs with the daemon").of(&trust.name));
         return None;
     };
-    match daemon::registry(config, trust) {
+    match daemon::client(config, trust) {
         Ok(registry) => Some((registry, repository.clone())),
         Err(error) => {
             let next = "correct the configuration";

@@ -36,6 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
     let mut next = Instant::now();
     loop {
         let mut batch = Vec::new();
+        shared.committing.sleep(next);
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
@@ -53,6 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
 
 /// Answers `batch` and signs what is due; says how long until something may be due again.
 async fn take(shared: &Arc<Shared>, batch: Vec<Request>) -> Duration {
+    shared.committing.step();
     if let Some(why) = shared.blocked() {
         for request in batch {
             let _ = request.answer.send(Err(unavailable(why.clone())));
@@ -66,8 +68,13 @@ async fn take(shared: &Arc<Shared>, batch: Vec<Request>) -> Duration {
         let (submitted, others): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|request| (request.submitted, (request.answer, request._room))).unzip();
         let submitted = Arc::new(submitted);
+        shared.committing.step();
         match round(shared, submitted.clone()).await {
             Some((outcome, pause)) => {
+                match &outcome {
+                    Err(RoundError::Store(StoreError::Stopped { .. })) => shared.committing.broken(),
+                    _ => shared.committing.done(),
+                }
                 next = pause;
                 finish(shared, others.into_iter().map(|(answer, _)| answer), outcome);
             }
@@ -84,6 +91,7 @@ async fn take(shared: &Arc<Shared>, batch: Vec<Request>) -> Duration {
                 }
                 next = FAILED;
                 if submitted.is_empty() {
+                    shared.committing.broken();
                     let text = "a round panicked; see the log".to_owned();
                     shared.status().unsigned = Some(Unsigned { text, clock: false });
                 } else if !rounds.iter().any(Vec::is_empty) {

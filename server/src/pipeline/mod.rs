@@ -7,6 +7,7 @@
 
 mod accept;
 pub(crate) mod ahead;
+mod beat;
 mod check;
 mod committer;
 mod plan;
@@ -46,6 +47,7 @@ use tokio::{
         oneshot, watch,
     },
     task::{JoinHandle, spawn_blocking},
+    time::Instant,
 };
 use tracing::{error, warn};
 
@@ -59,6 +61,7 @@ use crate::{
     keys::Keyring,
     store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
 };
+use beat::Beat;
 use push::{Push, Shown};
 use round::{Setup, Submitted, unavailable};
 
@@ -160,6 +163,8 @@ struct Shared {
     ended: watch::Sender<u64>,
     stop: watch::Sender<bool>,
     status: Mutex<Status>,
+    committing: Beat,
+    pushing: Arc<Beat>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -366,7 +371,7 @@ impl Engine {
     pub fn health(&self) -> Health {
         let (shown, status) = (*self.shared.shown.borrow(), self.shared.status());
         let observed = *self.shared.observed.borrow();
-        let half = self.shared.setup.freshness.timestamp_validity / 2;
+        let half = self.shared.setup.freshness().timestamp_validity / 2;
         let now = self.shared.clock.now();
         let aging = shown.is_some_and(|shown| shown.expires - now < half);
         let trouble = status.unsigned.as_ref().map(|unsigned| &unsigned.text).or(status.unpushed.as_ref());
@@ -403,6 +408,28 @@ impl Engine {
         }
     }
 
+    /// Why only a restart may help, for the watchdog: one of its two tasks does not come back from what it does, or ends it
+    /// again and again as only a restart can cure (a panic, a store that stopped). None while both go on, whatever keeps
+    /// them from success: a registry that is down, an alarm and a clock that went back are not cured by a restart.
+    pub fn hangs(&self, now: Instant) -> Option<String> {
+        let tasks = [("committer", &self.shared.committing), ("pusher", &*self.shared.pushing)];
+        tasks.into_iter().find_map(|(name, beat)| {
+            let late = beat.late(now)?;
+            Some(format!("the {name} gave no sign of life, {} s after it should have", late.as_secs()))
+        })
+    }
+
+    /// From now on lives and intervals are these: for what is signed next, and for when that is.
+    ///
+    /// # Errors
+    /// [`FreshnessError`]; nothing changes then.
+    pub fn set_freshness(&self, freshness: Freshness) -> Result<(), FreshnessError> {
+        freshness.check()?;
+        *self.shared.setup.freshness.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = freshness;
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
     /// Ends the tasks: after the round that is under way, and after the push if that ends within two seconds. What
     /// waits in the queue is answered `unavailable`; what was accepted and is not yet published will be after the next
     /// start. Calling it again does nothing.
@@ -434,7 +461,7 @@ async fn prepare(
         store: options.store,
         key,
         keys,
-        freshness: options.freshness,
+        freshness: Mutex::new(options.freshness),
         refused_keys: options.refused_keys,
     };
     let (queue, requests) = mpsc::channel(QUEUE);
@@ -454,6 +481,8 @@ async fn prepare(
         ended: watch::Sender::new(0),
         stop: watch::Sender::new(false),
         status: Mutex::default(),
+        committing: Beat::default(),
+        pushing: pusher.beat(),
         tasks: tokio::sync::Mutex::default(),
     });
     let reading = shared.clone();

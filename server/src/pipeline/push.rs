@@ -28,6 +28,7 @@ use plimsoll_core::{
 };
 use tokio::task::spawn_blocking;
 
+use super::beat::Beat;
 use crate::{
     keys::{Keyring, OnlineRole},
     store::{Head, Published, Store, StoreError, TrustKey},
@@ -58,6 +59,8 @@ pub(super) struct Push {
     /// What was found at [`SECOND_SIGNER`], once it was looked at. What was there at the start was told to the operator by the
     /// daemon before, and does not stop this one.
     second: Option<Option<Digest>>,
+    /// A push may take as long as it has steps, each of which is a sign of life.
+    beat: Arc<Beat>,
 }
 
 /// What the registry shows at `:latest`, compared with our store.
@@ -143,7 +146,13 @@ impl Push {
             expected: [None; 2],
             pushed: BTreeMap::new(),
             second: None,
+            beat: Arc::default(),
         }
+    }
+
+    /// Its life sign; clones share it.
+    pub(super) fn beat(&self) -> Arc<Beat> {
+        self.beat.clone()
     }
 
     /// Reads `:latest` and compares it with the store. One request when nothing changed since the last look.
@@ -283,8 +292,10 @@ impl Push {
     async fn put(&self, artifact: &Artifact) -> Result<(), PushError> {
         // One after the other: some registries refuse concurrent links of the same blob.
         for (_, bytes) in &artifact.blobs {
+            self.beat.step();
             self.registry.put_blob(&self.repository, bytes.clone().into()).await?;
         }
+        self.beat.step();
         let bytes = Bytes::from(artifact.manifest.clone());
         self.registry.put_manifest(&self.repository, &artifact.tag, media_type::MANIFEST, bytes).await?;
         Ok(())
@@ -295,6 +306,7 @@ impl Push {
         &self,
         call: impl FnOnce(&dyn Store, &TrustKey) -> Result<T, PushError> + Send + 'static,
     ) -> Result<T, PushError> {
+        self.beat.step();
         let (store, key) = (self.store.clone(), self.key.clone());
         spawn_blocking(move || call(&*store, &key)).await.unwrap_or(Err(PushError::Panicked))
     }

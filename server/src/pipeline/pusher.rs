@@ -9,6 +9,7 @@ use super::{
     PushError, Shared,
     push::{Push, Standing},
 };
+use crate::store::StoreError;
 use plimsoll::verify;
 
 /// Waits between tries against a registry that does not answer: the first, and the longest.
@@ -24,6 +25,7 @@ pub(super) async fn run(shared: Arc<Shared>, push: Push) {
         let tries = tokio::spawn(until_stopped(shared.clone(), push.clone()));
         let Err(panic) = tries.await else { return };
         error!(trust = shared.name, "the pusher panicked: {panic}");
+        shared.pushing.broken();
         shared.status().unpushed = Some("the pusher panicked; see the log".to_owned());
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -36,12 +38,13 @@ async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
     let mut stop = shared.stop.subscribe();
     let mut committed = shared.committed.subscribe();
     // Looked at again each interval, also when nothing is new: somebody may write over it.
-    let interval = shared.setup.freshness.timestamp_interval.to_std().unwrap_or(RETRY.1);
-    let longest = RETRY.1.min(interval);
     let mut retry = RETRY.0;
     let mut listened: Option<Instant> = None;
     loop {
+        let interval = shared.setup.freshness().timestamp_interval.to_std().unwrap_or(RETRY.1);
+        let longest = RETRY.1.min(interval);
         let goal = *committed.borrow_and_update();
+        shared.pushing.step();
         let result = tokio::select! {
             result = push_once(&shared, &mut push, goal) => result,
             () = stopped_for(&mut stop, GRACE) => return,
@@ -54,6 +57,12 @@ async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
             }
         }
         let failed = result.is_err();
+        match &result {
+            Err(PushError::Panicked | PushError::Store(StoreError::Stopped { .. })) => {
+                shared.pushing.broken();
+            }
+            _ => shared.pushing.done(),
+        }
         let pause = match result {
             Ok(()) => {
                 retry = RETRY.0;
@@ -73,6 +82,7 @@ async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
                 pause
             }
         };
+        shared.pushing.sleep(Instant::now() + pause);
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(pause) => {}

@@ -50,7 +50,8 @@ pub(super) struct Setup {
     pub(super) key: TrustKey,
     /// Held for a whole round, so that the keys that a root names stay the ones that were looked at.
     pub(super) keys: Arc<Mutex<Keyring>>,
-    pub(super) freshness: Freshness,
+    /// Changed at run time; a round takes it once.
+    pub(super) freshness: Mutex<Freshness>,
     pub(super) refused_keys: BTreeSet<KeyId>,
 }
 
@@ -148,12 +149,17 @@ impl Setup {
     pub(super) fn renew(&self, now: DateTime<Utc>) -> Result<Outcome, RoundError> {
         let head = self.store.head(&self.key)?;
         let Some(signed) = self.signed(&head)? else { return Ok(Outcome::default()) };
-        let due = freshness::due(&self.freshness, &signed, self.jitter(&signed), now);
+        let due = freshness::due(&self.freshness(), &signed, self.jitter(&signed), now);
         let due = due.map_err(ClockFault::from)?;
         let (mut keys, overlay) = (self.keys(), Overlay::new(self, head));
         let nothing = Taken { batch: &[], sets: &[] };
         let (_, reports) = self.sign_and_store(&mut keys, &overlay, &[], nothing, due.snapshot, now)?;
         Ok(Outcome { answers: Vec::new(), signed: true, reports })
+    }
+
+    /// Lives and intervals, as they are now.
+    pub(super) fn freshness(&self) -> Freshness {
+        *self.freshness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The online keys.
@@ -170,7 +176,7 @@ impl Setup {
     ) -> Result<Outcome, RoundError> {
         let head = self.store.head(&self.key)?;
         let due = match self.signed(&head)? {
-            Some(signed) => freshness::due(&self.freshness, &signed, self.jitter(&signed), now)
+            Some(signed) => freshness::due(&self.freshness(), &signed, self.jitter(&signed), now)
                 .map_err(ClockFault::from)?,
             None => freshness::Due { snapshot: false, timestamp: false },
         };
@@ -290,7 +296,7 @@ impl Setup {
     pub(super) fn pause(&self, now: DateTime<Utc>) -> Duration {
         let head = self.store.head(&self.key).map_err(RoundError::from);
         match head.and_then(|head| self.signed(&head)) {
-            Ok(Some(signed)) => freshness::next_check(&self.freshness, &signed, self.jitter(&signed), now),
+            Ok(Some(signed)) => freshness::next_check(&self.freshness(), &signed, self.jitter(&signed), now),
             Ok(None) => freshness::LONGEST_CHECK,
             Err(_) => Duration::from_secs(1),
         }
@@ -379,7 +385,7 @@ impl Setup {
             snapshot: snapshot.as_ref().map(|document| &document.signed),
             timestamp_version: version("timestamp"),
         };
-        let plan = plan::plan(&base, changed, snapshot_due, &self.freshness, now);
+        let plan = plan::plan(&base, changed, snapshot_due, &self.freshness(), now);
 
         // sign
         let mut documents: Vec<(String, u64, Bytes)> = changed.to_vec();

@@ -16,5 +16,6 @@ mod registry;
 mod rotation;
 mod steps;
 mod tick;
+mod watchdog;
 mod world;
 mod year;

@@ -33,6 +33,8 @@ pub(in crate::cli) struct Args {
     /// URL of the plimsolld that takes it; else the one remembered by init
     #[arg(long, value_name = "URL", env = servers::variable(), value_parser = servers::url)]
     server: Option<Url>,
+    #[command(flatten)]
+    token: servers::TokenArgs,
     /// Leave it in the inbox of the trust repository, where only the registry can be reached
     #[arg(long)]
     via_registry: bool,
@@ -71,7 +73,7 @@ async fn first(env: &Env, out: &Out, args: &Args, draft: &Draft) -> Result<(), F
     // Whatever is wrong with the draft is said before anybody is asked for anything.
     let now = env.clock.now();
     let mut prepared = Prepared::of_draft(draft, now)?;
-    let server = Server::new(env.registry.clone(), url.clone());
+    let server = Server::new(env.registry.clone(), url.clone()).with_token(args.token.token()?);
     let info = served(&server, &repository).await?;
     if let Some(trust_id) = info.trust_id.clone().filter(|id| id != draft.trust_id()) {
         return Err(PublishError::AlreadyInitialised { repository: repository.to_string(), trust_id }.into());
@@ -114,6 +116,7 @@ async fn next(env: &Env, out: &Out, args: &Args, draft: &Draft) -> Result<(), Fa
     let place = Where {
         trust: Some(trust),
         server: args.server.clone(),
+        token: args.token.clone(),
         via_registry: args.via_registry,
         ..Where::default()
     };

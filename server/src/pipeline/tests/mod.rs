@@ -95,7 +95,7 @@ impl World {
             store: Arc::new(store.clone()),
             key: TrustKey::whole("acme"),
             keys: Arc::new(Mutex::new(signers.into())),
-            freshness: Freshness::default(),
+            freshness: Freshness::default().into(),
             refused_keys: Default::default(),
         };
         Self { store, setup, owner: key(), team: key(), now: start() }

@@ -116,7 +116,8 @@ fn a_timestamp_is_signed_again_after_its_interval_under_the_same_snapshot() {
 #[test]
 fn a_snapshot_is_signed_again_at_half_its_life() {
     let mut world = World::with_team();
-    world.setup.freshness.snapshot_jitter = Some(TimeDelta::zero());
+    world.setup.freshness =
+        Freshness { snapshot_jitter: Some(TimeDelta::zero()), ..Freshness::default() }.into();
     let before = world.snapshot();
     world.advance(TimeDelta::hours(84) - TimeDelta::seconds(1));
     world.tick();
