@@ -39,6 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
         }
         if let Some(why) = shared.blocked() {
             for request in batch {
+                shared.note_refused(&unavailable(why.clone()));
                 let _ = request.answer.send(Err(unavailable(why.clone())));
             }
             next = Instant::now() + BLOCKED;
@@ -87,10 +88,12 @@ async fn round(
 ) -> Option<(Result<Outcome, RoundError>, Duration)> {
     let working = shared.clone();
     let round = spawn_blocking(move || {
+        let began = Instant::now();
         let outcome = working.setup.round(&submitted, working.clock.now());
         // Also after a failure: a write that was said to have failed may be there.
         let read = working.read_head();
         let outcome = outcome.and_then(|outcome| read.map(|_| outcome));
+        working.note_round(began.elapsed(), &outcome);
         let pause = if outcome.is_ok() { working.setup.pause(working.clock.now()) } else { FAILED };
         (outcome, pause)
     });
@@ -126,6 +129,7 @@ fn finish(shared: &Shared, answers: impl Iterator<Item = Answer>, outcome: Resul
             }
             shared.status().unsigned = Some(text.clone());
             for answer in answers {
+                shared.note_refused(&unavailable(text.clone()));
                 let _ = answer.send(Err(unavailable(text.clone())));
             }
         }

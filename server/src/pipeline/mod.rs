@@ -11,6 +11,7 @@ mod committer;
 mod plan;
 mod push;
 mod pusher;
+pub mod report;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -139,6 +140,8 @@ struct Shared {
     observed: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     status: Mutex<Status>,
+    recorder: Mutex<report::Recorder>,
+    memory: Arc<tokio::sync::Mutex<report::Memory>>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -200,6 +203,8 @@ impl Engine {
             observed: watch::Sender::new(false),
             stop: watch::Sender::new(false),
             status: Mutex::default(),
+            recorder: Mutex::default(),
+            memory: Arc::default(),
             tasks: tokio::sync::Mutex::default(),
         });
         let reading = shared.clone();
@@ -225,7 +230,11 @@ impl Engine {
     /// # Errors
     /// [`Refusal`]; with code `unavailable` nothing was decided and the same submission may be sent again.
     pub async fn submit(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Accepted, Refusal> {
-        let busy = || unavailable("too many submissions at once; try again in a moment".to_owned());
+        let busy = || {
+            let refusal = unavailable("too many submissions at once; try again in a moment".to_owned());
+            self.shared.note_refused(&refusal);
+            refusal
+        };
         let stopping = || unavailable("the daemon is stopping; try again".to_owned());
         let kib = documents.iter().map(|(role, bytes)| role.len() + bytes.len()).sum::<usize>() / 1024 + 1;
         let kib = u32::try_from(kib).map_err(|_| busy())?;

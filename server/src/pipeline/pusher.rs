@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 use tracing::{error, info, warn};
 
 use super::{
@@ -45,6 +45,7 @@ async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
             result = push_once(&shared, &mut push, goal) => result,
             () = stopped_for(&mut stop, GRACE) => return,
         };
+        shared.note_try(&result, goal);
         let failed = result.is_err();
         let pause = match result {
             Ok(()) => {
@@ -122,7 +123,9 @@ async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) -> Result<(
     {
         return Ok(());
     }
+    let began = Instant::now();
     let shown = push.push(&*shared.clock).await?;
+    shared.recorder().pushed(began.elapsed(), &shown.published);
     info!(trust = shared.name, timestamp = shown.published.timestamp_version, "published");
     shared.shown.send_replace(Some(shown));
     // Keys that were replaced go when the registry shows what their successors signed.

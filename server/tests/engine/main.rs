@@ -7,5 +7,6 @@ mod alarms;
 mod flow;
 mod front;
 mod outages;
+mod report;
 mod rotation;
 mod world;
