@@ -4,6 +4,8 @@
 //! the store only if the head has changed since (`tree.rs`).
 
 mod recorder;
+#[cfg(test)]
+pub(crate) mod sample;
 mod tree;
 
 use std::{
@@ -138,6 +140,11 @@ impl Engine {
         let made = spawn_blocking(move || shared.report(memory)).await;
         // Nothing in there panics but for a fault of ours, and whoever asked is answered by a closed connection then.
         made.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
+    }
+
+    /// Counts a submission that was refused before it came here: too long, no JSON, no right to submit.
+    pub(crate) fn note_refused(&self, refusal: &Refusal) {
+        self.shared.note_refused(refusal);
     }
 }
 

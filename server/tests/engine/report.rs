@@ -27,7 +27,7 @@ async fn the_report_has_the_tree_and_what_happened() {
 
     let names: Vec<_> = report.tree.roles.iter().map(|role| role.name.as_str()).collect();
     let teams = ["targets--r0", "targets--r1", "targets--r2"];
-    assert_eq!(names, [&["root", "targets", "snapshot", "timestamp"], &teams[..]].concat());
+    assert_eq!(names, [&["root", "timestamp", "snapshot", "targets"], &teams[..]].concat());
     let team = role(&report, "targets--r1");
     assert_eq!((team.scope.as_str(), team.threshold, team.key_count, team.depth()), ("acme/r1", 1, 1, 1));
     assert_eq!(team.keys[0].id, world.team.key_id());

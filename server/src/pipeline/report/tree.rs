@@ -19,15 +19,15 @@ use crate::store::{Head, RoleHead, Store, TrustKey};
 const SCOPE: usize = 240;
 /// Of the keys of one role that many are named.
 const KEYS: usize = 16;
-/// The top-level roles, in the order in which they are shown.
-const TOP: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
+/// The top-level roles, in the order in which they are shown: `targets` last, since what it delegates follows.
+const TOP: [&str; 4] = ["root", "timestamp", "snapshot", "targets"];
 
 /// The roles of one trust repository, as of one head.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Tree {
     /// The timestamp's version in that head; 0 before the first submission.
     pub timestamp_version: u64,
-    /// The four top-level roles (none before the first submission), then the delegated ones, each after the role that
+    /// The four top-level roles, `targets` last (none before the first submission), then the delegated ones, each after the role that
     /// delegates to it, in the order of the delegations.
     pub roles: Vec<RoleReport>,
     /// How many roles are kept in the snapshot though nobody delegates to them any more.
