@@ -187,8 +187,11 @@ fn counters(text: &mut Text, reports: &[&Report]) {
     }
 }
 
+/// A histogram of each trust repository.
+type Latency = (&'static str, &'static str, fn(&Report) -> &Histogram);
+
 fn histograms(text: &mut Text, reports: &[&Report]) {
-    let figures: [(&str, &str, fn(&Report) -> &Histogram); 3] = [
+    let figures: [Latency; 3] = [
         (
             "commit_seconds",
             "How long rounds took that signed something: accept, sign, check, store.",

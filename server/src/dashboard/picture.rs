@@ -15,6 +15,8 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 700.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 150.0;
+/// The timeline covers at least this many seconds, or two intervals if that is less.
+const LEAST: i64 = 600;
 
 /// The mark of the house: Plimsoll's own, a disc and a line, in the colours of `state`.
 pub(super) fn mark(html: &mut Html, state: State) {
@@ -58,7 +60,7 @@ impl Timeline {
         // Of those that came with one push the newest is what readers saw.
         seen.sort_by_key(|(at, point)| (*at, point.timestamp_version));
         let first = seen.first()?.0;
-        let least_shown = TimeDelta::seconds(report.lives.timestamp_interval * 2);
+        let least_shown = TimeDelta::seconds(LEAST.min(report.lives.timestamp_interval * 2));
         let from = first.min(now - least_shown);
         let mut line = Vec::new();
         for (place, (at, point)) in seen.iter().enumerate() {

@@ -119,7 +119,7 @@ fn a_short_life_is_not_always_about_to_end() {
     assert_eq!(state(&role("targets", None, 330, 29)), State::Good);
     assert_eq!(
         state(&RoleReport { document: None, ..role("targets--new", Some("targets"), 1, 1) }),
-        State::Soon
+        State::Good
     );
     let snapshot = |age, left| state(&role("snapshot", None, age, left));
     assert_eq!((snapshot(4, 3), snapshot(5, 2)), (State::Good, State::Soon));

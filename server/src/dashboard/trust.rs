@@ -115,11 +115,11 @@ fn now(html: &mut Html, report: &Report) {
 }
 
 fn fact(html: &mut Html, what: &'static str, value: &str, more: &str) {
-    html.element("<div><dt>", what, "</dt><dd><span class=\"big\">").element("", value, "</span>").element(
-        "",
-        more,
-        "</dd></div>",
-    );
+    html.element("<div><dt>", what, "</dt>").element("<dd class=\"big\">", value, "</dd>");
+    if !more.is_empty() {
+        html.element("<dd class=\"quiet\">", more, "</dd>");
+    }
+    html.raw("</div>");
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count, for people")]
@@ -141,8 +141,10 @@ fn timeline(html: &mut Html, report: &Report) {
     );
     timeline.draw(html);
     html.element("<p id=\"timeline-words\">", timeline.words(), "</p>");
-    html.raw("<p class=\"quiet\">Life left of the timestamp in the registry. At nothing clients stop; below the dashed line \
-              the daemon calls itself not ready.</p></div></section>");
+    html.raw(
+        "<p class=\"quiet\">Life left of the timestamp in the registry. At nothing clients stop; below the dashed line the \
+         daemon calls itself not ready. Marks at the bottom are timestamps that are not there yet.</p></div></section>",
+    );
 }
 
 fn tree(html: &mut Html, report: &Report) {
@@ -191,9 +193,9 @@ fn row(html: &mut Html, report: &Report, role: &RoleReport) {
     }
     html.raw("</td><td class=\"number\">");
     let Some(document) = role.document else {
-        html.raw("\u{2013}</td><td class=\"number\">\u{2013}</td><td>");
-        state_word(html, State::Soon, "never signed");
-        html.raw("</td></tr>");
+        html.raw(
+            "\u{2013}</td><td class=\"number\">\u{2013}</td><td class=\"quiet\">never signed yet</td></tr>",
+        );
         return;
     };
     html.text(document.version).raw("</td><td class=\"number\">");
@@ -265,7 +267,7 @@ fn refusals(html: &mut Html, report: &Report) {
     for event in report.refusals.iter().rev() {
         html.raw("<tr><td class=\"when\">");
         ago(html, event.at, report.at);
-        html.raw("</td><td><span class=\"mono\">")
+        html.raw("</td><td class=\"when\"><span class=\"mono\">")
             .text(&event.reason)
             .raw("</span></td><td><bdi>")
             .text(&event.message);

@@ -51,7 +51,8 @@ pub(super) struct Concern {
 
 /// How the document of `role` is at `now`.
 pub(super) fn state(role: &RoleReport, now: DateTime<Utc>) -> State {
-    let Some(document) = &role.document else { return State::Soon };
+    // A delegation that its team has not used yet is as it should be.
+    let Some(document) = &role.document else { return State::Good };
     match document.left(now) {
         ..=0 => State::Bad,
         left if left < warning(role, document) => State::Soon,
@@ -194,25 +195,21 @@ fn roles(report: &Report) -> Vec<Concern> {
             return None;
         }
         let what = format!("{} {}", role.name, expiry(state, left));
-        let (whom, remedy) = match role.name.as_str() {
-            "snapshot" => {
-                ("every name", "The daemon should have signed it long ago: look at its log.".to_owned())
-            }
-            "root" => (
-                "every name",
-                format!("Its key holders ({}) renew it: `plimsoll ceremony edit --extend`.", holders(role)),
+        let holders = holders(role);
+        let remedy = match role.name.as_str() {
+            "snapshot" => "The daemon should have signed it long ago: look at its log.".to_owned(),
+            "root" => format!("Its key holders ({holders}) renew it: `plimsoll ceremony edit --extend`."),
+            _ => format!(
+                "Its key holders ({holders}) sign once more: each `sign`, `revoke` or `delegate` gives it a full life."
             ),
-            _ => (
-                if role.scope.is_empty() { "its names" } else { role.scope.as_str() },
-                format!(
-                    "Its key holders ({}) sign once more: each `sign`, `revoke` or `delegate` gives it a full life.",
-                    holders(role)
-                ),
-            ),
+        };
+        let whom = match &role.parent {
+            None => "every name".to_owned(),
+            Some(_) => format!("{}, and for nothing else", role.scope),
         };
         let verb =
             if state == State::Bad { "Clients read EXPIRED" } else { "Clients will read EXPIRED then" };
-        Some(Concern { state, what, meaning: format!("{verb} for {whom}, and for nothing else."), remedy })
+        Some(Concern { state, what, meaning: format!("{verb} for {whom}."), remedy })
     };
     report.tree.roles.iter().filter_map(concern).collect()
 }

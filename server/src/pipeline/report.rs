@@ -166,7 +166,9 @@ impl Shared {
         let now = self.clock.now();
         let freshness = &self.setup.freshness;
         let recorder = self.recorder().clone();
-        let versions = committed.saturating_sub(served.map_or(0, |served| served.version));
+        // The tree may be newer than what was asked for.
+        let newest = committed.max(tree.timestamp_version);
+        let versions = newest.saturating_sub(served.map_or(0, |served| served.version));
         // Not known for what was stored before the start: then since the newest was signed.
         let since = recorder.waiting_since().or(stored.and_then(|stored| stored.signed)).unwrap_or(now);
         let lag =
