@@ -57,6 +57,8 @@ trap finish EXIT
 needed_packages=(
     apache2-utils # htpasswd
     busybox-static
+    chromium
+    chromium-driver
     docker-registry
     faketime
     gcc

@@ -87,6 +87,18 @@ pub fn verifies(cases: &str) -> Vec<bool> {
     answer.stdout.lines().map(|line| line.parse().expect("the script answers with true or false")).collect()
 }
 
+/// What Prometheus' own parser of its text format reads in `text`: families, each an object with `name`, `type`, `help` and
+/// `samples`, which are arrays of name, labels and value.
+///
+/// # Panics
+/// As [`run`], or if the parser refuses the text.
+pub fn prometheus(text: &str) -> Vec<Value> {
+    let answer = run("prometheus.py", &[], text.as_bytes()).ok();
+    let families =
+        answer.stdout.lines().map(|line| serde_json::from_str(line).expect("the script answers in JSON"));
+    families.collect()
+}
+
 /// The canonical form of each document, by securesystemslib; `Err` with its words where it refuses one.
 ///
 /// Each document must be JSON on a single line.

@@ -17,6 +17,8 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) refusal: Refusal,
+    /// True if the engine decided it, which counted it then.
+    pub(super) counted: bool,
 }
 
 impl Failure {
@@ -59,6 +61,11 @@ impl Failure {
         Self::unavailable("the daemon is stopping; try again when it is back")
     }
 
+    /// What the engine answered.
+    pub(super) fn of_engine(refusal: Refusal) -> Self {
+        Self { counted: true, ..refusal.into() }
+    }
+
     /// 405, the first of two statuses that have no code of their own.
     pub(super) fn method() -> Self {
         let failure = Self::malformed("this method is not allowed here; docs/http-api.md lists the routes");
@@ -74,7 +81,7 @@ impl Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, refusal }
+        Self { status, refusal, counted: false }
     }
 }
 

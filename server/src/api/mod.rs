@@ -9,6 +9,7 @@ mod export;
 mod failure;
 pub(crate) mod gate;
 mod health;
+mod operator;
 pub(crate) mod serve;
 mod submissions;
 #[cfg(test)]
@@ -109,13 +110,15 @@ impl Api {
     /// The routes; the embedded registry's may be merged with them.
     pub(crate) fn router(&self) -> Router {
         Router::new()
-            .route("/", get(front_page))
+            .route("/", get(operator::front))
+            .route("/trusts/{name}", get(operator::trust))
+            .route("/metrics", get(operator::metrics))
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(health::readyz))
             .route("/v1/trusts", get(trusts))
             .route("/v1/trusts/{name}", get(trust))
             .route("/v1/trusts/{name}/export", get(export::page))
-            .route("/v1/trusts/{name}/submissions", post(submissions::submit))
+            .route("/v1/trusts/{name}/submissions", post(operator::counted))
             .route("/v1/trusts/{name}/submissions/{id}", get(submissions::progress))
             .route("/v1", any(no_such_route))
             .route("/v1/", any(no_such_route))
@@ -164,21 +167,6 @@ async fn trust(
     let engine = api.engine(&name)?;
     engine.reload_keys().await;
     Ok(Json(engine.info()))
-}
-
-async fn front_page(State(api): State<Api>) -> Response {
-    let mut text = String::from(
-        "This is plimsolld. It keeps trust metadata for container registries fresh.\n\n\
-         /readyz                        is all well?\n\
-         /v1/trusts                     the trust repositories it serves, JSON\n",
-    );
-    for name in api.shared.trusts.keys() {
-        text.push_str(&format!("/tuf/{name}/metadata/timestamp.json\n"));
-    }
-    text.push_str(
-        "\nPublishers and clients use the command `plimsoll`; docs/http-api.md has the whole API.\n",
-    );
-    text.into_response()
 }
 
 async fn no_such_route() -> Failure {

@@ -62,7 +62,7 @@ pub(super) async fn submit(
     if *api.shared.phase.borrow() != Phase::Serving {
         return Err(Failure::stopping());
     }
-    let accepted = engine.submit(documents).await?;
+    let accepted = engine.submit(documents).await.map_err(Failure::of_engine)?;
     if let Some(token) = token {
         info!(trust = name, id = accepted.id, token, "submitted with a token");
     }

@@ -273,6 +273,61 @@ async fn health_and_front_page_are_text() {
     setup.daemon.stop().await;
 }
 
+#[tokio::test]
+async fn browsers_get_the_page_and_everybody_else_text() {
+    let setup = Setup::start().await;
+    let browser = [("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")];
+    for path in ["/", "/?refresh", "/trusts/main"] {
+        let page = setup.ask("GET", path, &browser, "").await;
+        assert_eq!(
+            (page.status, page.header(header::CONTENT_TYPE)),
+            (200, "text/html; charset=utf-8"),
+            "{path}"
+        );
+        assert!(
+            page.header(header::CONTENT_SECURITY_POLICY)
+                .starts_with("default-src 'none'; style-src 'sha256-")
+        );
+        assert_eq!(
+            (page.header(header::X_CONTENT_TYPE_OPTIONS), page.header(header::CACHE_CONTROL)),
+            ("nosniff", "no-store")
+        );
+        assert!(page.text().contains("waiting for its owner"), "{}", page.text());
+        assert_eq!(page.text().contains("http-equiv"), path == "/?refresh");
+    }
+    for headers in [&[][..], &[("accept", "*/*")], &[("accept", "text/plain")]] {
+        let text = setup.ask("GET", "/", headers, "").await;
+        assert_eq!(
+            (text.header(header::CONTENT_TYPE), text.header(header::VARY)),
+            ("text/plain; charset=utf-8", "accept")
+        );
+        assert!(text.text().contains("/metrics"));
+    }
+    assert_eq!(setup.ask("GET", "/trusts/%3Cscript%3E", &browser, "").await.status, 404);
+    assert_eq!(setup.ask("POST", "/", &browser, "").await.status, 405);
+    setup.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_tell_what_was_accepted_and_refused() {
+    let setup = Setup::start().await;
+    let documents = setup.first_documents().await;
+    assert_eq!(setup.submit(documents).await.status, 202);
+    // Refused by the engine, and before it.
+    assert_eq!(setup.submit("{\"documents\":{\"x\":{}}}").await.status, 400);
+    assert_eq!(setup.submit("nothing of the kind").await.status, 400);
+    let answer = setup.get("/metrics").await;
+    assert_eq!(answer.header(header::CONTENT_TYPE), "text/plain; version=0.0.4; charset=utf-8");
+    for line in [
+        "plimsolld_submissions_accepted_total{trust=\"main\"} 1",
+        "plimsolld_submissions_refused_total{trust=\"main\",reason=\"malformed\"} 2",
+        "plimsolld_timestamp_version{trust=\"main\"} 1",
+    ] {
+        assert!(answer.text().lines().any(|other| other == line), "{line}: {}", answer.text());
+    }
+    setup.daemon.stop().await;
+}
+
 /// The states before and after: engines not there yet, daemon stopping.
 #[tokio::test]
 async fn what_is_not_there_yet_is_unavailable_and_not_absent() {

@@ -57,6 +57,7 @@ async fn take(shared: &Arc<Shared>, batch: Vec<Request>) -> Duration {
     shared.committing.step();
     if let Some(why) = shared.blocked() {
         for request in batch {
+            shared.note_refused(&unavailable(why.clone()));
             let _ = request.answer.send(Err(unavailable(why.clone())));
         }
         return LONGEST_CHECK;
@@ -111,6 +112,7 @@ async fn round(
 ) -> Option<(Result<Outcome, RoundError>, Duration)> {
     let working = shared.clone();
     let round = spawn_blocking(move || {
+        let began = Instant::now();
         let mut outcome = working.now().and_then(|now| working.setup.round(&submitted, now));
         // Also after a failure: a write that was said to have failed may be there.
         let same = match &outcome {
@@ -121,6 +123,7 @@ async fn round(
             let read = working.read_head();
             outcome = outcome.and_then(|outcome| read.map(|_| outcome));
         }
+        working.note_round(began.elapsed(), &outcome);
         let pause = if outcome.is_ok() { working.setup.pause(working.clock.now()) } else { FAILED };
         (outcome, pause)
     });
@@ -164,6 +167,7 @@ fn finish(shared: &Shared, answers: impl Iterator<Item = Answer>, outcome: Resul
                 _ => error!(trust = shared.name, "nothing was signed: {text}"),
             }
             for answer in answers {
+                shared.note_refused(&unavailable(text.clone()));
                 let _ = answer.send(Err(unavailable(text.clone())));
             }
         }

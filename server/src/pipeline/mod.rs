@@ -13,6 +13,7 @@ mod committer;
 mod plan;
 pub(crate) mod push;
 mod pusher;
+pub mod report;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -165,6 +166,8 @@ struct Shared {
     status: Mutex<Status>,
     committing: Beat,
     pushing: Arc<Beat>,
+    recorder: Mutex<report::Recorder>,
+    memory: Arc<tokio::sync::Mutex<report::Memory>>,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -238,7 +241,11 @@ impl Engine {
     /// # Errors
     /// [`Refusal`]; with code `unavailable` nothing was decided and the same submission may be sent again.
     pub async fn submit(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Accepted, Refusal> {
-        let busy = || unavailable("too many submissions at once; try again in a moment".to_owned());
+        let busy = || {
+            let refusal = unavailable("too many submissions at once; try again in a moment".to_owned());
+            self.shared.note_refused(&refusal);
+            refusal
+        };
         let stopping = || unavailable("the daemon is stopping; try again".to_owned());
         let kib = documents.iter().map(|(role, bytes)| role.len() + bytes.len()).sum::<usize>() / 1024 + 1;
         let kib = u32::try_from(kib).map_err(|_| busy())?;
@@ -483,6 +490,8 @@ async fn prepare(
         status: Mutex::default(),
         committing: Beat::default(),
         pushing: pusher.beat(),
+        recorder: Mutex::default(),
+        memory: Arc::default(),
         tasks: tokio::sync::Mutex::default(),
     });
     let reading = shared.clone();

@@ -49,6 +49,7 @@ async fn until_stopped(shared: Arc<Shared>, mut push: Push) {
             result = push_once(&shared, &mut push, goal) => result,
             () = stopped_for(&mut stop, GRACE) => return,
         };
+        shared.note_try(&result, goal);
         if result.is_ok() && listened.is_none_or(|at| at.elapsed() >= interval) {
             listened = Some(Instant::now());
             tokio::select! {
@@ -145,7 +146,9 @@ pub(super) async fn push_once(shared: &Arc<Shared>, push: &mut Push, goal: u64) 
     {
         return Ok(());
     }
+    let began = Instant::now();
     let shown = push.push(&*shared.clock).await?;
+    shared.recorder().pushed(began.elapsed(), &shown.published);
     info!(trust = shared.name, timestamp = shown.published.timestamp_version, "published");
     shared.shown.send_replace(Some(shown));
     // Keys that were replaced go when the registry shows what their successors signed.

@@ -13,6 +13,7 @@ mod many;
 mod outages;
 mod recovery;
 mod registry;
+mod report;
 mod rotation;
 mod steps;
 mod tick;
