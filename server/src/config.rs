@@ -17,7 +17,10 @@ use std::{
 
 use plimsoll_core::oci::{ReferenceError, RepositoryAddress, mapping::Profile};
 
-use crate::freshness::{Freshness, FreshnessError};
+use crate::{
+    freshness::{Freshness, FreshnessError},
+    quota::Quota,
+};
 
 /// Where the daemon listens if it is not told: loopback only.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8480);
@@ -35,6 +38,8 @@ pub struct Config {
     pub registry: RegistryAccess,
     /// How long signatures last and how often they are renewed.
     pub freshness: Freshness,
+    /// What each team may have of what all share.
+    pub quota: Quota,
     /// The trust repositories, at least one, no name twice.
     pub trusts: Vec<TrustConfig>,
 }
@@ -170,6 +175,17 @@ pub enum ValueError {
     /// Not a duration.
     #[error("`{0}` is not a duration: a whole number with `s`, `m`, `h` or `d`, as 24h, at most 3650d")]
     Duration(String),
+    /// Not a size.
+    #[error("`{0}` is not a size: a whole number with `KiB`, `MiB` or `GiB`, as 64MiB, at most 1024GiB")]
+    Size(String),
+    /// A number out of its range.
+    #[error("{found} is not between 1 and {most}")]
+    Number {
+        /// What stands there.
+        found: i64,
+        /// The largest that may.
+        most: i64,
+    },
     /// Durations that do not fit together.
     #[error(transparent)]
     Freshness(#[from] FreshnessError),
@@ -203,6 +219,7 @@ impl Config {
             listen: DEFAULT_LISTEN,
             registry: RegistryAccess::default(),
             freshness: Freshness::default(),
+            quota: Quota::default(),
             trusts: vec![TrustConfig::embedded(DEFAULT_TRUST)],
         }
     }
@@ -227,6 +244,7 @@ impl Config {
         config.listen = overrides.listen.or(read.listen).unwrap_or(DEFAULT_LISTEN);
         config.registry = read.registry;
         config.freshness = read.freshness;
+        config.quota = read.quota;
         if !read.trusts.is_empty() {
             config.trusts = read.trusts;
         }

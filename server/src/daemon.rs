@@ -247,6 +247,7 @@ impl Daemon {
                 } else {
                     keys::example_keys()
                 },
+                quota: config.quota,
             };
             match Engine::start(options).await {
                 Ok(engine) => {

@@ -10,4 +10,5 @@ pub mod host;
 mod inbox;
 pub mod keys;
 pub mod pipeline;
+pub mod quota;
 pub mod store;

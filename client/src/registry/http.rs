@@ -22,13 +22,13 @@ impl Registry {
     /// and follows no redirect.
     ///
     /// # Errors
-    /// [`RegistryError`] if there is no usable answer. A status of 400 to 499 is an answer, but for 401, 403 and 429; and
-    /// so is 503, whose body may say why.
+    /// [`RegistryError`] if there is no usable answer. A status of 400 to 499 is an answer, but for 401 and 403; and so is
+    /// 503. The body may say why.
     pub async fn post(&self, url: &Url, body: Bytes, cap: u64) -> Result<(StatusCode, Bytes), RegistryError> {
         self.exchange(Method::POST, url, body, cap).await
     }
 
-    /// GET gives 200 and 404 as answers, POST every 2xx, 4xx but 401, 403 and 429, and 503.
+    /// GET gives 200 and 404 as answers, POST every 2xx, 4xx but 401 and 403, and 503.
     async fn exchange(
         &self,
         method: Method,
@@ -56,7 +56,7 @@ impl Registry {
             } else {
                 status.is_success()
                     || status == StatusCode::SERVICE_UNAVAILABLE
-                    || (status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 429))
+                    || (status.is_client_error() && !matches!(status.as_u16(), 401 | 403))
             };
             if !expected {
                 return Err(unexpected(&response));

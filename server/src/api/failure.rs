@@ -1,11 +1,13 @@
 //! Everything but success, on the wire.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use plimsoll::publish::api::{Refusal, RefusalCode};
+use plimsoll::publish::api::{Refusal, RefusalCode, RefusalReason};
 
 /// When to try again after 503, seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -38,6 +40,11 @@ impl Failure {
         Self::new(RefusalCode::Unavailable, message)
     }
 
+    /// Too much at a time from one address.
+    pub(super) fn crowded(what: &str) -> Self {
+        Refusal::rate_limited(RefusalReason::Peer, what, Duration::from_secs(1)).into()
+    }
+
     pub(super) fn starting() -> Self {
         Self::unavailable("the daemon is starting; try again")
     }
@@ -67,10 +74,13 @@ impl From<Refusal> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        let wait = self.refusal.retry_after;
         let mut response = (self.status, Json(self.refusal)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if let Some(seconds) = wait {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response

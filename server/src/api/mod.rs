@@ -2,11 +2,12 @@
 //!
 //! Nobody logs in. What is submitted counts only by its signatures, and all that can be read is public; TLS and limits on
 //! who may connect are a reverse proxy's work. Every request is bounded: its head in size and time, its body too, and how
-//! many are worked on at a time.
+//! many are worked on at a time, in all and for each peer (`peers.rs`).
 
 mod body;
 mod failure;
 mod health;
+mod peers;
 pub(crate) mod serve;
 mod submissions;
 #[cfg(test)]
@@ -29,14 +30,17 @@ use axum::{
 use plimsoll::publish::api::{TrustInfo, Trusts};
 use tokio::sync::{Semaphore, watch};
 
-use self::failure::Failure;
 pub(crate) use self::submissions::read as read_submission;
+use self::{failure::Failure, peers::Peers};
 use crate::pipeline::Engine;
 
 /// How many submissions are worked on at a time.
 const SUBMISSIONS: usize = 32;
-/// How many bodies are parsed at a time: a parsed document takes many times the room of its text.
+/// How many bodies are parsed and their signatures verified at a time: a parsed document takes many times the room of its
+/// text. Of one peer it is one at a time, so that who sends nonsense waits for nobody but itself.
 const PARSERS: usize = 2;
+/// What bodies that are being received may hold together, KiB.
+const BODIES_KIB: usize = 192 * 1024;
 
 /// How far a daemon is on its way from start to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +70,9 @@ struct Shared {
     trusts: BTreeMap<String, OnceLock<Engine>>,
     submissions: Semaphore,
     parsers: Semaphore,
+    /// Room for bodies, KiB.
+    bodies: Semaphore,
+    peers: Peers,
     phase: watch::Receiver<Phase>,
 }
 
@@ -73,8 +80,15 @@ impl Api {
     /// The routes for the trust repositories called `names`, of which none is there yet.
     pub(crate) fn new(names: impl IntoIterator<Item = String>, phase: watch::Receiver<Phase>) -> Self {
         let trusts = names.into_iter().map(|name| (name, OnceLock::new())).collect();
-        let submissions = Semaphore::new(SUBMISSIONS);
-        Self { shared: Arc::new(Shared { trusts, submissions, parsers: Semaphore::new(PARSERS), phase }) }
+        let shared = Shared {
+            trusts,
+            submissions: Semaphore::new(SUBMISSIONS),
+            parsers: Semaphore::new(PARSERS),
+            bodies: Semaphore::new(BODIES_KIB),
+            peers: Peers::default(),
+            phase,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// From now on `engine` answers for `name`, one of the names given before. The first engine stays.

@@ -119,6 +119,7 @@ impl World {
             freshness: self.freshness,
             profile: Profile::default(),
             refused_keys: Default::default(),
+            quota: Default::default(),
         })
         .await
         .unwrap()
