@@ -204,6 +204,7 @@ impl Engine {
             rates: Mutex::new(Rates::new(&options.quota)),
             quota: options.quota,
             parsed: Parsed::default(),
+            walked: Mutex::default(),
         };
         let (queue, requests) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {

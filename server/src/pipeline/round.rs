@@ -56,6 +56,8 @@ pub(super) struct Setup {
     pub(super) rates: Mutex<Rates>,
     /// Roots and delegating roles, read once.
     pub(super) parsed: Parsed,
+    /// The newest root to which the walk from the first one was made.
+    pub(super) walked: Mutex<Option<Digest>>,
 }
 
 /// A submission as it came.
@@ -441,7 +443,7 @@ impl Setup {
     ) -> Result<Vec<String>, RoundError> {
         let head = &overlay.head;
         let mut roots = changed.iter().filter(|(role, ..)| role == "root").map(|(.., bytes)| bytes);
-        let (held_root, new_roots) = match self.head_document(head, "root")? {
+        let (held_root, new_roots): (Bytes, Vec<&[u8]>) = match self.head_document(head, "root")? {
             Some(held) => (held, roots.map(Bytes::as_ref).collect()),
             // The first root is what clients pin.
             None => {
@@ -466,8 +468,16 @@ impl Setup {
             }
             roles.push(path);
         }
-        let offered = Offered { roots: new_roots, timestamp, snapshot, roles };
-        check::check(&held, &offered, now).map_err(RoundError::Check)
+        let changed_targets = changed.iter().any(|(role, ..)| role == "targets");
+        let vouched_anew = !new_roots.is_empty() || held.snapshot.as_deref() != Some(snapshot);
+        let targets = (vouched_anew && !changed_targets).then(|| overlay.newest("targets")).transpose()?;
+        let newest = Digest::of(&overlay.newest("root")?);
+        let walked = || self.walked.lock().unwrap_or_else(PoisonError::into_inner);
+        let chain = (*walked() != Some(newest)).then(|| overlay.roots()).transpose()?;
+        let offered = Offered { roots: new_roots, chain, timestamp, snapshot, roles, targets };
+        let reports = check::check(&held, &offered, now).map_err(RoundError::Check)?;
+        *walked() = Some(newest);
+        Ok(reports)
     }
 
     fn head_document(&self, head: &Head, role: &str) -> Result<Option<Bytes>, RoundError> {
@@ -487,12 +497,14 @@ pub(super) struct Overlay<'a> {
     setup: &'a Setup,
     head: Head,
     documents: BTreeMap<String, (u64, Bytes)>,
+    /// All of this round, also those that were followed by another.
+    new_roots: Vec<Bytes>,
     retired: BTreeSet<String>,
 }
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(setup: &'a Setup, head: Head) -> Self {
-        Self { setup, head, documents: BTreeMap::new(), retired: BTreeSet::new() }
+        Self { setup, head, documents: BTreeMap::new(), new_roots: Vec::new(), retired: BTreeSet::new() }
     }
 
     fn add(&mut self, set: &AcceptedSet) {
@@ -502,8 +514,22 @@ impl<'a> Overlay<'a> {
 
     pub(super) fn add_all(&mut self, documents: &[(String, u64, Bytes)]) {
         for (role, version, bytes) in documents {
+            if role == "root" {
+                self.new_roots.push(bytes.clone());
+            }
             self.documents.insert(role.clone(), (*version, bytes.clone()));
         }
+    }
+
+    /// Every root, from version 1 on.
+    fn roots(&self) -> Result<Vec<Bytes>, RoundError> {
+        let held = self.head.roles.get("root").map_or(0, |root| root.version);
+        let missing = |version| RoundError::Missing { role: "root".to_owned(), version };
+        let stored = (1..=held).map(|version| {
+            let root = self.setup.store.document(&self.setup.key, "root", version)?;
+            root.ok_or_else(|| missing(version))
+        });
+        stored.chain(self.new_roots.iter().cloned().map(Ok)).collect()
     }
 
     fn newest(&self, role: &str) -> Result<Bytes, RoundError> {

@@ -1,6 +1,7 @@
 //! What the daemon accepts, signs and stores, without a registry. Time stands still unless a test moves it.
 
 mod accept;
+mod check;
 mod delegations;
 mod faults;
 mod promises;
@@ -103,6 +104,7 @@ impl World {
             quota: Quota::default(),
             rates: Mutex::new(Rates::new(&Quota::default())),
             parsed: Default::default(),
+            walked: Default::default(),
         };
         Self { store, setup, owner: key(), team: key(), now: start() }
     }
