@@ -18,10 +18,19 @@ mod testing;
 mod tests;
 mod transport;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use ::http::{HeaderMap, Method, StatusCode};
+use ::http::{
+    HeaderMap, Method, StatusCode,
+    header::{AGE, DATE},
+};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use plimsoll_core::oci::{Digest, RepositoryAddress, valid_tag};
 use url::Url;
 
@@ -87,6 +96,8 @@ struct Inner {
     transport: Transport,
     auth: Auth,
     deadline: Duration,
+    /// What the registry's clock showed with its last answer about a manifest.
+    clock: Mutex<Option<DateTime<Utc>>>,
 }
 
 /// What the caller already has of a manifest.
@@ -134,12 +145,25 @@ impl Registry {
     fn on(network: Network, options: RegistryOptions) -> Result<Self, RegistryError> {
         let (auth, deadline) = (Auth::new(options.credentials.clone()), options.deadline);
         let transport = Transport::new(options, network)?;
-        Ok(Self { inner: Arc::new(Inner { transport, auth, deadline }) })
+        Ok(Self { inner: Arc::new(Inner { transport, auth, deadline, clock: Mutex::default() }) })
     }
 
     /// How many HTTP requests this client and its clones have sent, token servers and redirects included.
     pub fn requests(&self) -> u64 {
         self.inner.transport.requests()
+    }
+
+    /// The `Date` of the last answer to [`Registry::manifest`], by this client and its clones: the registry's word, so good
+    /// for a warning and for nothing else. None if it sent no usable one, or a cache answered.
+    pub fn clock(&self) -> Option<DateTime<Utc>> {
+        *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_clock(&self, request: &Request, response: &Response) {
+        let own = site::same_origin(&request.url, &response.url) && !response.headers.contains_key(AGE);
+        let date = response.headers.get(DATE).filter(|_| own).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.to_utc());
     }
 
     /// Runs one call under the deadline.

@@ -84,6 +84,7 @@ impl Registry {
             request.headers.insert(IF_NONE_MATCH, etag);
         }
         let response = self.send(&scope(repo, Access::Pull), &request).await?;
+        self.note_clock(&request, &response);
         match response.status {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if conditional => return Ok(ManifestAnswer::NotModified),
