@@ -1,8 +1,9 @@
 //! A client that has nothing but the root it pins, in the process: one name, two delegations deep.
 
 use crate::{
-    Row, Target, compare,
+    compare,
     simulator::Client,
+    table::{Row, Target},
     trees::{self, Least},
 };
 

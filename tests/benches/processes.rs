@@ -12,7 +12,7 @@ use plimsoll_tests::{
     world::{IMAGES, NAME, Site, TRUST, World},
 };
 
-use crate::{Row, Target, median};
+use crate::table::{Row, Target, median};
 
 const ROUNDS: usize = 100;
 /// Python takes its time.

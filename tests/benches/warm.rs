@@ -3,8 +3,9 @@
 use plimsoll_core::tuf::{HighWater, Trusted};
 
 use crate::{
-    Row, Target, compare,
+    compare,
     simulator::{Client, Repository, now},
+    table::{Row, Target},
     trees::{self, Least},
 };
 

@@ -11,6 +11,7 @@
 //! that slept) and tough start from the same root and must agree with VERIFIED, ABSENT and REVOKED.
 
 #![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
+#![expect(clippy::print_stderr, reason = "whoever reads a failure wants the story up to there")]
 
 use std::{
     collections::BTreeMap,

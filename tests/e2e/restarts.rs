@@ -308,7 +308,7 @@ impl Signing {
             let publisher =
                 Publisher::through_daemon(self.registry.clone(), server, place, root, &state, clock);
             let how = How { signers: &[&self.key as &dyn Signer], draft: false };
-            match publisher.sign(&[request.clone()], how).await? {
+            match publisher.sign(std::slice::from_ref(&request), how).await? {
                 Done::Published(published, _) => Ok(published.versions.into_iter().next().unwrap()),
                 Done::Drafted(..) => unreachable!("nobody asked for a draft"),
             }

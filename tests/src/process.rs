@@ -244,6 +244,11 @@ impl Daemon {
         format!("http://{}", self.address)
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.service.child.id()
+    }
+
     /// All it has said so far.
     pub fn output(&self) -> String {
         self.service.output()

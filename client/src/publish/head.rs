@@ -142,7 +142,7 @@ impl Head {
         self.session.trusted().trust_id().unwrap_or_default()
     }
 
-    /// The roles from `targets` down through every delegation that `follow` accepts: [`path_to`].
+    /// The roles from `targets` down through every delegation that `follow` accepts.
     ///
     /// # Errors
     /// Those of fetching.

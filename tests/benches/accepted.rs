@@ -1,0 +1,147 @@
+//! Durable, verified publishes from sixteen publishers at once, against what no daemon could do without.
+
+use std::{
+    fs::File,
+    io::Write,
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use plimsoll::{
+    clock::{Clock, SystemClock},
+    keys::Signer,
+    publish::api::TrustInfo,
+};
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{Document, Targets, verify},
+};
+use plimsoll_tests::{docker_registry::Registry, process::Daemon};
+use tempfile::TempDir;
+
+use crate::{
+    connection::{Connection, cpu_of},
+    crowd::{Crowd, body, role},
+    table::{Row, Target, cpu},
+};
+
+const PUBLISHERS: usize = 16;
+/// Each publisher's.
+const PUBLISHES: u64 = 150;
+
+/// A daemon with a trust repository of `teams` teams in a registry of its own.
+pub(crate) struct Site {
+    pub(crate) registry: Registry,
+    pub(crate) daemon: Daemon,
+    pub(crate) crowd: Crowd,
+    _home: TempDir,
+}
+
+impl Site {
+    pub(crate) fn new(teams: usize) -> Self {
+        let (registry, home) = (Registry::open(), tempfile::tempdir().unwrap());
+        let repository = format!("{}/acme/trust", registry.address());
+        let config = format!(
+            "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[[trust]]\nname = \"acme\"\nrepository = \"{repository}\"\n"
+        );
+        let daemon = Daemon::start(home.path(), &config);
+        let site = Self { registry, daemon, crowd: Crowd::new(teams, now()), _home: home };
+        let mut connection = site.connect();
+        let (_, info) = connection.send("GET", "/v1/trusts/acme", b"");
+        let info: TrustInfo = serde_json::from_slice(&info).unwrap();
+        for documents in site.crowd.beginning(&info.online) {
+            accept(&mut connection, &body(&documents));
+        }
+        site
+    }
+
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::open(&self.daemon.address())
+    }
+}
+
+/// Publishes `body`, which must be accepted; its id.
+pub(crate) fn accept(connection: &mut Connection, body: &[u8]) -> String {
+    let (status, answer) = connection.send("POST", "/v1/trusts/acme/submissions", body);
+    assert_eq!(status, 202, "{}", String::from_utf8_lossy(&answer));
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+fn now() -> DateTime<Utc> {
+    SystemClock.now()
+}
+
+pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
+    const ACCEPTED: &str = "accepted: CPU of verify+sha256+parse+fsync / the daemon's";
+    if !wants(ACCEPTED) {
+        return Vec::new();
+    }
+    let site = Site::new(PUBLISHERS);
+    let signed: Vec<Vec<Vec<u8>>> = (0..PUBLISHERS)
+        .map(|n| (2..2 + PUBLISHES).map(|version| site.crowd.document(n, version)).collect())
+        .collect();
+    let size = signed[0][0].len();
+
+    // Half of the floor before, half after: whatever else the machine does meets both.
+    let mut floor = floor(&site.crowd, &signed);
+    let ready = Barrier::new(PUBLISHERS + 1);
+    let (mut took, mut used) = (Duration::ZERO, Duration::ZERO);
+    thread::scope(|scope| {
+        let threads: Vec<_> = signed
+            .iter()
+            .enumerate()
+            .map(|(n, documents)| {
+                let (site, ready) = (&site, &ready);
+                scope.spawn(move || {
+                    let bodies: Vec<Vec<u8>> =
+                        documents.iter().map(|bytes| body(&[(role(n), bytes.clone())].into())).collect();
+                    let mut connection = site.connect();
+                    ready.wait();
+                    for body in &bodies {
+                        accept(&mut connection, body);
+                    }
+                })
+            })
+            .collect();
+        ready.wait();
+        let (start, before) = (Instant::now(), cpu_of(site.daemon.pid()));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        took = start.elapsed();
+        used = cpu_of(site.daemon.pid()) - before;
+    });
+    floor += self::floor(&site.crowd, &signed);
+    let count = u32::try_from(signed.len() * signed[0].len()).unwrap();
+    println!(
+        "accepted: {count} publishes of {size} bytes from {PUBLISHERS} publishers: {:.0}/s on this machine, {:.0} for each \
+         second of the daemon's CPU",
+        f64::from(count) / took.as_secs_f64(),
+        f64::from(count) / used.as_secs_f64(),
+    );
+    vec![Row { name: ACCEPTED, ours: used / count, other: floor / 2 / count, target: Target::AtLeast(0.4) }]
+}
+
+/// CPU for reading, verifying, hashing and storing all of `signed`, one fsync for one of each publisher.
+fn floor(crowd: &Crowd, signed: &[Vec<Vec<u8>>]) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = File::create(folder.path().join("log")).unwrap();
+    let key = crowd.team.key().clone();
+    let id = crowd.team.key_id();
+    let keys = [(id.clone(), key)].into();
+    let start = cpu();
+    for round in 0..signed[0].len() {
+        for (n, documents) in signed.iter().enumerate() {
+            let bytes = &documents[round];
+            let document = Document::<Targets>::parse(&role(n), bytes).unwrap();
+            std::hint::black_box(Digest::of(bytes));
+            verify(document, &role(n), &keys, std::slice::from_ref(&id), 1).unwrap();
+            file.write_all(bytes).unwrap();
+        }
+        file.sync_data().unwrap();
+    }
+    cpu() - start
+}

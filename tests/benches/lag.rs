@@ -1,0 +1,147 @@
+//! How long until the registry shows a publish, against a bare client that pushes the same blobs and manifests.
+
+use std::{
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use plimsoll::registry::{Credentials, Known, ManifestAnswer, Registry, RegistryOptions};
+use plimsoll_core::oci::{
+    RepositoryAddress,
+    mapping::{self, Artifact, Profile, RepositoryFiles},
+    media_type,
+};
+
+use crate::{
+    accepted::{Site, accept},
+    crowd::{body, role},
+    table::{Row, Target},
+};
+
+const TEAMS: usize = 16;
+/// Packagist's peak.
+const EACH_SECOND: u32 = 20;
+const PUBLISHES: usize = 300;
+
+pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
+    const LAG: &str = "lag: p99 at 20 publishes/s until the registry shows it / a bare push";
+    if !wants(LAG) {
+        return Vec::new();
+    }
+    let site = Site::new(TEAMS);
+    let documents: Vec<(String, Vec<u8>)> = (0..PUBLISHES)
+        .map(|at| (role(at % TEAMS), site.crowd.document(at % TEAMS, 2 + (at / TEAMS) as u64)))
+        .collect();
+    let bodies: Vec<Vec<u8>> =
+        documents.iter().map(|(role, bytes)| body(&[(role.clone(), bytes.clone())].into())).collect();
+    let ours = paced(|at| {
+        let mut connection = site.connect();
+        let id = accept(&mut connection, &bodies[at]);
+        let path = format!("/v1/trusts/acme/submissions/{id}?wait=20");
+        let (_, answer) = connection.send("GET", &path, b"");
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["state"], "published");
+    });
+
+    let bare = Bare::of(&site);
+    let other = paced(|at| bare.push(at, &documents[at]));
+    vec![Row { name: LAG, ours: p99(ours), other: p99(other), target: Target::AtMost(3.0) }]
+}
+
+/// Does `one` for each publish, each when its time has come, whether or not those before have ended.
+fn paced(one: impl Fn(usize) + Sync) -> Vec<Duration> {
+    let times = Mutex::new(Vec::new());
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for at in 0..PUBLISHES {
+            let due = start + Duration::from_secs(1) / EACH_SECOND * u32::try_from(at).unwrap();
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let (one, times) = (&one, &times);
+            scope.spawn(move || {
+                let start = Instant::now();
+                one(at);
+                times.lock().unwrap().push(start.elapsed());
+            });
+        }
+    });
+    times.into_inner().unwrap()
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+/// A client that pushes and knows nothing of TUF.
+struct Bare {
+    runtime: tokio::runtime::Runtime,
+    registry: Registry,
+    repository: RepositoryAddress,
+    /// What a publish puts there besides the role: of the same sizes each time, of another content.
+    entry: Box<dyn Fn(usize) -> Artifact + Sync>,
+}
+
+impl Bare {
+    fn of(site: &Site) -> Self {
+        let get = |file: &str| {
+            let (status, bytes) = site.connect().send("GET", &format!("/tuf/acme/metadata/{file}"), b"");
+            assert_eq!(status, 200, "{file}");
+            bytes
+        };
+        let (root, targets, timestamp) = (get("1.root.json"), get("1.targets.json"), get("timestamp.json"));
+        let named: serde_json::Value = serde_json::from_slice(&timestamp).unwrap();
+        let version = named["signed"]["meta"]["snapshot.json"]["version"].as_u64().unwrap();
+        let snapshot = get(&format!("{version}.snapshot.json"));
+        let entry = move |at: usize| {
+            let mark = format!("{at:08}");
+            let marked = |bytes: &[u8]| {
+                let mut bytes = bytes.to_vec();
+                let end = bytes.len();
+                bytes[end - 8..].copy_from_slice(mark.as_bytes());
+                bytes
+            };
+            let (timestamp, snapshot) = (marked(&timestamp), marked(&snapshot));
+            let files = RepositoryFiles {
+                timestamp: &timestamp,
+                snapshots: vec![(version, &snapshot)],
+                targets: (1, &targets),
+                roots: vec![(1, &root)],
+            };
+            mapping::repository(&files, Profile::Oci11)
+        };
+        let credentials = Credentials::anonymous();
+        Self {
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+            registry: Registry::new(RegistryOptions { credentials, ..RegistryOptions::default() }).unwrap(),
+            repository: format!("{}/bare/trust", site.registry.address()).parse().unwrap(),
+            entry: Box::new(entry),
+        }
+    }
+
+    fn push(&self, at: usize, (role, bytes): &(String, Vec<u8>)) {
+        let version = 2 + (at / TEAMS) as u64;
+        let artifacts = [mapping::role(role, (version, bytes), None, Profile::Oci11), (self.entry)(at)];
+        self.runtime.block_on(async {
+            for artifact in artifacts {
+                for (_, bytes) in &artifact.blobs {
+                    self.registry.put_blob(&self.repository, bytes.clone().into()).await.unwrap();
+                }
+                let manifest = Bytes::from(artifact.manifest.clone());
+                let put = self.registry.put_manifest(
+                    &self.repository,
+                    &artifact.tag,
+                    media_type::MANIFEST,
+                    manifest,
+                );
+                put.await.unwrap();
+            }
+            let known = Known { etag: None, digest: (self.entry)(at).digest };
+            let read =
+                self.registry.manifest(&self.repository, "latest", 4 << 20, Some(&known)).await.unwrap();
+            // Others push at the same time.
+            assert!(matches!(read, ManifestAnswer::NotModified | ManifestAnswer::Found(_)));
+        });
+    }
+}
