@@ -86,7 +86,13 @@ fn versions_other_than_the_next_are_refused() {
     let pen = Pen::start("");
     pen.accepts(&[(TEAM, pen.next(TEAM, |_| {}))]);
     for (role, head) in [(TEAM, 2), ("targets", 1)] {
-        let of = |version: u64| pen.next(role, |t| t.common.version = version);
+        // Each another document: the very same one would be a submission that is sent again.
+        let of = |version: u64| {
+            pen.next(role, |t| {
+                t.common.version = version;
+                t.targets.insert("acme/app:again".to_owned(), target("x"));
+            })
+        };
         let same = Pen::body(&[(role, of(head))]);
         let refusal = pen.refuses_body(&same, 409, RefusalCode::Conflict, None);
         assert_eq!(refusal.heads[role], head);
@@ -188,7 +194,7 @@ fn a_second_delegator_for_a_name_is_refused() {
         [(TEAM, OTHER), (TEAM, "targets--other--ci"), ("targets", "targets--team--ci"), (TEAM, "targets")]
     {
         // The author would not write it, so a name of its length is put in its place.
-        let mut targets = pen.edit(role, |t| delegate(t, &format!("{role}--x"), "acme/app", &thief));
+        let mut targets = pen.edit(role, |t| delegate(t, &format!("{role}--x"), "acme/app:x*", &thief));
         let delegations = targets.delegations.as_mut().unwrap();
         delegations.roles.iter_mut().find(|r| r.name.ends_with("--x")).unwrap().name = name.to_owned();
         let holder = if role == TEAM { &pen.team } else { &pen.owner };
@@ -259,7 +265,7 @@ fn a_team_beyond_its_quota_is_refused_and_others_are_not() {
     let children = ["targets--team--a", "targets--team--b"];
     let above = pen.next(TEAM, |t| {
         for child in children {
-            delegate(t, child, "acme/app", &pen.team);
+            delegate(t, child, &format!("acme/app:{}*", &child[child.len() - 1..]), &pen.team);
         }
     });
     let mut set = vec![(TEAM, above)];

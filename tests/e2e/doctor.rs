@@ -17,9 +17,7 @@ use plimsoll_core::{
         mapping::{self, Profile, RepositoryFiles},
         media_type,
     },
-    tuf::{
-        Identity, Key, MetaFile, PublicKey, Root, Snapshot, Target, Targets, Timestamp, metadata::Common,
-    },
+    tuf::{Identity, Key, MetaFile, PublicKey, Root, Snapshot, Target, Targets, Timestamp, metadata::Common},
 };
 use plimsoll_tests::{
     docker_registry,
@@ -33,7 +31,8 @@ const NAME: &str = "acme/app:v1";
 
 /// What the doctor found, by what it looked at; the worst of each.
 fn findings(run: &Run) -> BTreeMap<String, (String, String)> {
-    let report: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
+    let report: Value =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
     assert_eq!(report["code"], run.code, "{}", run.stdout);
     let mut found: BTreeMap<String, (String, String)> = BTreeMap::new();
     for finding in report["findings"].as_array().unwrap() {
@@ -116,11 +115,13 @@ fn what_is_wrong_with_a_machine_is_told_with_its_code_and_what_to_do() {
     // What was seen is not written where others can.
     doctor(&machine).ok();
     fs::create_dir_all(home.path().join("state")).unwrap();
-    fs::set_permissions(home.path().join("state"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    fs::set_permissions(home.path().join("state"), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .unwrap();
     let run = doctor(&machine);
     run.clone().expect_code(1);
     assert!(findings(&run)["state"].1.contains("written by others"), "{}", run.stdout);
-    fs::set_permissions(home.path().join("state"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    fs::set_permissions(home.path().join("state"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
 
     assert!(doctor_of(&machine, "other").stderr.contains("no root called `other` is pinned"));
 
@@ -253,7 +254,9 @@ impl Repository {
         let mut targets: Targets = author::empty_targets("targets", TRUST, now);
         let digest = Digest::of(b"an image");
         let hashes = BTreeMap::from([("sha256".to_owned(), digest.hex())]);
-        targets.targets.insert(NAME.to_owned(), Target { length: 8, hashes, custom: None, extra: BTreeMap::new() });
+        targets
+            .targets
+            .insert(NAME.to_owned(), Target { length: 8, hashes, custom: None, extra: BTreeMap::new() });
         if self.revoked {
             let kept = targets.targets.clone();
             author::revoke(&mut targets, &digest, "found broken", now);

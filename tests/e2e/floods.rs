@@ -20,9 +20,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pen::{Pen, TEAM, key, sign, target};
-use plimsoll::publish::api::{Accepted, Progress, Refusal, RefusalReason};
-use plimsoll_tests::http;
+use pen::{OTHER, Pen, TEAM, key, sign, target};
+use plimsoll::{
+    publish::{
+        Answer, Inbox,
+        api::{Accepted, Progress, Refusal, RefusalReason},
+    },
+    registry::{Credentials, Registry as Client, RegistryOptions},
+};
+use plimsoll_tests::{docker_registry::Registry, http};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
@@ -124,7 +130,7 @@ fn bad_signatures_without_end_hold_up_nobody_else() {
     let pen = Pen::start("[quota]\npublishes-per-minute = 1000000\n");
     let before = peak(&pen);
     let stranger = key();
-    // Far enough ahead to be the next version of nothing; and the next version, which is verified.
+    // The next version, so that its signature is verified.
     let body: Arc<Vec<u8>> =
         Arc::new(Pen::body(&[("targets", sign(&pen.edit("targets", |_| {}), &stranger))]));
     let started = Instant::now();
@@ -186,48 +192,47 @@ fn bodies_of_any_size_hold_up_nobody_else() {
     let pen = Pen::start("[quota]\npublishes-per-minute = 1000000\n");
     let before = peak(&pen);
     // As many values as fit, members out of order so that a tree is made of them.
-    let dense: Arc<Vec<u8>> = Arc::new({
+    let dense = {
         let mut body = b"{\"documents\":{\"b\":{},\"a\":{\"b\":1,\"a\":[".to_vec();
         while body.len() < 24 * MIB - 16 {
             body.extend_from_slice(b"0,");
         }
         body.extend_from_slice(b"0]}}}");
         body
-    });
+    };
     let answers = during(&pen, async |address| {
+        let mut counted: BTreeMap<u16, usize> = BTreeMap::new();
         let mut tasks = JoinSet::new();
-        for n in 0..24 {
-            let dense = dense.clone();
+        for _ in 0..12 {
             tasks.spawn(async move {
                 let mut stream = BufReader::new(connect(address).await.unwrap());
-                let long = 30 * MIB;
-                let sent = if n % 2 == 0 {
-                    let head = head(long);
-                    stream.get_mut().write_all(head.as_bytes()).await.unwrap();
-                    let mut sent = Ok(());
-                    for _ in 0..long / MIB {
-                        sent = stream.get_mut().write_all(&vec![b' '; MIB]).await;
+                stream.get_mut().write_all(head(30 * MIB).as_bytes()).await.unwrap();
+                for _ in 0..30 {
+                    // Cut off half-way is an answer too.
+                    if stream.get_mut().write_all(&vec![b' '; MIB]).await.is_err() {
+                        break;
                     }
-                    sent
-                } else {
-                    stream.get_mut().write_all(head(dense.len()).as_bytes()).await.unwrap();
-                    stream.get_mut().write_all(&dense).await
-                };
-                // Cut off half-way is an answer too.
-                let answer = answer(&mut stream).await;
-                drop(sent);
-                answer.map_or(0, |(status, ..)| status)
+                }
+                answer(&mut stream).await.map_or(0, |(status, ..)| status)
             });
         }
-        let mut counted: BTreeMap<u16, usize> = BTreeMap::new();
         while let Some(status) = tasks.join_next().await {
             *counted.entry(status.unwrap()).or_default() += 1;
         }
+        // One after the other: two at a time are all that there is room for.
+        for _ in 0..6 {
+            let mut stream = BufReader::new(connect(address).await.unwrap());
+            stream.get_mut().write_all(head(dense.len()).as_bytes()).await.unwrap();
+            let _ = stream.get_mut().write_all(&dense).await;
+            let status = answer(&mut stream).await.map_or(0, |(status, ..)| status);
+            *counted.entry(status).or_default() += 1;
+        }
         counted
     });
-    println!("24 bodies of 24 and 30 MiB: {answers:?}");
+    println!("12 bodies of 30 MiB, then 6 dense ones of 24 MiB: {answers:?}");
     println!("memory: {before} MiB before, {} MiB at most", peak(&pen));
     assert!(answers.keys().all(|status| [0, 400, 413, 429].contains(status)), "{answers:?}");
+    assert!(answers.contains_key(&400), "the first dense one is read: {answers:?}");
     assert!(peak(&pen) < MOST_MEMORY, "{} MiB", peak(&pen));
 }
 
@@ -269,4 +274,42 @@ fn connections_that_say_nothing_hold_up_nobody_else() {
     println!("memory: {before} MiB before, {} MiB at most", peak(&pen));
     assert!(open <= 256, "{open}");
     assert!(peak(&pen) < 256, "{} MiB", peak(&pen));
+}
+
+/// P4: what a team leaves in the inbox beyond its rate stays there, holds up nobody, and is taken in its time.
+#[test]
+fn an_inbox_holds_what_came_too_often_until_its_time_has_come() {
+    let registry = Registry::open();
+    let repository = format!("{}/acme/trust", registry.address());
+    let pen = Pen::start_at(
+        "[quota]\npublishes-per-minute = 6\n",
+        &format!("repository = \"{repository}\"\ninbox = \"1s\"\n"),
+    );
+    let next = |pen: &Pen| Pen::body(&[(TEAM, pen.next(TEAM, |_| {}))]);
+    let mut status = 202;
+    for _ in 0..100 {
+        status = pen.post(&next(&pen)).status;
+        if status != 202 {
+            break;
+        }
+    }
+    assert_eq!(status, 429);
+    let options = RegistryOptions { credentials: Credentials::anonymous(), ..RegistryOptions::default() };
+    let inbox = Inbox::new(Client::new(options).unwrap(), &repository.parse().unwrap()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let left = [TEAM, OTHER].map(|role| {
+        let documents = BTreeMap::from([(role.to_owned(), pen.next(role, |_| {}))]);
+        runtime.block_on(inbox.leave(&documents)).unwrap()
+    });
+    for left in left {
+        let mut answer = None;
+        for _ in 0..600 {
+            answer = runtime.block_on(inbox.answer(&left)).unwrap();
+            if answer.is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(matches!(answer, Some(Answer::Accepted(_))), "{answer:?}");
+    }
 }

@@ -66,9 +66,14 @@ pub(crate) fn delegate(targets: &mut Targets, name: &str, scope: &str, key: &Pri
 impl Pen {
     /// With `config` more in the daemon's configuration.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_at(config, "")
+    }
+
+    /// And with `trust` more in that of the trust repository.
+    pub(crate) fn start_at(config: &str, trust: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config =
-            format!("data = \"data\"\nlisten = \"127.0.0.1:0\"\n{config}[[trust]]\nname = \"acme\"\n");
+        let head = "data = \"data\"\nlisten = \"127.0.0.1:0\"\n";
+        let config = format!("{head}{config}[[trust]]\nname = \"acme\"\n{trust}");
         let daemon = Daemon::start(home.path(), &config);
         let pen = Self { daemon, owner: key(), team: key(), other: key(), _home: home };
         let scopes = ["acme/**".parse().unwrap()];

@@ -112,7 +112,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         Ok(policy) => {
             let (roots, scopes) = (policy.root.len(), policy.scope.len());
             let path = env.home.policy();
-            let text = format!("{} pins {roots} roots and has {scopes} scopes", path.display());
+            let text = format!("{}: roots pinned: {roots}, scopes: {scopes}", path.display());
             if scopes == 0 {
                 findings.note("policy", text, Some("plimsoll trust add"));
             } else {
@@ -217,7 +217,6 @@ async fn root(env: &Env, args: &Args, policy: &Policy, name: &str, findings: &mu
     let repository = address(policy, name);
     let mut source = RegistrySource::new(env.registry.clone(), repository.clone());
     let copy = Copy::fetch(&mut source, &pinned).await;
-    clock(&env.registry, env.clock.now(), findings);
     let mut copy = match copy {
         Ok(copy) => copy,
         Err(error) => {
@@ -233,6 +232,7 @@ async fn root(env: &Env, args: &Args, policy: &Policy, name: &str, findings: &mu
         }
     };
     findings.good("registry", format!("{repository} answers, with {} files", copy.files()));
+    clock(&env.registry, env.clock.now(), findings);
     if !copy.missing().is_empty() {
         let failure = Failure::verdict(
             Verdict::Unreachable,

@@ -55,8 +55,16 @@ pub(super) fn check(
     now: DateTime<Utc>,
 ) -> Result<Vec<String>, tuf::Error> {
     let mut at = now;
+    // With nothing new but the timestamp, it is all that a fresh client has not been shown before.
+    let news = !offered.roots.is_empty()
+        || offered.chain.is_some()
+        || held.snapshot.as_deref() != Some(offered.snapshot);
     let (client, mut reports) = loop {
-        let taken = warm(held, offered, at).and_then(|client| Ok((fresh(held, offered, at)?, client)));
+        let client = warm(held, offered, at);
+        let taken = client.and_then(|client| {
+            let reports = if news { fresh(held, offered, at)? } else { Vec::new() };
+            Ok((reports, client))
+        });
         match taken {
             // Each step is strictly earlier than the one before, and each expiry is met once.
             Err(tuf::Error::Expired { role, expires, .. })
