@@ -190,10 +190,8 @@ fn keys_of_another_role_sign_nothing() {
 fn a_second_delegator_for_a_name_is_refused() {
     let pen = Pen::start("");
     let thief = key();
-    for (role, name) in
-        [(TEAM, OTHER), (TEAM, "targets--other--ci"), ("targets", "targets--team--ci"), (TEAM, "targets")]
-    {
-        // The author would not write it, so a name of its length is put in its place.
+    for (role, name) in [(TEAM, OTHER), (TEAM, "targets--other--ci"), ("targets", "targets--team--ci")] {
+        // The author would not write it, so it is put in the place of one that it does.
         let mut targets = pen.edit(role, |t| delegate(t, &format!("{role}--x"), "acme/app:x*", &thief));
         let delegations = targets.delegations.as_mut().unwrap();
         delegations.roles.iter_mut().find(|r| r.name.ends_with("--x")).unwrap().name = name.to_owned();

@@ -78,21 +78,21 @@ struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, check: &'static str, state: Grade, code: u8, text: String, next: Option<String>) {
-        self.all.push(Finding { check, root: self.root.clone(), state, code, text: one_line(&text), next });
+    fn add(&mut self, check: &'static str, state: Grade, code: u8, text: &str, next: Option<String>) {
+        self.all.push(Finding { check, root: self.root.clone(), state, code, text: one_line(text), next });
     }
 
     fn good(&mut self, check: &'static str, text: impl Into<String>) {
-        self.add(check, Grade::Good, 0, text.into(), None);
+        self.add(check, Grade::Good, 0, &text.into(), None);
     }
 
     fn note(&mut self, check: &'static str, text: impl Into<String>, next: Option<&str>) {
-        self.add(check, Grade::Note, 0, text.into(), next.map(str::to_owned));
+        self.add(check, Grade::Note, 0, &text.into(), next.map(str::to_owned));
     }
 
     fn bad(&mut self, check: &'static str, failure: Failure, next: &str) {
         let Failure { code, text, next: advice } = failure;
-        self.add(check, Grade::Bad, code, text, Some(advice.unwrap_or_else(|| next.to_owned())));
+        self.add(check, Grade::Bad, code, &text, Some(advice.unwrap_or_else(|| next.to_owned())));
     }
 
     /// That of the first that is bad.

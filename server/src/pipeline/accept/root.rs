@@ -24,13 +24,9 @@ impl<P: Present> Set<'_, P> {
         let document: Document<Root> = parse(ROLE, bytes)?;
         let new = &document.signed;
         let old = self.signatures.root(&document)?;
-        if let Some(old) = &old {
-            if trust_id(old) != trust_id(&document) {
-                return Err(refused(
-                    Why::TrustId,
-                    "root: another trust id than the root before it".to_owned(),
-                ));
-            }
+        if old.as_ref().is_some_and(|old| trust_id(old) != trust_id(&document)) {
+            let message = "root: another trust id than the root before it";
+            return Err(refused(Why::TrustId, message.to_owned()));
         }
         if !new.consistent_snapshot {
             return Err(refused(Why::Form, "root: consistent_snapshot must be true".to_owned()));
