@@ -141,7 +141,7 @@ fn doctor_of(machine: &Cli, name: &str) -> Run {
 /// tough takes a file that is shorter than what is listed; we do not: one of the two must be wrong, whoever it is.
 #[test]
 fn a_disagreement_is_found_and_never_passes_for_health() {
-    let run = examined(Repository { snapshot_says_longer: true, ..Repository::new() });
+    let run = examined(&Repository { snapshot_says_longer: true, ..Repository::new() });
     run.clone().expect_code(22);
     let (state, text) = &findings(&run)["second opinion"];
     assert_eq!(state, "bad");
@@ -152,7 +152,7 @@ fn a_disagreement_is_found_and_never_passes_for_health() {
 /// It cannot read P-384 keys: that is said, and is no alarm.
 #[test]
 fn what_tough_cannot_read_is_its_limitation() {
-    let run = examined(Repository { odd_key: true, ..Repository::new() }).ok();
+    let run = examined(&Repository { odd_key: true, ..Repository::new() }).ok();
     let (state, text) = &findings(&run)["second opinion"];
     assert_eq!(state, "note", "{text}");
     assert!(text.contains("a limitation of tough") && text.contains("ecdsa-sha2-nistp384"), "{text}");
@@ -161,7 +161,7 @@ fn what_tough_cannot_read_is_its_limitation() {
 /// It does not know our list of revocations, so that is no disagreement either.
 #[test]
 fn a_revocation_that_tough_does_not_read_is_its_limitation() {
-    let run = examined(Repository { revoked: true, ..Repository::new() }).ok();
+    let run = examined(&Repository { revoked: true, ..Repository::new() }).ok();
     let (state, text) = &findings(&run)["second opinion"];
     assert_eq!(state, "note", "{text}");
     assert!(text.contains("revoked by targets") && text.contains("does not read revocations"), "{text}");
@@ -170,7 +170,7 @@ fn a_revocation_that_tough_does_not_read_is_its_limitation() {
 /// P2: both refuse what has expired, and the code is that of the verdict.
 #[test]
 fn what_has_expired_is_expired_for_both() {
-    let run = examined(Repository { expired: true, ..Repository::new() });
+    let run = examined(&Repository { expired: true, ..Repository::new() });
     run.clone().expect_code(20);
     let found = findings(&run);
     assert_eq!((found["metadata"].0.as_str(), found["second opinion"].0.as_str()), ("bad", "note"));
@@ -180,7 +180,7 @@ fn what_has_expired_is_expired_for_both() {
 /// T70: tough takes what is of another trust repository.
 #[test]
 fn a_document_of_another_trust_repository_is_refused_whatever_tough_says() {
-    let run = examined(Repository { foreign_timestamp: true, ..Repository::new() });
+    let run = examined(&Repository { foreign_timestamp: true, ..Repository::new() });
     run.clone().expect_code(22);
     let found = findings(&run);
     assert_eq!(found["metadata"].0, "bad");
@@ -188,7 +188,7 @@ fn a_document_of_another_trust_repository_is_refused_whatever_tough_says() {
 }
 
 /// What the doctor says of `repository`, on a machine that pins it.
-fn examined(repository: Repository) -> Run {
+fn examined(repository: &Repository) -> Run {
     let registry = docker_registry::Registry::open();
     repository.publish(&registry.address());
     let home = tempfile::tempdir().unwrap();
