@@ -100,9 +100,13 @@ fn publish_meanwhile(pen: &Pen, flooded: &AtomicBool) -> usize {
         assert_eq!(answer.status, 202, "publish {published}: {}", answer.text());
         let accepted: Accepted = serde_json::from_slice(&answer.body).unwrap();
         let url = format!("{}/v1/trusts/acme/submissions/{}?wait=9", pen.daemon.url(), accepted.id);
-        let progress = http::get(&url).unwrap();
-        let progress: Accepted = serde_json::from_slice(&progress.body).unwrap();
-        assert_eq!(progress.state, Progress::Published, "publish {published}");
+        // However busy the machine.
+        let is_published = (0..20).any(|_| {
+            let progress = http::get(&url).unwrap();
+            let progress: Accepted = serde_json::from_slice(&progress.body).unwrap();
+            progress.state == Progress::Published
+        });
+        assert!(is_published, "publish {published}");
         published += 1;
         slowest = slowest.max(started.elapsed());
     }
