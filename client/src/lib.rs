@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod doctor;
 pub mod home;
 pub mod keys;
 pub mod layout;

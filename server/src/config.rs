@@ -23,6 +23,7 @@ pub use show::Shown;
 pub(crate) use self::file::duration;
 use crate::{
     freshness::{Freshness, FreshnessError},
+    quota::Quota,
     secrets::SecretFile,
     tls::TlsFiles,
 };
@@ -47,6 +48,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// How long signatures last and how often they are renewed.
     pub freshness: Freshness,
+    /// What each team may have of what all share.
+    pub quota: Quota,
     /// The trust repositories, at least one, no name twice.
     pub trusts: Vec<TrustConfig>,
 }
@@ -200,6 +203,17 @@ pub enum ValueError {
     /// Not a duration.
     #[error("`{0}` is not a duration: a whole number with `s`, `m`, `h` or `d`, as 24h, at most 3650d")]
     Duration(String),
+    /// Not a size.
+    #[error("`{0}` is not a size: a whole number with `KiB`, `MiB` or `GiB`, as 64MiB, at most 1024GiB")]
+    Size(String),
+    /// A number out of its range.
+    #[error("{found} is not between 1 and {most}")]
+    Number {
+        /// What stands there.
+        found: i64,
+        /// The largest that may.
+        most: i64,
+    },
     /// Durations that do not fit together.
     #[error(transparent)]
     Freshness(#[from] FreshnessError),
@@ -250,6 +264,7 @@ impl Config {
             tls: None,
             api: ApiConfig::default(),
             freshness: Freshness::default(),
+            quota: Quota::default(),
             trusts: vec![TrustConfig::embedded(DEFAULT_TRUST)],
         }
     }
@@ -276,6 +291,7 @@ impl Config {
         config.tls = read.tls;
         config.api = read.api;
         config.freshness = read.freshness;
+        config.quota = read.quota;
         if !read.trusts.is_empty() {
             config.trusts = read.trusts;
         }

@@ -416,6 +416,7 @@ fn options(
         freshness: config.freshness,
         profile: trust.profile,
         refused_keys: if trust.allow_example_keys { Default::default() } else { keys::example_keys() },
+        quota: config.quota,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod keys;
 mod metrics;
 pub mod notify;
 pub mod pipeline;
+pub mod quota;
 mod reach;
 mod reload;
 pub mod repair;

@@ -47,7 +47,7 @@ impl Daemon {
 /// What goes on, and what of `wanted` that is, as compared with `held`.
 fn merged(held: &Config, wanted: Config) -> (Config, Reloaded) {
     // Every key, so that a new one is not forgotten here.
-    let Config { data, listen, registry, tls, api, freshness, trusts } = wanted;
+    let Config { data, listen, registry, tls, api, freshness, quota, trusts } = wanted;
     let mut reloaded = Reloaded::default();
     let mut next = held.clone();
     let mut keep = |same: bool, key: &str| {
@@ -59,6 +59,7 @@ fn merged(held: &Config, wanted: Config) -> (Config, Reloaded) {
     keep(held.listen == listen, "listen");
     keep(held.registry == registry, "[registry]");
     keep(held.tls.is_some() == tls.is_some(), "[tls]");
+    keep(held.quota == quota, "[quota]");
     for trust in &trusts {
         let key = format!("[[trust]] {}", trust.name);
         match held.trusts.iter().find(|other| other.name == trust.name) {

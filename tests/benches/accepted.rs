@@ -44,7 +44,7 @@ impl Site {
         let (registry, home) = (Registry::open(), tempfile::tempdir().unwrap());
         let repository = format!("{}/acme/trust", registry.address());
         let config = format!(
-            "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[[trust]]\nname = \"acme\"\nrepository = \"{repository}\"\n"
+            "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[quota]\npublishes-per-minute = 1000000\n[[trust]]\nname = \"acme\"\nrepository = \"{repository}\"\n"
         );
         let daemon = Daemon::start(home.path(), &config);
         let site = Self { registry, daemon, crowd: Crowd::new(teams, now()), _home: home };

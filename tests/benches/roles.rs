@@ -79,6 +79,7 @@ impl Site {
             freshness: Freshness::default(),
             profile: Profile::default(),
             refused_keys: Default::default(),
+            quota: Default::default(),
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let engine = runtime.block_on(Engine::start(options)).unwrap();
@@ -103,11 +104,14 @@ impl Site {
     /// CPU of one re-sign of the timestamp.
     fn resign(&mut self) -> Duration {
         let shown = || self.engine.health().published.unwrap();
+        let mut refused = self.crowd.document(0, self.engine.info().heads[&role(0)] + 1);
+        refused.splice(..1, b"{\"note\":1,".iter().copied());
         let before = (shown(), cpu());
         self.clock.advance(TimeDelta::hours(1));
         while shown() == before.0 {
-            // Looks at its clock once a minute at the latest, and after every submission, so it is given one that it refuses.
-            let _ = self.runtime.block_on(self.engine.submit(Documents::new()));
+            // Looks at its clock once a minute at the latest, and after every submission that was signed, so it is given one
+            // that it refuses: an unsigned member.
+            let _ = self.runtime.block_on(self.engine.submit([(role(0), refused.clone())].into()));
             std::thread::sleep(Duration::from_millis(50));
         }
         cpu() - before.1

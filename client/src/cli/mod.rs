@@ -8,6 +8,7 @@ mod ask;
 mod ceremony;
 mod content;
 mod delegate;
+mod doctor;
 mod failure;
 mod init;
 mod key;
@@ -88,6 +89,8 @@ enum Command {
     Inspect(status::InspectArgs),
     /// Tell who signed what, and when, from every version that the daemon has
     Log(log::Args),
+    /// Look for what is wrong, from the policy to the registry, with a second opinion; changes nothing
+    Doctor(doctor::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -182,6 +185,7 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Status(args) => status::status(env, out, &args).await,
         Command::Inspect(args) => status::inspect(env, out, &args).await,
         Command::Log(args) => log::run(env, out, &args).await,
+        Command::Doctor(args) => doctor::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,

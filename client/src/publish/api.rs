@@ -1,6 +1,6 @@
 //! What client and daemon say to each other over HTTP (docs/http-api.md). JSON, both ways.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use plimsoll_core::tuf::{Key, KeyId};
 use serde::{Deserialize, Serialize};
@@ -118,12 +118,30 @@ pub struct Refusal {
     /// With [`RefusalCode::Conflict`]: the newest version of each role that was submitted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heads: BTreeMap<String, u64>,
+    /// With [`RefusalCode::RateLimited`]: after how many seconds it may be tried again, at least 1. The header
+    /// `Retry-After` says the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal without reason and heads.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, reason: None, message: message.into(), heads: BTreeMap::new() }
+        Self { code, reason: None, message: message.into(), heads: BTreeMap::new(), retry_after: None }
+    }
+
+    /// Nothing is wrong with it but that too much came: `who` says whose limit that is, and `wait` for how long.
+    pub fn rate_limited(reason: RefusalReason, who: &str, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = seconds.max(1);
+        let message = format!("{who}; nothing was changed, send it again in {seconds} s");
+        let refusal = Self::new(RefusalCode::RateLimited, message);
+        Self { reason: Some(reason), retry_after: Some(seconds), ..refusal }
+    }
+
+    /// True if the same submission may be taken later.
+    pub fn is_for_now(&self) -> bool {
+        matches!(self.code, RefusalCode::RateLimited | RefusalCode::Unavailable)
     }
 }
 
@@ -170,6 +188,12 @@ pub enum RefusalReason {
     Form,
     /// More than fits.
     TooMany,
+    /// More roles or bytes than the subtree's quota.
+    Quota,
+    /// The subtree published more often than its quota.
+    PublishRate,
+    /// Too much that was refused, or too much at a time, from one address.
+    Peer,
     /// Clients would refuse what would be published.
     Clients,
     /// A token is needed, and there was none.
@@ -203,6 +227,8 @@ pub enum RefusalCode {
     TooLarge,
     /// 422: understood and not allowed.
     Refused,
+    /// 429: not so often. The same submission may be taken later.
+    RateLimited,
     /// 503: the daemon cannot take it now.
     Unavailable,
 }
@@ -218,6 +244,7 @@ impl RefusalCode {
             Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::Refused => 422,
+            Self::RateLimited => 429,
             Self::Unavailable => 503,
         }
     }

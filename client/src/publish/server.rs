@@ -129,7 +129,7 @@ impl Server {
         }
         let refusal: Refusal = match read(&url, &answer) {
             // Whoever is in front of the daemon says this in words of its own.
-            Err(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
+            Err(_) if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
                 return Err(RegistryError::Status { url: url.to_string(), status, retry_after: None }.into());
             }
             Err(_) if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
@@ -143,7 +143,9 @@ impl Server {
             RefusalCode::Unauthorized | RefusalCode::Forbidden => {
                 Err(PublishError::NotLetIn { server: self.url.to_string(), message: refusal.message })
             }
-            RefusalCode::Unavailable => Err(PublishError::NotNow { message: refusal.message }),
+            RefusalCode::Unavailable | RefusalCode::RateLimited => {
+                Err(PublishError::NotNow { message: refusal.message })
+            }
             _ => Err(PublishError::Refused { message: refusal.message }),
         }
     }

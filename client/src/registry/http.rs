@@ -33,7 +33,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::TokenInTheClear`] before anything is sent, if there is a token and `url` is neither https nor on
     /// this machine, whatever else may be spoken to in plain http. [`RegistryError`] if there is no usable answer. A status
-    /// of 400 to 499 is an answer, but for 429; and so is 503, whose body may say why.
+    /// of 400 to 499 is an answer; and so is 503, whose body may say why.
     pub async fn post(
         &self,
         url: &Url,
@@ -54,7 +54,7 @@ impl Registry {
         self.exchange(Method::POST, url, authorization.as_ref(), body, cap, &[]).await
     }
 
-    /// GET gives 200, 404 and those of `also` as answers, POST every 2xx, 4xx but 429, and 503.
+    /// GET gives 200, 404 and those of `also` as answers, POST every 2xx, 4xx, and 503.
     async fn exchange(
         &self,
         method: Method,
@@ -82,9 +82,7 @@ impl Registry {
             let expected = if method == Method::GET {
                 status == StatusCode::OK || missing(&request, &response) || also.contains(&status)
             } else {
-                status.is_success()
-                    || status == StatusCode::SERVICE_UNAVAILABLE
-                    || (status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS)
+                status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE || status.is_client_error()
             };
             if !expected {
                 return Err(unexpected(&response));

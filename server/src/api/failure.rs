@@ -1,5 +1,7 @@
 //! Everything but success, on the wire.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -53,6 +55,11 @@ impl Failure {
         Refusal { reason: Some(reason), ..Refusal::new(code, denial.to_string()) }.into()
     }
 
+    /// Too much at a time from one address.
+    pub(super) fn crowded(what: &str) -> Self {
+        Refusal::rate_limited(RefusalReason::Peer, what, Duration::from_secs(1)).into()
+    }
+
     pub(super) fn starting() -> Self {
         Self::unavailable("the daemon is starting; try again")
     }
@@ -98,10 +105,13 @@ impl IntoResponse for Failure {
             }
             _ => None,
         };
+        let wait = self.refusal.retry_after;
         let mut response = (self.status, Json(self.refusal)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if let Some(seconds) = wait {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         if let Some(challenge) = challenge {

@@ -1,8 +1,9 @@
 //! The daemon's HTTP face (docs/http-api.md): submissions, plain TUF files, health.
 //!
 //! What is submitted counts only by its signatures, and all that can be read is public. A token may be needed to submit at
-//! all (`gate.rs`), so that strangers cannot keep the daemon busy. Every request is bounded: its head in size and time, its body too, and how
-//! many are worked on at a time.
+//! all (`gate.rs`), so that strangers cannot keep the daemon busy. Every request is
+//! bounded: its head in size and time, its body too, and how many are worked on at a time, in all and for each peer
+//! (`peers.rs`).
 
 mod body;
 mod export;
@@ -10,6 +11,7 @@ mod failure;
 pub(crate) mod gate;
 mod health;
 mod operator;
+mod peers;
 pub(crate) mod serve;
 mod submissions;
 #[cfg(test)]
@@ -33,15 +35,18 @@ use plimsoll::publish::api::{TrustInfo, Trusts};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::submissions::read as read_submission;
-use self::{failure::Failure, gate::Gate};
+use self::{failure::Failure, gate::Gate, peers::Peers};
 use crate::pipeline::Engine;
 
 /// How many submissions are worked on at a time.
 const SUBMISSIONS: usize = 32;
-/// How many bodies are parsed at a time: a parsed document takes many times the room of its text.
+/// How many bodies are parsed and their signatures verified at a time: a parsed document takes many times the room of its
+/// text. Of one peer it is one at a time, so that who sends nonsense waits for nobody but itself.
 const PARSERS: usize = 2;
 /// How many pages of exports are made at a time, each of some MiB.
 const EXPORTS: usize = 1;
+/// What bodies that are being received may hold together, KiB.
+const BODIES_KIB: usize = 192 * 1024;
 
 /// How far a daemon is on its way from start to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +78,9 @@ struct Shared {
     submissions: Semaphore,
     parsers: Semaphore,
     exports: Semaphore,
+    /// Room for bodies, KiB.
+    bodies: Semaphore,
+    peers: Peers,
     phase: watch::Receiver<Phase>,
 }
 
@@ -84,9 +92,17 @@ impl Api {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let trusts = names.into_iter().map(|name| (name, OnceLock::new())).collect();
-        let submissions = Semaphore::new(SUBMISSIONS);
-        let (parsers, exports) = (Semaphore::new(PARSERS), Semaphore::new(EXPORTS));
-        Self { shared: Arc::new(Shared { trusts, gate, submissions, parsers, exports, phase }) }
+        let shared = Shared {
+            trusts,
+            gate,
+            submissions: Semaphore::new(SUBMISSIONS),
+            parsers: Semaphore::new(PARSERS),
+            exports: Semaphore::new(EXPORTS),
+            bodies: Semaphore::new(BODIES_KIB),
+            peers: Peers::default(),
+            phase,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Who may submit.

@@ -3,7 +3,12 @@
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -16,7 +21,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Phase, reached};
+use super::{
+    Phase,
+    peers::{Doors, Peer},
+    reached,
+};
 use crate::tls::Tls;
 
 /// How many connections are open at a time; more wait in the system's queue.
@@ -55,20 +64,23 @@ pub(crate) async fn serve(
     times: Times,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let doors = Arc::new(Doors::default());
     let mut connections = JoinSet::new();
     let closing = phase.clone();
     loop {
         tokio::select! {
             () = reached(&mut phase, Phase::Closing) => break,
-            (stream, permit) = accept(&listener, &permits) => {
+            (stream, peer, permit) = accept(&listener, &permits) => {
+                // Nobody is told why: an answer would cost more than the connection.
+                let Some(door) = doors.enter(peer) else { continue };
                 // Answers are small and waited for. If it cannot be set, they are only slower.
                 let _ = stream.set_nodelay(true);
                 let (router, phase, tls) = (router.clone(), closing.clone(), tls.clone());
                 connections.spawn(async move {
-                    let _permit = permit;
+                    let _open = (permit, door);
                     match tls {
-                        Some(tls) => secured(stream, &tls, router, phase, times.head).await,
-                        None => connection(stream, router, phase, times.head).await,
+                        Some(tls) => secured(stream, peer, &tls, router, phase, times.head).await,
+                        None => connection(stream, peer, router, phase, times.head).await,
                     }
                 });
             }
@@ -88,11 +100,11 @@ pub(crate) async fn serve(
 }
 
 /// The next connection, once there is room for it.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, Peer, OwnedSemaphorePermit) {
     let permit = Arc::clone(permits).acquire_owned().await.expect("this semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, address)) => return (stream, Peer::of(address.ip()), permit),
             // The other side's fault, and over.
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
@@ -106,6 +118,7 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream,
 
 async fn secured(
     stream: TcpStream,
+    peer: Peer,
     tls: &Tls,
     router: Router,
     mut phase: watch::Receiver<Phase>,
@@ -116,17 +129,22 @@ async fn secured(
         () = reached(&mut phase, Phase::Closing) => return,
     };
     if let Some(stream) = stream {
-        connection(stream, router, phase, head_time).await;
+        connection(stream, peer, router, phase, head_time).await;
     }
 }
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
     router: Router,
     mut phase: watch::Receiver<Phase>,
     head_time: Duration,
 ) {
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(BUFFER);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -14,10 +14,17 @@ use bytes::Bytes;
 use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, Refusal, RefusalCode, Submission};
 use plimsoll_core::tuf::json::{self, Value};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use super::{Api, Phase, body, failure::Failure, reached};
+use super::{
+    Api, Phase,
+    body::{self, Room},
+    failure::Failure,
+    peers::Peer,
+    reached,
+};
+use crate::pipeline::Examined;
 
 /// How long the body of a submission may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -49,20 +56,47 @@ pub(super) async fn submit(
         debug!(trust = name, "a submission without a good token: {denial}");
         Failure::denied(&denial)
     })?;
+    let shared = &api.shared;
+    let peer = request.extensions().get().copied().unwrap_or(Peer::Others);
+    let account = shared.peers.account(peer, Instant::now());
+    account.check(Instant::now())?;
+    // The peer's own turn first, so that those who wait for one of all are never more than a few of each.
+    let turn = timeout(TURN, account.submissions.acquire()).await;
+    let turn = turn.map_err(|_| Failure::crowded("too many submissions at a time come from this address"))?;
+    let _own_turn = turn.expect("this semaphore is never closed");
+    let turn = timeout(TURN, shared.submissions.acquire()).await;
     let busy = || Failure::unavailable("too many submissions at a time; try again");
-    let turn = timeout(TURN, api.shared.submissions.acquire()).await;
     let _turn = turn.map_err(|_| busy())?.expect("this semaphore is never closed");
-    let bytes = body::collect(request.into_body(), MAX_SUBMISSION, BODY_TIME).await?;
-    let documents = {
-        let _parser = api.shared.parsers.acquire().await.expect("this semaphore is never closed");
-        let parsed = tokio::task::spawn_blocking(move || documents(&bytes)).await;
+    account.check(Instant::now())?;
+
+    let room = Room { all: &shared.bodies, peer: &account.bodies };
+    let body = body::collect(request.into_body(), MAX_SUBMISSION, BODY_TIME, room).await;
+    let body = body.inspect_err(|failure| account.charge(failure))?;
+    let examined = {
+        let _own_parser = account.parser.acquire().await.expect("this semaphore is never closed");
+        // What failed while this one waited counts for it.
+        account.check(Instant::now())?;
+        let _parser = shared.parsers.acquire().await.expect("this semaphore is never closed");
+        let (engine, bytes) = (engine.clone(), body.bytes.clone());
+        let work = move || {
+            let started = Instant::now();
+            let examined = documents(&bytes).and_then(|documents| Ok(engine.examine(documents)?));
+            (examined, started.elapsed())
+        };
         // A panic of the parser is passed on: it ends this connection and nothing else.
-        parsed.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))?
+        let done = tokio::task::spawn_blocking(work).await;
+        let (examined, work) = done.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()));
+        if !matches!(examined, Ok(Examined::New(_))) {
+            account.spent(work, Instant::now());
+        }
+        examined.inspect_err(|failure| account.charge(failure))?
     };
-    if *api.shared.phase.borrow() != Phase::Serving {
+    drop(body);
+    if *shared.phase.borrow() != Phase::Serving {
         return Err(Failure::stopping());
     }
-    let accepted = engine.submit(documents).await.map_err(Failure::of_engine)?;
+    let taken = engine.take(examined).await.map_err(Failure::of_engine);
+    let accepted = taken.inspect_err(|failure| account.charge(failure))?;
     if let Some(token) = token {
         info!(trust = name, id = accepted.id, token, "submitted with a token");
     }

@@ -241,8 +241,27 @@ async fn a_body_beyond_the_limit_is_refused() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
     let body = axum::body::Body::new(Never);
-    let slow = body::collect(body, 10, Duration::from_millis(10)).await.unwrap_err();
+    let (all, peer) = (Semaphore::new(1), Semaphore::new(1));
+    let room = body::Room { all: &all, peer: &peer };
+    let slow = body::collect(body, 10, Duration::from_millis(10), room).await.unwrap_err();
     assert_eq!(slow.status, StatusCode::REQUEST_TIMEOUT);
+}
+
+/// T41: bodies take room as they come, and give it back.
+#[tokio::test]
+async fn bodies_share_the_room_that_there_is() {
+    let (all, peer, other) = (Semaphore::new(3), Semaphore::new(2), Semaphore::new(2));
+    let (room, others) = (body::Room { all: &all, peer: &peer }, body::Room { all: &all, peer: &other });
+    let body = |kib: usize| axum::body::Body::from(vec![b' '; kib * 1024]);
+    let collect = async |kib, room| body::collect(body(kib), 1 << 20, Duration::from_secs(60), room).await;
+    let held = collect(2, room).await.unwrap();
+    let crowded = collect(1, room).await.unwrap_err();
+    assert_eq!((crowded.status, crowded.refusal.retry_after), (StatusCode::TOO_MANY_REQUESTS, Some(1)));
+    assert_eq!(collect(2, others).await.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
+    collect(1, others).await.unwrap();
+    drop(held);
+    assert_eq!((all.available_permits(), peer.available_permits(), other.available_permits()), (3, 2, 2));
+    collect(2, room).await.unwrap();
 }
 
 /// A body of which nothing ever comes.

@@ -17,9 +17,12 @@ use super::{
     ApiConfig, ConfigError, Login, Place, RegistryAccess, Submit, TrustConfig, ValueError, cut, unique,
     valid_name,
 };
-use crate::{freshness::Freshness, secrets::SecretFile, tls::TlsFiles};
+use crate::{freshness::Freshness, quota::Quota, secrets::SecretFile, tls::TlsFiles};
 
 const MAX_FILE: u64 = 1 << 20;
+/// No snapshot lists more.
+const MAX_QUOTA_ROLES: u32 = 20_000;
+const MAX_PUBLISHES: u32 = 1_000_000;
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -32,6 +35,7 @@ pub(super) struct Settings {
     pub(super) tls_line: Option<usize>,
     pub(super) api: ApiConfig,
     pub(super) freshness: Freshness,
+    pub(super) quota: Quota,
     pub(super) trusts: Vec<TrustConfig>,
 }
 
@@ -47,6 +51,8 @@ struct Document {
     api: ApiTable,
     #[serde(default)]
     freshness: FreshnessTable,
+    #[serde(default)]
+    quota: QuotaTable,
     #[serde(default)]
     trust: Vec<Spanned<TrustTable>>,
 }
@@ -83,6 +89,14 @@ struct FreshnessTable {
     snapshot_validity: Option<Spanned<String>>,
     snapshot_interval: Option<Spanned<String>>,
     snapshot_jitter: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct QuotaTable {
+    roles: Option<Spanned<i64>>,
+    bytes: Option<Spanned<String>>,
+    publishes_per_minute: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +165,7 @@ impl Reader<'_> {
             tls_line,
             api,
             freshness: self.freshness(document.freshness)?,
+            quota: self.quota(document.quota)?,
             trusts,
         })
     }
@@ -261,6 +276,29 @@ impl Reader<'_> {
         Ok(freshness)
     }
 
+    fn quota(&self, table: QuotaTable) -> Result<Quota, ConfigError> {
+        let mut quota = Quota::default();
+        if let Some(roles) = table.roles {
+            quota.roles = self.number(&roles, "quota.roles", MAX_QUOTA_ROLES)?.into();
+        }
+        if let Some(text) = table.bytes {
+            let wrong = || self.wrong(text.span(), "quota.bytes", ValueError::Size(cut(text.get_ref())));
+            quota.bytes = size(text.get_ref()).ok_or_else(wrong)?;
+        }
+        if let Some(publishes) = table.publishes_per_minute {
+            quota.publishes_per_minute =
+                self.number(&publishes, "quota.publishes-per-minute", MAX_PUBLISHES)?;
+        }
+        Ok(quota)
+    }
+
+    /// A whole number from 1 to `most`.
+    fn number(&self, number: &Spanned<i64>, key: &str, most: u32) -> Result<u32, ConfigError> {
+        let found = *number.get_ref();
+        let fits = u32::try_from(found).ok().filter(|number| (1..=most).contains(number));
+        fits.ok_or_else(|| self.wrong(number.span(), key, ValueError::Number { found, most: most.into() }))
+    }
+
     /// A path, from the file's folder if it is relative.
     fn path(&self, path: Option<Spanned<PathBuf>>, key: &str) -> Result<Option<PathBuf>, ConfigError> {
         let Some(path) = path else { return Ok(None) };
@@ -306,6 +344,22 @@ impl Reader<'_> {
     }
 }
 
+/// `64KiB`, `64MiB` or `1GiB`: above nothing, at most a tebibyte.
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(3)?)?;
+    let unit: u64 = match unit {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    if number.len() > 10 || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let bytes = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    (1..=1 << 40).contains(&bytes).then_some(bytes)
+}
+
 /// `3s`, `15m`, `24h` or `7d`: above nothing, at most ten years.
 pub(crate) fn duration(text: &str) -> Option<TimeDelta> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -326,6 +380,28 @@ pub(crate) fn duration(text: &str) -> Option<TimeDelta> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_a_whole_number_and_a_unit() {
+        for (text, bytes) in [("1KiB", 1024), ("64MiB", 64 << 20), ("1GiB", 1 << 30), ("1024GiB", 1 << 40)] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "KiB",
+            "0KiB",
+            "64",
+            "64MB",
+            "64 MiB",
+            "-1MiB",
+            "1.5MiB",
+            "1025GiB",
+            "99999999999GiB",
+            "6€iB",
+        ] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_a_whole_number_and_a_unit() {

@@ -22,6 +22,7 @@ pub struct Shown {
     api: Api,
     /// Six durations, by their keys.
     freshness: BTreeMap<String, String>,
+    quota: QuotaShown,
     trust: Vec<Trust>,
 }
 
@@ -33,6 +34,14 @@ struct Registry {
     plain_http: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     certs_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct QuotaShown {
+    roles: u64,
+    bytes: String,
+    publishes_per_minute: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -116,6 +125,11 @@ impl Shown {
                 tokens: config.api.tokens.as_ref().map(secret),
             },
             freshness,
+            quota: QuotaShown {
+                roles: config.quota.roles,
+                bytes: size(config.quota.bytes),
+                publishes_per_minute: config.quota.publishes_per_minute,
+            },
             trust: trust.collect(),
         }
     }
@@ -127,6 +141,15 @@ fn secret(file: &SecretFile) -> String {
         SecretFile::File(path) => path.display().to_string(),
         SecretFile::Credential(name) => format!("credential:{name}"),
     }
+}
+
+/// `bytes`, which the configuration gives in whole KiB, in the largest unit that it is a whole number of.
+fn size(bytes: u64) -> String {
+    let (unit, name) = [(1 << 30, "GiB"), (1 << 20, "MiB")]
+        .into_iter()
+        .find(|(unit, _)| bytes.is_multiple_of(*unit))
+        .unwrap_or((1 << 10, "KiB"));
+    format!("{}{name}", bytes / unit)
 }
 
 /// `length` in the largest unit that it is a whole number of; what is below a second is cut off.

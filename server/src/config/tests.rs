@@ -30,6 +30,27 @@ fn an_empty_file_is_the_same_as_none() {
     assert_eq!(config.registry, RegistryAccess::default());
     assert_eq!(config.freshness.timestamp_validity, TimeDelta::hours(24));
     assert_eq!(config.trusts, [TrustConfig::embedded("main")]);
+    let Quota { roles, bytes, publishes_per_minute } = config.quota;
+    assert_eq!((roles, bytes, publishes_per_minute), (1000, 64 << 20, 600));
+}
+
+#[test]
+fn a_quota_is_strict() {
+    for (line, wrong) in [
+        ("roles = 0", "0 is not between 1 and 20000"),
+        ("roles = 20001", "20001 is not between 1 and 20000"),
+        ("roles = -1", "-1 is not between"),
+        ("roles = \"5\"", "invalid type"),
+        ("bytes = 5", "invalid type"),
+        ("bytes = \"5MB\"", "`5MB` is not a size"),
+        ("publishes-per-minute = 0", "0 is not between 1 and 1000000"),
+        ("publishes-per-minute = 4294967296", "is not between 1 and 1000000"),
+        ("publishes = 1", "unknown field"),
+    ] {
+        let told = refused(&format!("[quota]\n{line}\n"));
+        assert!(told.starts_with("plimsolld.toml:2: "), "{told}");
+        assert!(told.contains(wrong), "{told}");
+    }
 }
 
 #[test]
@@ -56,6 +77,11 @@ timestamp-jitter = "0s"
 snapshot-validity = "2d"
 snapshot-interval = "20h"
 snapshot-jitter = "90m"
+
+[quota]
+roles = 5
+bytes = "3MiB"
+publishes-per-minute = 7
 
 [[trust]]
 name = "acme"
@@ -87,6 +113,7 @@ name = "b-2"
     assert_eq!(config.freshness.snapshot_validity, TimeDelta::days(2));
     assert_eq!(config.freshness.snapshot_interval, Some(TimeDelta::hours(20)));
     assert_eq!(config.freshness.snapshot_jitter, Some(TimeDelta::minutes(90)));
+    assert_eq!(config.quota, Quota { roles: 5, bytes: 3 << 20, publishes_per_minute: 7 });
     let acme = TrustConfig {
         name: "acme".to_owned(),
         repository: "registry.example.com:5000/acme/trust".parse().ok(),

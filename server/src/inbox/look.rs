@@ -124,8 +124,9 @@ impl Looker {
         self.list().await?;
         let (submissions, trouble) = self.read(tally).await;
         let (answers, put_off) = self.submit(submissions).await;
-        tally.put_off = put_off.len();
-        put_off.into_iter().for_each(|tag| self.memory.put_off(tag));
+        // A team that publishes too often waits; the looks for others do not become fewer for that.
+        tally.put_off = put_off.iter().filter(|(_, why)| *why == Some(RefusalCode::Unavailable)).count();
+        put_off.into_iter().for_each(|(tag, _)| self.memory.put_off(tag));
         for (tag, submission, answer) in answers {
             match &answer {
                 Ok(_) => tally.accepted += 1,
@@ -275,11 +276,11 @@ impl Looker {
     }
 
     /// Gives the submissions to the engine all at once, so that they share a round. Returns the answers, and the tags of
-    /// those that it does not take now.
+    /// those that it does not take now, with the reason.
     async fn submit(
         &self,
         submissions: Vec<(String, Submission)>,
-    ) -> (Vec<(String, Submission, Result<Accepted, Refusal>)>, Vec<String>) {
+    ) -> (Vec<(String, Submission, Result<Accepted, Refusal>)>, Vec<(String, Option<RefusalCode>)>) {
         let mut tasks = JoinSet::new();
         for (tag, mut submission) in submissions {
             let engine = self.options.engine.clone();
@@ -293,10 +294,11 @@ impl Looker {
                 (tag, submission, answer)
             });
         }
-        let (later, decided) = tasks.join_all().await.into_iter().partition::<Vec<_>, _>(
-            |(_, _, answer)| matches!(answer, Err(refusal) if refusal.code == RefusalCode::Unavailable),
-        );
-        (decided, later.into_iter().map(|(tag, _, _)| tag).collect())
+        let (later, decided) =
+            tasks.join_all().await.into_iter().partition::<Vec<_>, _>(
+                |(_, _, answer)| matches!(answer, Err(refusal) if refusal.is_for_now()),
+            );
+        (decided, later.into_iter().map(|(tag, _, answer)| (tag, answer.err().map(|r| r.code))).collect())
     }
 
     /// Writes the answer and discards the submission. If that fails it waits again: the engine knows what it took.

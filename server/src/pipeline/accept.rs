@@ -5,23 +5,33 @@
 
 mod delegations;
 mod entries;
+mod parsed;
 mod revocations;
 mod root;
+mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll::publish::{
-    api::{MAX_DOCUMENTS, Refusal, RefusalCode, RefusalReason as Why},
+    api::{Refusal, RefusalCode, RefusalReason as Why},
     author,
 };
-use plimsoll_core::tuf::{
-    self, DelegatedRole, Document, Key, KeyId, MAX_DEPTH, MAX_VERIFICATIONS, Root, Targets, limit,
-    metadata::RoleType, verify,
+use plimsoll_core::{
+    oci::Digest,
+    tuf::{self, Document, Key, KeyId, MAX_VERIFICATIONS, Root, Targets, limit, metadata::RoleType},
 };
 
-use crate::keys::Keyring;
+use self::signatures::{Chain, RoleKeys, Signatures, role_keys};
+pub(super) use self::{
+    parsed::Parsed,
+    signatures::{Vouched, vouch},
+};
+use crate::{
+    keys::Keyring,
+    quota::{self, Full, Quota, Usage},
+};
 
 /// Clocks of publishers may be ahead of ours by this much.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -32,9 +42,7 @@ const MAX_KEY_NAME: usize = 64;
 /// Patterns in one delegation, and scopes in a root. Names are matched against all of them in the one thread that signs,
 /// so without a bound one team's document could keep everybody's timestamp from being signed.
 const MAX_PATTERNS: usize = 64;
-/// Roles below one team's, and in all. Each costs about 250 bytes in the snapshot that all share (limit: 8 MiB), so one
-/// team's must not fill it up.
-const MAX_SUBTREE: usize = 1000;
+/// Roles in all. Each costs about 250 bytes in the snapshot that all share (limit: 8 MiB).
 const MAX_ROLES: usize = 20_000;
 
 /// What is published now, and how to read it.
@@ -45,8 +53,14 @@ pub(super) trait Present {
     fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal>;
     /// True if `role` once existed and was removed.
     fn is_retired(&self, role: &str) -> bool;
+    /// The sha256 of that.
+    fn digest(&self, role: &str) -> Option<Digest>;
+    /// Its length in bytes.
+    fn length(&self, role: &str) -> Option<u64>;
     /// How many roles there are whose names start with `prefix`.
     fn count(&self, prefix: &str) -> usize;
+    /// What the role `subtree` has, with all below it.
+    fn usage(&self, subtree: &str) -> Usage;
 }
 
 /// What does not come with the submission.
@@ -56,6 +70,12 @@ pub(super) struct Rules<'a> {
     pub(super) keys: &'a Keyring,
     /// Keys that anybody can have.
     pub(super) refused_keys: &'a BTreeSet<KeyId>,
+    /// What each subtree may have.
+    pub(super) quota: &'a Quota,
+    /// Documents that were read before.
+    pub(super) parsed: &'a Parsed,
+    /// Signatures that were verified before.
+    pub(super) vouched: &'a Vouched,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -79,21 +99,17 @@ pub(super) fn accept(
     documents: &BTreeMap<String, Vec<u8>>,
     rules: Rules<'_>,
 ) -> Result<AcceptedSet, Refusal> {
-    if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
-        return Err(malformed(format!("a submission has 1 to {MAX_DOCUMENTS} documents")));
-    }
-    if let Some(role) = documents.keys().find(|role| role.len() > author::MAX_ROLE_NAME) {
-        return Err(unknown(role));
-    }
-    let mut set = Set { present, documents, rules, accepted: AcceptedSet::default() };
+    let signatures = Signatures::new(present, documents, rules.parsed, rules.vouched.clone())?;
+    let mut set = Set { present, documents, rules, signatures, accepted: AcceptedSet::default() };
     for role in in_order(documents) {
-        set.check_version(role)?;
+        set.signatures.check_version(role)?;
         if role == "root" { set.root()? } else { set.targets(role)? }
     }
     if !documents.contains_key("targets") && present.version("targets") == 0 {
         let message = "the first submission must hold root and targets version 1";
         return Err(refused(Why::WrongVersion, message.to_owned()));
     }
+    set.check_quota()?;
     Ok(set.accepted)
 }
 
@@ -112,54 +128,15 @@ struct Set<'a, P> {
     present: &'a P,
     documents: &'a BTreeMap<String, Vec<u8>>,
     rules: Rules<'a>,
+    signatures: Signatures<'a, P>,
     accepted: AcceptedSet,
 }
 
 impl<P: Present> Set<'_, P> {
-    /// The document of `role` as of the snapshot that this set makes.
-    fn newest<T: RoleType>(&self, role: &str) -> Result<Option<Document<T>>, Refusal> {
-        let bytes = match self.documents.get(role) {
-            Some(bytes) => bytes.clone(),
-            None => match self.present.document(role)? {
-                Some(bytes) => bytes.to_vec(),
-                None => return Ok(None),
-            },
-        };
-        parse(role, &bytes).map(Some)
-    }
-
-    /// The next version exactly: the same or an older one lost a race, one further ahead is refused.
-    fn check_version(&self, role: &str) -> Result<(), Refusal> {
-        if matches!(role, "timestamp" | "snapshot") {
-            return Err(refused(Why::WrongVersion, format!("{role} is signed by this daemon alone")));
-        }
-        // Only the version is read here, so that a loser hears of the conflict before anything else.
-        let bytes = &self.documents[role];
-        let version = if role == "root" {
-            parse::<Root>(role, bytes)?.version()
-        } else {
-            parse::<Targets>(role, bytes)?.version()
-        };
-        let head = self.present.version(role);
-        if version <= head {
-            let heads =
-                self.documents.keys().map(|role| (role.clone(), self.present.version(role))).collect();
-            let message = format!(
-                "{role} version {version} is not newer than version {head}; apply the change to that"
-            );
-            return Err(Refusal { heads, ..Refusal::new(RefusalCode::Conflict, message) });
-        }
-        if version != head + 1 {
-            let message = format!("{role} version {version} where version {} must follow", head + 1);
-            return Err(refused(Why::WrongVersion, message));
-        }
-        Ok(())
-    }
-
     fn targets(&mut self, role: &str) -> Result<(), Refusal> {
         let bytes = &self.documents[role];
         let document: Document<Targets> = parse(role, bytes)?;
-        let chain = self.chain(role, &document)?;
+        let chain = self.signatures.chain(role, &document)?;
         self.check_common(role, &document)?;
         self.check_room(role)?;
         let before = match self.present.document(role)? {
@@ -176,44 +153,6 @@ impl<P: Present> Set<'_, P> {
 
     fn take(&mut self, role: &str, version: u64, bytes: &[u8]) {
         self.accepted.documents.push((role.to_owned(), version, Bytes::copy_from_slice(bytes)));
-    }
-
-    /// Verifies `document` by the keys that its parent gives it, and returns what bounds it: the patterns of every
-    /// delegation on its path and the revocations above it.
-    fn chain(&self, role: &str, document: &Document<Targets>) -> Result<Chain, Refusal> {
-        let root: Document<Root> = self
-            .newest("root")?
-            .ok_or_else(|| refused(Why::NotDelegated, "there is no root yet".to_owned()))?;
-        let mut chain = Chain { bounds: vec![author::root_patterns(&root.signed)], revoked: Vec::new() };
-        if role == "targets" {
-            let keys = &root.signed.roles["targets"];
-            verify(document.clone(), role, &root.signed.keys, &keys.keyids, keys.threshold)
-                .map_err(untrusted)?;
-            return Ok(chain);
-        }
-        // `targets--a--b` is delegated to by `targets--a`, which is delegated to by `targets`.
-        let mut parent = "targets".to_owned();
-        let rest = role.strip_prefix("targets--").ok_or_else(|| unknown(role))?;
-        let labels: Vec<&str> = rest.split("--").collect();
-        if labels.len() > MAX_DEPTH {
-            let message = format!("{role}: more than {MAX_DEPTH} levels of delegation");
-            return Err(refused(Why::TooMany, message));
-        }
-        for (depth, label) in labels.iter().enumerate() {
-            let name = author::role_name(&parent, label)
-                .map_err(|error| refused(Why::NotDelegated, error.to_string()))?;
-            let holder: Document<Targets> = self.newest(&parent)?.ok_or_else(|| unknown(role))?;
-            let delegation = holder.signed.delegated(&name).ok_or_else(|| unknown(role))?;
-            chain.bounds.push(delegation.paths.clone().unwrap_or_default());
-            chain.revoked.extend(holder.signed.revocations().iter().cloned());
-            if depth + 1 == labels.len() {
-                let keys = &holder.signed.delegations.as_ref().ok_or_else(|| unknown(role))?.keys;
-                let RoleKeys { keyids, threshold } = role_keys(delegation);
-                verify(document.clone(), role, keys, keyids, threshold).map_err(untrusted)?;
-            }
-            parent = name;
-        }
-        Ok(chain)
     }
 
     /// What every document must be: ours, of this trust repository, alive, and not for longer than its role may.
@@ -236,8 +175,8 @@ impl<P: Present> Set<'_, P> {
             return Err(refused(Why::Form, format!("{role}: views are not published here")));
         }
         if role != "root" {
-            let root: Option<Document<Root>> = self.newest("root")?;
-            let expected = root.as_ref().and_then(trust_id).unwrap_or_default();
+            let root = self.signatures.newest::<Root>("root")?;
+            let expected = root.as_deref().and_then(trust_id).unwrap_or_default();
             if identity.trust != expected {
                 let message = format!("{role}: trust id {} instead of {expected}", cut(&identity.trust));
                 return Err(refused(Why::TrustId, message));
@@ -274,37 +213,42 @@ impl<P: Present> Set<'_, P> {
             let message = format!("{role}: there are {MAX_ROLES} roles; no more fit into a snapshot");
             return Err(refused(Why::TooMany, message));
         }
-        let below_team = role.match_indices("--").nth(1).map(|(at, _)| &role[..at + 2]);
-        if let Some(prefix) = below_team.filter(|prefix| !room(prefix, MAX_SUBTREE)) {
-            let message = format!("{role}: there are {MAX_SUBTREE} roles below {prefix}");
-            return Err(refused(Why::TooMany, message));
+        Ok(())
+    }
+
+    /// What each subtree would have after this set.
+    fn check_quota(&self) -> Result<(), Refusal> {
+        let subtrees: BTreeSet<&str> =
+            self.documents.keys().filter_map(|role| quota::subtree(role)).collect();
+        for subtree in subtrees {
+            let before = self.present.usage(subtree);
+            let mut after = before;
+            let documents = self.documents.iter();
+            for (role, bytes) in documents.filter(|(role, _)| quota::subtree(role) == Some(subtree)) {
+                let old = self.present.length(role);
+                after.roles += u64::from(old.is_none());
+                after.bytes = (after.bytes + bytes.len() as u64).saturating_sub(old.unwrap_or_default());
+            }
+            let refuse = |what: String| Err(refused(Why::Quota, what));
+            match self.rules.quota.allows(before, after) {
+                Ok(()) => {}
+                Err(Full::Roles(most)) => {
+                    return refuse(format!(
+                        "{subtree} may have {most} roles with those below it, removed ones included; sign in those that are \
+                         there, or ask who runs the daemon for more (`quota.roles`)"
+                    ));
+                }
+                Err(Full::Bytes(most)) => {
+                    return refuse(format!(
+                        "{subtree} with the roles below it would have {} bytes of at most {most}; unsign what is not run any \
+                         more, or ask who runs the daemon for more (`quota.bytes`)",
+                        after.bytes
+                    ));
+                }
+            }
         }
         Ok(())
     }
-}
-
-/// What bounds a role.
-struct Chain {
-    /// The patterns of each delegation on the way; a name must match in each.
-    bounds: Vec<Vec<String>>,
-    /// What the roles above revoked.
-    revoked: Vec<tuf::Revocation>,
-}
-
-impl Chain {
-    /// The first bound that `name` is outside of.
-    fn outside(&self, name: &str) -> Option<&Vec<String>> {
-        self.bounds.iter().find(|bound| !bound.iter().any(|pattern| tuf::matches(pattern, name)))
-    }
-}
-
-struct RoleKeys<'a> {
-    keyids: &'a [KeyId],
-    threshold: u64,
-}
-
-fn role_keys(role: &DelegatedRole) -> RoleKeys<'_> {
-    RoleKeys { keyids: &role.keys.keyids, threshold: role.keys.threshold }
 }
 
 /// Patterns that every client reads alike: literals and `*` inside a segment. `**` crosses segments for some.

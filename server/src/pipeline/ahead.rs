@@ -76,8 +76,15 @@ pub(crate) fn go_on(
         timestamp: Some(newest.timestamp.clone()),
         snapshot: Some(newest.snapshot.clone()),
     };
-    let offered =
-        Offered { roots: vec![], timestamp: &timestamp_bytes, snapshot: &snapshot_bytes, roles: vec![] };
+    // The walk from the first root is made when the daemon starts on this.
+    let offered = Offered {
+        roots: vec![],
+        chain: None,
+        timestamp: &timestamp_bytes,
+        snapshot: &snapshot_bytes,
+        roles: vec![],
+        targets: None,
+    };
     let reports = check::check(&held, &offered, now).map_err(RoundError::Check)?;
     for (role, bytes) in [("snapshot", snapshot_bytes), ("timestamp", timestamp_bytes)] {
         let entry = RoleHead { version, digest: Digest::of(&bytes), length: bytes.len() as u64 };

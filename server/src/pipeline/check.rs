@@ -1,4 +1,13 @@
-//! check: would the client's own verifier take what we are about to publish, after what it took before? Pure.
+//! check: would the client's own verifier take what we are about to publish? Pure.
+//!
+//! Asked twice: as a client that holds what was published before, and as one that comes fresh with the first root. Root,
+//! timestamp, snapshot and the roles that changed must verify for both, each with the roles that lead to it; nothing else
+//! keeps a round from being stored. `targets` that does not verify though nobody changed it, as after a root with other
+//! keys, is its owners' to mend: a report.
+//!
+//! A fresh client walks along all roots. Each was verified from the one before it when it came, so the walk is made once
+//! for each newest root, and once after each start of the daemon, which finds a chain that was damaged meanwhile; in
+//! between a fresh client starts at the newest root.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +29,16 @@ pub(super) struct Held {
 /// The documents it will be offered.
 #[derive(Debug)]
 pub(super) struct Offered<'a> {
+    /// Roots that came after the held one.
     pub(super) roots: Vec<&'a [u8]>,
+    /// All roots, from version 1 to the newest, if the walk along them is to be made.
+    pub(super) chain: Option<Vec<Bytes>>,
     pub(super) timestamp: &'a [u8],
     pub(super) snapshot: &'a [u8],
     /// Changed targets roles, each with the roles on its path from `targets` down to itself.
     pub(super) roles: Vec<Vec<(String, Bytes)>>,
+    /// `targets`, if it did not change and the snapshot, or the root, that vouch for it did.
+    pub(super) targets: Option<Bytes>,
 }
 
 /// Runs the client workflow at `now` over what it holds and what it is offered.
@@ -41,24 +55,38 @@ pub(super) fn check(
     now: DateTime<Utc>,
 ) -> Result<Vec<String>, tuf::Error> {
     let mut at = now;
-    let client = loop {
-        match check_at(held, offered, at) {
+    // With nothing new but the timestamp, it is all that a fresh client has not been shown before.
+    let news = !offered.roots.is_empty()
+        || offered.chain.is_some()
+        || held.snapshot.as_deref() != Some(offered.snapshot);
+    let (client, mut reports) = loop {
+        let client = warm(held, offered, at);
+        let taken = client.and_then(|client| {
+            let reports = if news { fresh(held, offered, at)? } else { Vec::new() };
+            Ok((reports, client))
+        });
+        match taken {
             // Each step is strictly earlier than the one before, and each expiry is met once.
             Err(tuf::Error::Expired { role, expires, .. })
                 if expires <= at && !matches!(role.as_str(), "timestamp" | "snapshot") =>
             {
                 at = expires - TimeDelta::seconds(1);
             }
-            other => break other?,
+            other => {
+                let (reports, client) = other?;
+                break (client, reports);
+            }
         }
     };
     let names: BTreeSet<&str> = offered.roles.iter().flatten().map(|(role, _)| role.as_str()).collect();
     let roles = names.into_iter().filter_map(|role| client.role(role)?.1.check_expiry(role, now).err());
     let root = client.root().check_expiry("root", now).err();
-    Ok(root.into_iter().chain(roles).map(|error| error.to_string()).collect())
+    reports.extend(root.into_iter().chain(roles).map(|error| error.to_string()));
+    Ok(reports)
 }
 
-fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
+/// As a client that holds what was published before.
+fn warm(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
     let mut client = Trusted::resume(&held.root, memory(held)?, held.timestamp.as_deref(), at)?;
     if let Some(snapshot) = &held.snapshot {
         client.hold_snapshot(snapshot)?;
@@ -66,6 +94,36 @@ fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Tru
     for root in &offered.roots {
         client.update_root(root)?;
     }
+    take(&mut client, offered)?;
+    Ok(client)
+}
+
+/// As a client that comes fresh. Returns what is wrong with `targets` and is not ours to judge.
+fn fresh(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Vec<String>, tuf::Error> {
+    let newest = offered.roots.last().copied().unwrap_or(&held.root);
+    let chain = offered.chain.iter().flatten().map(Bytes::as_ref);
+    let mut roots = chain.chain(offered.chain.is_none().then_some(newest));
+    let mut client = Trusted::new(roots.next().unwrap_or(newest), at)?;
+    for root in roots {
+        client.update_root(root)?;
+    }
+    if client.root().bytes != newest {
+        let (expected, found) = (root_version(newest)?, client.root().version());
+        return Err(tuf::Error::RootVersion { expected, found });
+    }
+    take(&mut client, offered)?;
+    let Some(targets) = &offered.targets else { return Ok(Vec::new()) };
+    match client.update_targets("targets", "root", targets) {
+        Ok(()) => Ok(Vec::new()),
+        Err(error @ (tuf::Error::Threshold { .. } | tuf::Error::Expired { .. })) => {
+            Ok(vec![error.to_string()])
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything after the roots.
+fn take(client: &mut Trusted, offered: &Offered<'_>) -> Result<(), tuf::Error> {
     client.finish_root()?;
     if client.update_timestamp(offered.timestamp)? != TimestampUpdate::New {
         let version = Document::<Timestamp>::parse("timestamp", offered.timestamp)?.version();
@@ -81,7 +139,11 @@ fn check_at(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Tru
             delegator = role;
         }
     }
-    Ok(client)
+    Ok(())
+}
+
+fn root_version(bytes: &[u8]) -> Result<u64, tuf::Error> {
+    Ok(Document::<tuf::Root>::parse("root", bytes)?.version())
 }
 
 /// What a client that took `held` remembers.

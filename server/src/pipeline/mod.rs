@@ -32,7 +32,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll::{
     clock::Clock,
-    publish::api::{Accepted, OnlineKeys, Progress, Refusal, TrustInfo},
+    publish::api::{Accepted, OnlineKeys, Progress, Refusal, RefusalCode, TrustInfo},
     registry::Registry,
     verify,
 };
@@ -60,11 +60,13 @@ use crate::{
     export,
     freshness::{Freshness, FreshnessError, Guard, Reading},
     keys::Keyring,
+    quota::{Quota, Rates},
     store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
 };
+use accept::Parsed;
 use beat::Beat;
 use push::{Push, Shown};
-use round::{Setup, Submitted, unavailable};
+use round::{Glance, Setup, Submitted, unavailable};
 
 /// Submissions that wait for the committer; beyond that the answer is 503.
 const QUEUE: usize = 256;
@@ -94,6 +96,8 @@ pub struct EngineOptions {
     pub profile: Profile,
     /// Keys that no document may name: the example keys, which everybody has.
     pub refused_keys: BTreeSet<KeyId>,
+    /// What each team may have of what all share.
+    pub quota: Quota,
 }
 
 /// Why an engine does not start.
@@ -184,6 +188,8 @@ struct Status {
     last_signed: Option<DateTime<Utc>>,
     trust_id: Option<String>,
     heads: BTreeMap<String, u64>,
+    /// The newest head, for who must not wait for a round or the disk.
+    head: Arc<Head>,
     /// The online keys in use; known once the store was read.
     online: Option<OnlineKeys>,
     /// Those that wait.
@@ -202,6 +208,15 @@ struct Request {
     submitted: Submitted,
     answer: oneshot::Sender<Result<SubmissionRecord, Refusal>>,
     _room: OwnedSemaphorePermit,
+}
+
+/// A submission whose versions and signatures were looked at.
+#[derive(Debug)]
+pub(crate) enum Examined {
+    /// It was taken before.
+    Known(SubmissionRecord),
+    /// It may be taken.
+    New(Submitted),
 }
 
 impl Engine {
@@ -239,19 +254,44 @@ impl Engine {
     /// Submits signed documents, by role. On success they are durable and will be published.
     ///
     /// # Errors
-    /// [`Refusal`]; with code `unavailable` nothing was decided and the same submission may be sent again.
+    /// [`Refusal`]; with code `unavailable` or `rate-limited` nothing was decided and the same submission may be sent again.
     pub async fn submit(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Accepted, Refusal> {
+        let shared = self.shared.clone();
+        let examined = spawn_blocking(move || shared.examine(documents)).await;
+        // A panic there was printed.
+        let failed = |_| unavailable("the daemon failed at this submission; see its log".to_owned());
+        let examined = examined.map_err(failed).flatten();
+        self.take(examined.inspect_err(|refusal| self.shared.note_refused(refusal))?).await
+    }
+
+    /// Looks at versions and signatures, before anything waits in the committer's queue: the first half of
+    /// [`Engine::submit`]. Takes processor time, and may read the disk.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub(crate) fn examine(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Examined, Refusal> {
+        self.shared.examine(documents)
+    }
+
+    /// The second half of [`Engine::submit`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub(crate) async fn take(&self, examined: Examined) -> Result<Accepted, Refusal> {
+        let submitted = match examined {
+            Examined::Known(record) => return Ok(self.progress(record)),
+            Examined::New(submitted) => submitted,
+        };
         let busy = || {
             let refusal = unavailable("too many submissions at once; try again in a moment".to_owned());
             self.shared.note_refused(&refusal);
             refusal
         };
         let stopping = || unavailable("the daemon is stopping; try again".to_owned());
-        let kib = documents.iter().map(|(role, bytes)| role.len() + bytes.len()).sum::<usize>() / 1024 + 1;
-        let kib = u32::try_from(kib).map_err(|_| busy())?;
+        let bytes = submitted.documents.iter().map(|(role, bytes)| role.len() + bytes.len()).sum::<usize>();
+        let kib = u32::try_from(bytes / 1024 + 1).map_err(|_| busy())?;
         let room = self.shared.room.clone().try_acquire_many_owned(kib).map_err(|_| busy())?;
         let (answer, answered) = oneshot::channel();
-        let submitted = Submitted { id: submission_id(&documents), documents };
         let request = Request { submitted, answer, _room: room };
         self.shared.queue.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => busy(),
@@ -470,6 +510,10 @@ async fn prepare(
         keys,
         freshness: Mutex::new(options.freshness),
         refused_keys: options.refused_keys,
+        rates: Mutex::new(Rates::new(&options.quota)),
+        quota: options.quota,
+        parsed: Parsed::default(),
+        walked: Mutex::default(),
     };
     let (queue, requests) = mpsc::channel(QUEUE);
     let shared = Arc::new(Shared {
@@ -545,6 +589,7 @@ impl Shared {
             status.trust_id = trust_id;
             status.last_signed = head.last_signed;
             status.heads = head.roles.iter().map(|(role, head)| (role.clone(), head.version)).collect();
+            status.head = Arc::new(head.clone());
         }
         let newest = head.roles.get("timestamp").map_or(0, |role| role.version);
         // The pusher asks the registry each time this changes, so only when it does.
@@ -613,6 +658,26 @@ impl Shared {
         error!(trust = self.name, "ALARM, nothing is signed any more: {text}");
         // Wakes who waits in `looked`.
         self.observed.send_modify(|_| {});
+    }
+
+    /// Against the newest head: a round that is under way, and the disk that it writes to, are not waited for if the
+    /// documents that name the keys were read before.
+    fn examine(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Examined, Refusal> {
+        if let Some(why) = self.blocked() {
+            return Err(unavailable(why));
+        }
+        let head = self.status().head.clone();
+        let (id, setup) = (submission_id(&documents), &self.setup);
+        match accept::vouch(&Glance { setup, head: &head }, &documents, &setup.parsed) {
+            Ok(vouched) => Ok(Examined::New(Submitted { id, documents, vouched })),
+            // What was taken, and whose answer was lost, is not newer than itself.
+            Err(conflict) if conflict.code == RefusalCode::Conflict => {
+                let known = setup.store.submission(&setup.key, &id);
+                let known = known.map_err(|error| unavailable(error.to_string()))?;
+                known.map(Examined::Known).ok_or(conflict)
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Why nothing may be signed now.

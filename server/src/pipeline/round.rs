@@ -33,7 +33,7 @@ use plimsoll_core::{
 };
 
 use super::{
-    accept::{self, AcceptedSet, Present, Rules},
+    accept::{self, AcceptedSet, Parsed, Present, Rules, Vouched},
     check::{self, Held, Offered},
     plan::{self, Base},
     push::Shown,
@@ -41,6 +41,7 @@ use super::{
 use crate::{
     freshness::{self, ClockFault, Freshness, Jitter, Signed},
     keys::{Keyring, OnlineKeyError, OnlineRole},
+    quota::{self, Quota, Rates, TooOften, Usage},
     store::{Commit, Head, RoleHead, Store, StoreError, SubmissionRecord, TrustKey},
 };
 
@@ -53,13 +54,22 @@ pub(super) struct Setup {
     /// Changed at run time; a round takes it once.
     pub(super) freshness: Mutex<Freshness>,
     pub(super) refused_keys: BTreeSet<KeyId>,
+    pub(super) quota: Quota,
+    /// How often each team published of late.
+    pub(super) rates: Mutex<Rates>,
+    /// Roots and delegating roles, read once.
+    pub(super) parsed: Parsed,
+    /// The newest root to which the walk from the first one was made.
+    pub(super) walked: Mutex<Option<Digest>>,
 }
 
 /// A submission as it came.
 #[derive(Debug, Clone)]
-pub(super) struct Submitted {
+pub(crate) struct Submitted {
     pub(super) id: String,
     pub(super) documents: BTreeMap<String, Vec<u8>>,
+    /// Signatures that were verified before it got here.
+    pub(super) vouched: Vouched,
 }
 
 /// What of a batch was accepted.
@@ -196,8 +206,17 @@ impl Setup {
                 again.push((at, earlier));
                 continue;
             }
-            let rules = Rules { keys, refused_keys: &self.refused_keys, now };
-            match accept::accept(&overlay, &submitted.documents, rules) {
+            let rules = Rules {
+                keys,
+                refused_keys: &self.refused_keys,
+                quota: &self.quota,
+                parsed: &self.parsed,
+                vouched: &submitted.vouched,
+                now,
+            };
+            let accepted = accept::accept(&overlay, &submitted.documents, rules);
+            // Last, so that what is refused anyway takes nothing.
+            match accepted.and_then(|set| self.take_turn(&set, now).map(|()| set)) {
                 Ok(set) => {
                     overlay.add(&set);
                     taken.push((at, set));
@@ -209,7 +228,11 @@ impl Setup {
         if !taken.is_empty() || due.timestamp {
             let changed: Vec<_> = taken.iter().flat_map(|(_, set)| set.documents.clone()).collect();
             let of = Taken { batch, sets: &taken };
-            match self.sign_and_store(keys, &overlay, &changed, of, due.snapshot, now) {
+            let stored = self.sign_and_store(keys, &overlay, &changed, of, due.snapshot, now);
+            if stored.is_err() {
+                taken.iter().for_each(|(_, set)| self.rates().give_back(&publishes_of(set)));
+            }
+            match stored {
                 Ok((records, reports)) => {
                     outcome.signed = true;
                     outcome.reports = reports;
@@ -229,6 +252,20 @@ impl Setup {
             outcome.answers[at] = outcome.answers[earlier].clone();
         }
         Ok(outcome)
+    }
+
+    /// Counts a set that was accepted for the subtrees that it is of.
+    fn take_turn(&self, set: &AcceptedSet, now: DateTime<Utc>) -> Result<(), Refusal> {
+        self.rates().take(&publishes_of(set), now).map_err(|TooOften { subtree, wait }| {
+            let most = self.quota.publishes_per_minute;
+            let who = format!("{subtree}, with the roles below it, may publish {most} times in a minute");
+            Refusal::rate_limited(RefusalReason::PublishRate, &who, wait)
+        })
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        // Counted and nothing else: a panic half-way costs nobody more than a turn.
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of `taken` made the check fail: each alone, so that the others do not suffer, and what is due without it.
@@ -445,7 +482,7 @@ impl Setup {
     ) -> Result<Vec<String>, RoundError> {
         let head = &overlay.head;
         let mut roots = changed.iter().filter(|(role, ..)| role == "root").map(|(.., bytes)| bytes);
-        let (held_root, new_roots) = match self.head_document(head, "root")? {
+        let (held_root, new_roots): (Bytes, Vec<&[u8]>) = match self.head_document(head, "root")? {
             Some(held) => (held, roots.map(Bytes::as_ref).collect()),
             // The first root is what clients pin.
             None => {
@@ -470,8 +507,16 @@ impl Setup {
             }
             roles.push(path);
         }
-        let offered = Offered { roots: new_roots, timestamp, snapshot, roles };
-        check::check(&held, &offered, now).map_err(RoundError::Check)
+        let changed_targets = changed.iter().any(|(role, ..)| role == "targets");
+        let vouched_anew = !new_roots.is_empty() || held.snapshot.as_deref() != Some(snapshot);
+        let targets = (vouched_anew && !changed_targets).then(|| overlay.newest("targets")).transpose()?;
+        let newest = Digest::of(&overlay.newest("root")?);
+        let walked = || self.walked.lock().unwrap_or_else(PoisonError::into_inner);
+        let chain = (*walked() != Some(newest)).then(|| overlay.roots()).transpose()?;
+        let offered = Offered { roots: new_roots, chain, timestamp, snapshot, roles, targets };
+        let reports = check::check(&held, &offered, now).map_err(RoundError::Check)?;
+        *walked() = Some(newest);
+        Ok(reports)
     }
 
     fn head_document(&self, head: &Head, role: &str) -> Result<Option<Bytes>, RoundError> {
@@ -491,12 +536,14 @@ pub(super) struct Overlay<'a> {
     setup: &'a Setup,
     head: Head,
     documents: BTreeMap<String, (u64, Bytes)>,
+    /// All of this round, also those that were followed by another.
+    new_roots: Vec<Bytes>,
     retired: BTreeSet<String>,
 }
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(setup: &'a Setup, head: Head) -> Self {
-        Self { setup, head, documents: BTreeMap::new(), retired: BTreeSet::new() }
+        Self { setup, head, documents: BTreeMap::new(), new_roots: Vec::new(), retired: BTreeSet::new() }
     }
 
     fn add(&mut self, set: &AcceptedSet) {
@@ -506,8 +553,22 @@ impl<'a> Overlay<'a> {
 
     pub(super) fn add_all(&mut self, documents: &[(String, u64, Bytes)]) {
         for (role, version, bytes) in documents {
+            if role == "root" {
+                self.new_roots.push(bytes.clone());
+            }
             self.documents.insert(role.clone(), (*version, bytes.clone()));
         }
+    }
+
+    /// Every root, from version 1 on.
+    fn roots(&self) -> Result<Vec<Bytes>, RoundError> {
+        let held = self.head.roles.get("root").map_or(0, |root| root.version);
+        let missing = |version| RoundError::Missing { role: "root".to_owned(), version };
+        let stored = (1..=held).map(|version| {
+            let root = self.setup.store.document(&self.setup.key, "root", version)?;
+            root.ok_or_else(|| missing(version))
+        });
+        stored.chain(self.new_roots.iter().cloned().map(Ok)).collect()
     }
 
     fn newest(&self, role: &str) -> Result<Bytes, RoundError> {
@@ -515,6 +576,42 @@ impl<'a> Overlay<'a> {
             Some((_, bytes)) => Ok(bytes.clone()),
             None => self.setup.required(&self.head, role),
         }
+    }
+}
+
+/// What is committed, looked at beside a round.
+pub(super) struct Glance<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) head: &'a Head,
+}
+
+impl Present for Glance<'_> {
+    fn version(&self, role: &str) -> u64 {
+        self.head.roles.get(role).map_or(0, |role| role.version)
+    }
+
+    fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal> {
+        self.setup.head_document(self.head, role).map_err(|error| unavailable(error.to_string()))
+    }
+
+    fn is_retired(&self, role: &str) -> bool {
+        self.head.retired.contains(role)
+    }
+
+    fn digest(&self, role: &str) -> Option<Digest> {
+        self.head.roles.get(role).map(|role| role.digest)
+    }
+
+    fn length(&self, role: &str) -> Option<u64> {
+        self.head.roles.get(role).map(|role| role.length)
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        self.head.roles.keys().filter(|role| role.starts_with(prefix)).count()
+    }
+
+    fn usage(&self, subtree: &str) -> Usage {
+        usage(self.head, subtree)
     }
 }
 
@@ -537,11 +634,63 @@ impl Present for Overlay<'_> {
         self.head.retired.contains(role) || self.retired.contains(role)
     }
 
+    fn digest(&self, role: &str) -> Option<Digest> {
+        match self.documents.get(role) {
+            Some((_, bytes)) => Some(Digest::of(bytes)),
+            None => self.head.roles.get(role).map(|role| role.digest),
+        }
+    }
+
+    fn length(&self, role: &str) -> Option<u64> {
+        match self.documents.get(role) {
+            Some((_, bytes)) => Some(bytes.len() as u64),
+            None => self.head.roles.get(role).map(|role| role.length),
+        }
+    }
+
+    fn usage(&self, subtree: &str) -> Usage {
+        let mut usage = usage(&self.head, subtree);
+        for (role, (_, bytes)) in within(&self.documents, subtree) {
+            let old = self.head.roles.get(role).map(|role| role.length);
+            usage.roles += u64::from(old.is_none());
+            usage.bytes = (usage.bytes + bytes.len() as u64).saturating_sub(old.unwrap_or_default());
+        }
+        usage
+    }
+
     fn count(&self, prefix: &str) -> usize {
         let stored = self.head.roles.keys().filter(|role| role.starts_with(prefix)).count();
         let new = self.documents.keys().filter(|role| role.starts_with(prefix));
         stored + new.filter(|role| !self.head.roles.contains_key(*role)).count()
     }
+}
+
+/// The subtrees that publish with a set; none if the owners do, whom no team's haste may hold up.
+fn publishes_of(set: &AcceptedSet) -> BTreeSet<String> {
+    let roles = || set.documents.iter().map(|(role, ..)| role.as_str());
+    if roles().any(|role| matches!(role, "root" | "targets")) {
+        return BTreeSet::new();
+    }
+    roles().filter_map(quota::subtree).map(str::to_owned).collect()
+}
+
+/// What the subtree `subtree` has in `head`.
+fn usage(head: &Head, subtree: &str) -> Usage {
+    within(&head.roles, subtree).fold(Usage::default(), |usage, (_, role)| Usage {
+        roles: usage.roles + 1,
+        bytes: usage.bytes + role.length,
+    })
+}
+
+/// What `roles`, by name, has of the subtree `subtree`: the role itself and all below it.
+fn within<'a, T>(
+    roles: &'a BTreeMap<String, T>,
+    subtree: &'a str,
+) -> impl Iterator<Item = (&'a String, &'a T)> {
+    let below = format!("{subtree}--");
+    let itself = roles.get_key_value(subtree);
+    let below = roles.range(below.clone()..).take_while(move |(role, _)| role.starts_with(&below));
+    itself.into_iter().chain(below)
 }
 
 /// The key that `root` names for `role`.

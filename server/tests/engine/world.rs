@@ -150,6 +150,7 @@ impl World {
             freshness: self.freshness,
             profile: Profile::default(),
             refused_keys: Default::default(),
+            quota: Default::default(),
         }
     }
 

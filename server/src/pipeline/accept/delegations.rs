@@ -136,7 +136,7 @@ impl<P: Present> Set<'_, P> {
             if unchanged || self.present.version(&old.name) == 0 {
                 continue;
             }
-            let Some(child) = self.newest::<Targets>(&old.name)? else { continue };
+            let Some(child) = self.signatures.newest::<Targets>(&old.name)? else { continue };
             let keys = after.delegations.as_ref().map(|delegations| &delegations.keys);
             let signers =
                 keys.map_or(0, |keys| distinct_signers(&child, keys, &new.keys.keyids).len() as u64);

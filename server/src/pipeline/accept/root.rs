@@ -6,13 +6,13 @@ use plimsoll::{
 };
 use plimsoll_core::{
     policy::Scope,
-    tuf::{Document, KeyId, Root, Targets, distinct_signers, verify},
+    tuf::{Document, KeyId, Root, Targets, distinct_signers},
 };
 
 use super::{
     MAX_PATTERNS, Present, Set, check_reachable,
     delegations::{check_key_names, orphaned},
-    parse, refused, trust_id, untrusted,
+    parse, refused, trust_id,
 };
 use crate::keys::OnlineRole;
 
@@ -23,22 +23,10 @@ impl<P: Present> Set<'_, P> {
         let bytes = &self.documents[ROLE];
         let document: Document<Root> = parse(ROLE, bytes)?;
         let new = &document.signed;
-        let keys = &new.roles[ROLE];
-        verify(document.clone(), ROLE, &new.keys, &keys.keyids, keys.threshold).map_err(untrusted)?;
-        let old = match self.present.document(ROLE)? {
-            Some(old) => Some(parse::<Root>(ROLE, &old)?),
-            None => None,
-        };
-        if let Some(old) = &old {
-            let keys = &old.signed.roles[ROLE];
-            verify(document.clone(), ROLE, &old.signed.keys, &keys.keyids, keys.threshold)
-                .map_err(untrusted)?;
-            if trust_id(old) != trust_id(&document) {
-                return Err(refused(
-                    Why::TrustId,
-                    "root: another trust id than the root before it".to_owned(),
-                ));
-            }
+        let old = self.signatures.root(&document)?;
+        if old.as_ref().is_some_and(|old| trust_id(old) != trust_id(&document)) {
+            let message = "root: another trust id than the root before it";
+            return Err(refused(Why::TrustId, message.to_owned()));
         }
         if !new.consistent_snapshot {
             return Err(refused(Why::Form, "root: consistent_snapshot must be true".to_owned()));
@@ -77,7 +65,7 @@ impl<P: Present> Set<'_, P> {
             }
         }
         // Taking the keys of `targets` away takes effect at once, whatever it breaks; the owner hears of it.
-        if let Some(targets) = self.newest::<Targets>("targets")? {
+        if let Some(targets) = self.signatures.newest::<Targets>("targets")? {
             let keys = &new.roles["targets"];
             let signers = distinct_signers(&targets, &new.keys, &keys.keyids).len() as u64;
             if signers < keys.threshold {

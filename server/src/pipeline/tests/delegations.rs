@@ -300,27 +300,6 @@ fn a_child_of_an_orphan_is_refused_by_the_clients_own_check() {
     world.refuses(&[(ci, world.next(ci, |_| {}))], Refused, "clients would refuse it");
 }
 
-/// P4: the snapshot is everybody's, so nobody fills it alone.
-#[test]
-fn one_team_cannot_fill_up_the_snapshot() {
-    let world = World::with_team();
-    let mut head = world.head();
-    let entry = head.roles["targets--team"];
-    for n in 0..1000 {
-        head.roles.insert(format!("targets--team--r{n}"), entry);
-    }
-    head.sequence += 1;
-    let commit = crate::store::Commit { documents: vec![], head, submissions: vec![] };
-    world.store.commit(&world.setup.key, &commit).unwrap();
-    let ci = "targets--team--ci";
-    let above = world.next("targets--team", |t| delegate(t, ci, "acme/app", &[&world.team]));
-    let first = world.first(ci, &world.team);
-    world.refuses(&[("targets--team", above), (ci, first)], Refused, "1000 roles below targets--team--");
-    // Others have room.
-    let targets = world.next("targets", |t| delegate(t, "targets--b", "acme/b", &[&world.team]));
-    world.submit(&[("targets", targets), ("targets--b", world.first("targets--b", &world.team))]).unwrap();
-}
-
 #[test]
 fn losers_of_a_race_in_one_round_hear_of_the_winner() {
     let world = World::with_team();

@@ -1,12 +1,15 @@
 //! What the daemon accepts, signs and stores, without a registry. Time stands still unless a test moves it.
 
 mod accept;
+mod check;
 mod delegations;
 mod faults;
 mod promises;
+mod quotas;
 mod rotation;
 mod rounds;
 mod sets;
+mod signatures;
 mod size;
 
 use std::{
@@ -36,6 +39,7 @@ use super::{
 use crate::{
     freshness::Freshness,
     keys::OnlineSigners,
+    quota::{Quota, Rates},
     store::{Head, MemoryStore, Store, SubmissionRecord, TrustKey},
 };
 
@@ -75,7 +79,7 @@ pub(super) fn target(content: &str) -> Target {
 
 pub(super) fn submitted(documents: &[(&str, Vec<u8>)]) -> Submitted {
     let documents = documents.iter().map(|(role, bytes)| ((*role).to_owned(), bytes.clone())).collect();
-    Submitted { id: submission_id(&documents), documents }
+    Submitted { id: submission_id(&documents), documents, vouched: Default::default() }
 }
 
 /// Adds a delegation without any of the author's checks.
@@ -97,6 +101,10 @@ impl World {
             keys: Arc::new(Mutex::new(signers.into())),
             freshness: Freshness::default().into(),
             refused_keys: Default::default(),
+            quota: Quota::default(),
+            rates: Mutex::new(Rates::new(&Quota::default())),
+            parsed: Default::default(),
+            walked: Default::default(),
         };
         Self { store, setup, owner: key(), team: key(), now: start() }
     }
