@@ -197,7 +197,7 @@ fn is_plain(role: &str) -> bool {
     (1..=200).contains(&role.len()) && role.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-/// Reads a [`Copy`].
+/// Reads a [`struct@Copy`].
 #[derive(Debug, Clone)]
 pub struct CopySource {
     folder: PathBuf,

@@ -113,16 +113,16 @@ async fn round(
     let working = shared.clone();
     let round = spawn_blocking(move || {
         let began = Instant::now();
+        // Until the head was read after it, whatever ends this round: a write that was said to have failed may be there.
+        let unread = working.unread.swap(true, Ordering::SeqCst);
         let mut outcome = working.now().and_then(|now| working.setup.round(&submitted, now));
-        // Also after a failure: a write that was said to have failed may be there.
         let same = match &outcome {
             Ok(outcome) => !outcome.signed,
             Err(error) => matches!(error, RoundError::Clock(_)),
         };
-        if !same {
-            let read = working.read_head();
-            outcome = outcome.and_then(|outcome| read.map(|_| outcome));
-        }
+        let read = if same && !unread { Ok(()) } else { working.read_head().map(|_| ()) };
+        working.unread.store(read.is_err(), Ordering::SeqCst);
+        outcome = outcome.and_then(|outcome| read.map(|()| outcome));
         working.note_round(began.elapsed(), &outcome);
         let pause = if outcome.is_ok() { working.setup.pause(working.clock.now()) } else { FAILED };
         (outcome, pause)

@@ -23,7 +23,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -162,6 +162,8 @@ struct Shared {
     observed: watch::Sender<bool>,
     /// Makes the committer look now.
     wake: Notify,
+    /// True if the store may hold a newer head than the one that was read last.
+    unread: AtomicBool,
     /// How many rounds the committer has begun.
     begun: AtomicU64,
     /// The number of the last one that ended.
@@ -528,6 +530,7 @@ async fn prepare(
         committed: watch::Sender::new(0),
         observed: watch::Sender::new(false),
         wake: Notify::new(),
+        unread: AtomicBool::new(false),
         begun: AtomicU64::new(0),
         ended: watch::Sender::new(0),
         stop: watch::Sender::new(false),

@@ -298,7 +298,11 @@ impl Scene {
     fn begin(&mut self) -> Publisher {
         match self.action {
             Action::Tick => self.world.clock.set(self.world.born + TimeDelta::seconds(60)),
-            Action::SnapshotTick => self.world.clock.set(self.world.born + TimeDelta::days(4)),
+            // Not set but reached: its monotonic half goes along.
+            Action::SnapshotTick => {
+                let then = self.world.born + TimeDelta::days(4);
+                self.world.clock.advance(then - self.world.now());
+            }
             Action::Inbox => {
                 self.inbox = Some(tokio::spawn(inbox::run(InboxOptions {
                     engine: self.engine.clone(),
