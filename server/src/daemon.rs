@@ -467,9 +467,10 @@ pub fn check_files(config: &Config) -> Result<Vec<SecretFile>, DaemonError> {
 }
 
 fn open(config: &Config) -> Result<Opened, DaemonError> {
+    // What may be wrong with the files that the configuration names, before anything is made.
+    let edge = Edge::read(config)?;
     keys::private_folder(&config.data)?;
     let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data.join("store"))?);
-    let edge = Edge::read(config)?;
     let mut seen: BTreeMap<KeyId, PathBuf> = BTreeMap::new();
     let mut trusts = Vec::new();
     for (trust, credentials) in config.trusts.iter().zip(&edge.credentials) {
