@@ -248,12 +248,14 @@ async fn newest_root(name: &str, first: &[Part], source: &Source) -> Result<Root
 pub(crate) fn daemon(config: &Config, server: Option<Url>) -> (Url, Result<Registry, RegistryError>) {
     let plain_http = server.is_none();
     let url = server.unwrap_or_else(|| running(config));
+    let default = RegistryOptions::default();
     let options = RegistryOptions {
         credentials: Credentials::anonymous(),
         user_agent: concat!("plimsolld/", env!("CARGO_PKG_VERSION")).to_owned(),
         plain_http,
         ca_file: config.registry.ca_file.clone(),
-        ..RegistryOptions::default()
+        certs_dir: config.registry.certs_dir.clone().unwrap_or_else(|| default.certs_dir.clone()),
+        ..default
     };
     (url, Registry::new(options))
 }
@@ -266,7 +268,8 @@ fn running(config: &Config) -> Url {
             IpAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
         });
     }
-    Url::parse(&format!("http://{address}")).expect("an address makes a URL")
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    Url::parse(&format!("{scheme}://{address}")).expect("an address makes a URL")
 }
 
 fn failed(url: &Url, source: RegistryError) -> BackupError {

@@ -188,12 +188,11 @@ pub enum DaemonError {
     },
 }
 
-/// What the data folder and the files that the configuration names hold.
+/// What the data folder holds.
 struct Opened {
     store: Arc<dyn Store>,
     /// One for each trust repository, in the configuration's order.
     trusts: Vec<(Registry, Keyring)>,
-    edge: Edge,
 }
 
 /// What the listener needs of the disk. All of it may change at run time.
@@ -238,12 +237,12 @@ impl Daemon {
         check(&config)?;
         let trusts = config.trusts.clone();
         let (config, opened) = blocking(move || {
-            let opened = open(&config);
+            // What may be wrong with the files that the configuration names, before anything is made.
+            let opened = Edge::read(&config).and_then(|edge| Ok((open(&config, &edge.credentials)?, edge)));
             (config, opened)
         })
         .await;
-        let Opened { store, trusts: prepared, edge } = opened?;
-        let Edge { credentials, tls, tokens } = edge;
+        let (Opened { store, trusts: prepared }, Edge { credentials, tls, tokens }) = opened?;
 
         // Before the rest, since the embedded repositories' names need the port.
         let failed = |source| DaemonError::Listen { address: config.listen, source };
@@ -385,7 +384,8 @@ pub(crate) async fn engines(
 ) -> Result<Vec<EngineOptions>, DaemonError> {
     check(&config)?;
     blocking(move || {
-        let Opened { store, trusts, edge: _ } = open(&config)?;
+        let logins = config.trusts.iter().map(credentials).collect::<Result<Vec<_>, _>>()?;
+        let Opened { store, trusts } = open(&config, &logins)?;
         let places = places(&config.trusts, config.listen)?;
         let all = config.trusts.iter().zip(places).zip(trusts);
         Ok(all
@@ -466,14 +466,12 @@ pub fn check_files(config: &Config) -> Result<Vec<SecretFile>, DaemonError> {
     Ok(elsewhere)
 }
 
-fn open(config: &Config) -> Result<Opened, DaemonError> {
-    // What may be wrong with the files that the configuration names, before anything is made.
-    let edge = Edge::read(config)?;
+fn open(config: &Config, logins: &[Credentials]) -> Result<Opened, DaemonError> {
     keys::private_folder(&config.data)?;
     let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data.join("store"))?);
     let mut seen: BTreeMap<KeyId, PathBuf> = BTreeMap::new();
     let mut trusts = Vec::new();
-    for (trust, credentials) in config.trusts.iter().zip(&edge.credentials) {
+    for (trust, credentials) in config.trusts.iter().zip(logins) {
         let name = &trust.name;
         let known = store.head(&TrustKey::whole(name))?.sequence > 0;
         if known && !keys::exist(&config.data, name) {
@@ -495,7 +493,7 @@ fn open(config: &Config) -> Result<Opened, DaemonError> {
         }
         trusts.push((registry(config, trust, credentials.clone())?, ring));
     }
-    Ok(Opened { store, trusts, edge })
+    Ok(Opened { store, trusts })
 }
 
 /// Where each trust repository and its inbox are, those on the embedded registry included.

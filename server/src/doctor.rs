@@ -84,6 +84,15 @@ pub async fn run(config: &Config, server: Option<Url>, now: DateTime<Utc>) -> Ve
         let next = "correct the configuration; `plimsolld config check` tells the same";
         findings.push(Finding::wrong("config", verify::chain(&error), next));
     }
+    match daemon::check_files(config) {
+        Ok(elsewhere) => findings.extend(elsewhere.iter().map(|file| {
+            let found = format!("{file} was not looked at: only the service is given it");
+            Finding::warning("config", found, "see docs/operations.md, systemd")
+        })),
+        Err(error) => {
+            findings.push(Finding::wrong("config", verify::chain(&error), "correct the configuration"));
+        }
+    }
     if !disk::check(config, &mut findings) {
         return findings;
     }

@@ -158,6 +158,10 @@ fn unready(report: &Report) -> Option<Concern> {
     }
     let calm = health.detail == "fresh" || health.detail.starts_with("waiting for `plimsoll init");
     let (what, remedy) = match health.ready {
+        false if health.detail.starts_with("nothing is signed") => (
+            "Nothing is signed",
+            "Set this machine's clock right; if it is right, wait, or restart the daemon as it says.",
+        ),
         false => (
             "Not ready",
             "The daemon goes on trying. If this stays: the registry, its credentials, the network.",

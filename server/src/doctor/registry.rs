@@ -192,6 +192,12 @@ fn reach(
         findings.push(Finding::ok("registry", "the embedded one: it runs with the daemon").of(&trust.name));
         return None;
     };
+    if trust.login.as_ref().is_some_and(|login| !login.password_file.is_here()) {
+        let found = "not asked: only the service is given the password";
+        let next = "see docs/operations.md, systemd";
+        findings.push(Finding::warning("registry", found, next).of(&trust.name));
+        return None;
+    }
     match daemon::client(config, trust) {
         Ok(registry) => Some((registry, repository.clone())),
         Err(error) => {

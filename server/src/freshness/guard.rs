@@ -108,6 +108,12 @@ impl Guard {
         Self { steady, forward: life, belief: None, doubt: None }
     }
 
+    /// From now on lives are those of `freshness`; what was seen stays.
+    pub fn set_freshness(&mut self, freshness: &Freshness) {
+        let Self { steady, forward, .. } = Self::new(freshness);
+        (self.steady, self.forward) = (steady, forward);
+    }
+
     /// Looks at the clocks; `signed` is when the last timestamp was signed, if one was. Call it before each signing, and at
     /// least once a minute.
     ///
@@ -357,5 +363,20 @@ mod tests {
         let text = ClockFault::FarAhead { by: TimeDelta::days(365) }.to_string();
         assert!(text.contains("365 d ahead") && text.contains("restart"), "{text}");
         assert_eq!([span(TimeDelta::seconds(-90)), span(TimeDelta::minutes(61))], ["90 s", "61 min"]);
+    }
+
+    /// A shorter life takes effect at once here, too: what is signed by a clock set ahead would outlive it.
+    #[test]
+    fn a_shortened_life_shortens_what_is_taken() {
+        let mut machine = Machine::new();
+        machine.guard.set_freshness(&Freshness {
+            timestamp_validity: TimeDelta::hours(2),
+            timestamp_interval: TimeDelta::minutes(10),
+            ..Freshness::default()
+        });
+        machine.set(20 * HOUR);
+        machine.is_far_ahead();
+        machine.pass(DAY);
+        machine.is_far_ahead();
     }
 }

@@ -289,7 +289,10 @@ impl Looker {
             tasks.spawn(async move {
                 let answer = match documents {
                     Ok(documents) => engine.submit(documents).await,
-                    Err(refusal) => Err(refusal),
+                    Err(refusal) => {
+                        engine.note_refused(&refusal);
+                        Err(refusal)
+                    }
                 };
                 (tag, submission, answer)
             });

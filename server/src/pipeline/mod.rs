@@ -475,6 +475,8 @@ impl Engine {
     pub fn set_freshness(&self, freshness: Freshness) -> Result<(), FreshnessError> {
         freshness.check()?;
         *self.shared.setup.freshness.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = freshness;
+        let guard = self.shared.guard.lock();
+        guard.unwrap_or_else(std::sync::PoisonError::into_inner).set_freshness(&freshness);
         self.shared.wake.notify_one();
         Ok(())
     }

@@ -263,6 +263,7 @@ impl Push {
     /// Looks whether a second signer left a timestamp since this was first asked: its version, if our keys signed it and we
     /// did not.
     pub(super) async fn hear_second(&mut self) -> Result<Option<u64>, PushError> {
+        self.beat.step();
         let answer = self.registry.manifest(&self.repository, SECOND_SIGNER, MAX_MANIFEST as u64, None).await;
         let found = match answer {
             Ok(ManifestAnswer::Found(manifest)) => Some(manifest),
@@ -277,6 +278,7 @@ impl Push {
         let listed =
             Manifest::parse(&manifest.bytes).ok().and_then(|manifest| manifest.layers.into_iter().next());
         let Some(listed) = listed.filter(|listed| listed.size <= limit::TIMESTAMP) else { return Ok(None) };
+        self.beat.step();
         let theirs = self.registry.blob(&self.repository, &listed.digest, listed.size, true).await?;
         let keys = self.keys.clone();
         let standing = self.stored(move |store, key| {

@@ -110,6 +110,12 @@ impl Fault {
 async fn round(shared: &Arc<Shared>, push: &mut Push, force: bool) -> Result<(Verdict, String), Fault> {
     let standing = push.look().await.map_err(Fault::Push)?;
     shared.look_at_registry_clock(push.registry.clock());
+    // Before the alarm, which ends all pushing.
+    if let Standing::Twin { version } = standing
+        && let Err(error) = push.tell_second(version).await
+    {
+        tracing::warn!(trust = shared.name, "the second signer was not told: {}", verify::chain(&error));
+    }
     if let Some(alarm) = pusher::alarm(shared, &standing, *shared.committed.borrow()) {
         let verdict =
             if matches!(standing, Standing::Ahead { .. }) { Verdict::Rollback } else { Verdict::Untrusted };

@@ -9,7 +9,7 @@ use plimsoll_server::{
     store::MemoryStore,
 };
 
-use super::{front::Fault, world::*};
+use super::{alarms::copy, front::Fault, world::*};
 
 async fn round(world: &World, force: bool) -> Tick {
     tick(world.options(world.signers().into(), world.clock.clone()), force).await.unwrap()
@@ -118,4 +118,27 @@ async fn a_round_on_an_old_store_is_a_rollback_and_on_foreign_content_untrusted(
     let tick = round(&world, true).await;
     assert_eq!(tick.verdict, Some(Verdict::Untrusted), "{}", tick.detail);
     assert_eq!(world.latest().await.unwrap(), world.foreign());
+}
+
+/// P7: a second signer stops the first also where it runs from a timer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signer_tells_the_first() {
+    let world = World::new().await;
+    let first = world.engine().await;
+    publish(&first, world.init()).await;
+    let theirs = copy(&world);
+    let mut other = world.twin();
+    (other.memory, other.store) = (theirs.clone(), Arc::new(theirs));
+    // Both sign the next version while neither can publish it.
+    world.front.fail(Some(Fault::PutLatest(500)));
+    let accepted = submit(&first, world.vouch("acme/app:v1", "x")).await.unwrap();
+    assert_eq!(round(&other, true).await.signed, Some(accepted.timestamp));
+    world.front.fail(None);
+    eventually("the first is there", &first, |h| h.published == Some(accepted.timestamp)).await;
+
+    let tick = round(&other, false).await;
+    assert_eq!(tick.verdict, Some(Verdict::Untrusted));
+    let told = eventually("the first was told", &first, |h| h.alarm.is_some()).await;
+    assert!(told.alarm.unwrap().contains("another daemon signed"));
+    first.stop().await;
 }
