@@ -161,11 +161,13 @@ fn way(by: TimeDelta) -> &'static str {
 /// `90 s`, `2 h`, `365 d`: in whole units of what it has at least two of.
 fn span(by: TimeDelta) -> String {
     let seconds = by.num_seconds().unsigned_abs();
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
+    // To the nearest: who sets a clock a year ahead and looks a second later reads of a year.
+    let whole = |unit: u64| (seconds + unit / 2) / unit;
+    match (whole(60), whole(3600)) {
+        (..2, _) => format!("{seconds} s"),
+        (2..120, _) => format!("{} min", whole(60)),
+        (_, 2..48) => format!("{} h", whole(3600)),
+        _ => format!("{} d", whole(86_400)),
     }
 }
 
@@ -362,7 +364,16 @@ mod tests {
         assert!(text.contains("set 3 h back") && text.contains("601 s"), "{text}");
         let text = ClockFault::FarAhead { by: TimeDelta::days(365) }.to_string();
         assert!(text.contains("365 d ahead") && text.contains("restart"), "{text}");
-        assert_eq!([span(TimeDelta::seconds(-90)), span(TimeDelta::minutes(61))], ["90 s", "61 min"]);
+        for (seconds, told) in [
+            (-89, "89 s"),
+            (91, "2 min"),
+            (61 * 60, "61 min"),
+            (2 * HOUR - 1, "2 h"),
+            (47 * HOUR, "47 h"),
+            (-YEAR + 1, "365 d"),
+        ] {
+            assert_eq!(span(TimeDelta::seconds(seconds)), told);
+        }
     }
 
     /// A shorter life takes effect at once here, too: what is signed by a clock set ahead would outlive it.
