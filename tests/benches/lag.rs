@@ -79,6 +79,8 @@ struct Bare {
     runtime: tokio::runtime::Runtime,
     registry: Registry,
     repository: RepositoryAddress,
+    /// docker-registry answers 500 to two who move a tag at once.
+    moving: tokio::sync::Mutex<()>,
     /// What a publish puts there besides the role: of the same sizes each time, of another content.
     entry: Box<dyn Fn(usize) -> Artifact + Sync>,
 }
@@ -116,6 +118,7 @@ impl Bare {
             runtime: tokio::runtime::Runtime::new().unwrap(),
             registry: Registry::new(RegistryOptions { credentials, ..RegistryOptions::default() }).unwrap(),
             repository: format!("{}/bare/trust", site.registry.address()).parse().unwrap(),
+            moving: tokio::sync::Mutex::default(),
             entry: Box::new(entry),
         }
     }
@@ -128,6 +131,7 @@ impl Bare {
                 for (_, bytes) in &artifact.blobs {
                     self.registry.put_blob(&self.repository, bytes.clone().into()).await.unwrap();
                 }
+                let _moving = self.moving.lock().await;
                 let manifest = Bytes::from(artifact.manifest.clone());
                 let put = self.registry.put_manifest(
                     &self.repository,

@@ -24,6 +24,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// A daemon that is reached in another way than the other tests reach theirs.
 struct Edge {
@@ -174,6 +175,20 @@ fn init(cli: &Cli, repository: &str, server: &str, more: &[&str]) -> Run {
     cli.run(&[&arguments[..], more].concat())
 }
 
+/// `count` connections from each of these addresses: of one alone, the daemon closes those beyond its limit.
+fn connect_from(addresses: &[&str], count: usize, to: SocketAddr) -> Vec<TcpStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        let mut all = Vec::new();
+        for from in addresses.iter().flat_map(|from| std::iter::repeat_n(from, count)) {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(from.parse().unwrap()).unwrap();
+            all.push(socket.connect(to).await.unwrap().into_std().unwrap());
+        }
+        all
+    })
+}
+
 /// T76: the daemon's certificate is verified as a registry's is, and replaced without dropping a connection. T48, the
 /// other way round: handshakes that do not come to their end keep nobody out.
 #[test]
@@ -205,7 +220,7 @@ fn a_daemon_is_published_to_over_https_and_changes_its_certificate_while_it_runs
     init(&ca(&first), &repository, &server, &["--name", "acme"]).ok();
 
     // More than may be half-way into a connection, and none says a word: who does is served.
-    let silent: Vec<_> = (0..300).map(|_| TcpStream::connect(edge.address).unwrap()).collect();
+    let silent = connect_from(&["127.0.0.2:0", "127.0.0.3:0"], 150, edge.address);
     assert_eq!(Connection::open(edge.address, &first).unwrap().get("/readyz").unwrap(), 200);
     drop(silent);
 
@@ -371,10 +386,13 @@ fn systemd_is_told_of_every_step_and_the_watchdog_is_fed_through_an_outage() {
     let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
     let mut edge = Edge::start(config, &variables);
     assert_eq!(until("READY=1"), ["READY=1"]);
-    assert!(until("STATUS=0 of 1 trust repositories ready; acme: ").len() == 1);
-    until(
-        "STATUS=0 of 1 trust repositories ready; acme: the registry was not read yet: cannot reach 127.0.0.1:1",
-    );
+    let first = until("STATUS=0 of 1 trust repositories ready; acme: ");
+    assert_eq!(first.len(), 1, "{first:?}");
+    // It may know that already, and says each thing once.
+    let unreached = "STATUS=0 of 1 trust repositories ready; acme: the registry was not read yet: cannot reach 127.0.0.1:1";
+    if !first[0].starts_with(unreached) {
+        until(unreached);
+    }
     for _ in 0..20 {
         until("WATCHDOG=1");
     }
