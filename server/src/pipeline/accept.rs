@@ -155,7 +155,13 @@ impl<P: Present> Set<'_, P> {
     fn check_common<T: RoleType>(&self, role: &str, document: &Document<T>) -> Result<(), Refusal> {
         if document.has_unsigned_members() {
             // They are nobody's word: read past by clients, published by nobody (T50).
-            let message = format!("{role}: unsigned members beside `signed` and `signatures`");
+            let names = match tuf::json::parse(&document.bytes) {
+                Ok(tuf::json::Value::Object(members)) => members,
+                _ => Vec::new(),
+            };
+            let name = names.iter().find(|(name, _)| name != "signed" && name != "signatures");
+            let name = name.map_or("", |(name, _)| name.as_ref());
+            let message = format!("{role}: unsigned member `{name}` beside `signed` and `signatures`");
             return Err(refused(Why::Form, message));
         }
         let common = document.signed.common();

@@ -91,6 +91,7 @@ impl Disk {
     /// What a start after a kill finds.
     fn reopen(&self) {
         *self.setup.keys() = Keyring::open(self.data.path(), "acme").unwrap();
+        self.setup.reload(self.now).unwrap();
     }
 
     /// Who signed the newest timestamp and snapshot, as the newest root has it.
