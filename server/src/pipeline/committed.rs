@@ -23,18 +23,13 @@ struct State {
 }
 
 /// Roles that were committed since the pusher last asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum News {
     /// Any: it was read anew.
+    #[default]
     Any,
     /// These.
     Roles(BTreeSet<String>),
-}
-
-impl Default for News {
-    fn default() -> Self {
-        Self::Any
-    }
 }
 
 /// The newest version of each top-level role, as one commit left them; none before the first.

@@ -104,10 +104,10 @@ impl Trusted {
     /// # Errors
     /// If the bytes are not a root that its own keys vouch for.
     pub fn new(root: &[u8], now: DateTime<Utc>) -> Result<Self, Error> {
-        Self::begin(Arc::new(parse::<Root>("root", root)?), now)
+        Self::begin(&Arc::new(parse::<Root>("root", root)?), now)
     }
 
-    fn begin(document: Arc<Document<Root>>, now: DateTime<Utc>) -> Result<Self, Error> {
+    fn begin(document: &Arc<Document<Root>>, now: DateTime<Utc>) -> Result<Self, Error> {
         let root = verify_top(document.clone(), &document.signed, "root")?;
         check_identity("root", &root, None)?;
         let memory = HighWater { root: Some(mark(&root)), ..HighWater::default() };
@@ -174,7 +174,7 @@ impl Trusted {
     /// # Errors
     /// [`Error::Threshold`].
     pub fn afresh(&self, now: DateTime<Utc>) -> Result<Self, Error> {
-        Self::begin(self.root.document(), now)
+        Self::begin(&self.root.document(), now)
     }
 
     /// True if the memory is of an older root than the trusted one, so that what lapsed in between is still to be
