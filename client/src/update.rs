@@ -15,10 +15,12 @@ use plimsoll_core::{
 use crate::state::{Entry, Place, State, StateError, StateKey};
 
 pub mod download;
+mod layout_source;
 mod registry_source;
 mod tuf_source;
 mod urls;
 
+pub use layout_source::LayoutSource;
 pub use registry_source::RegistrySource;
 pub use tuf_source::TufSource;
 
@@ -90,6 +92,9 @@ pub enum SourceError {
     /// The registry or server.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// The image layout.
+    #[error(transparent)]
+    Layout(#[from] crate::layout::LayoutError),
 }
 
 /// Why an update failed.
@@ -137,6 +142,8 @@ impl UpdateError {
                 Some(Verdict::Unreachable)
             }
             Self::Source(SourceError::Registry(error)) => registry_verdict(error),
+            Self::Source(SourceError::Layout(error)) if error.is_untrusted() => Some(Verdict::Untrusted),
+            Self::Source(SourceError::Layout(_)) => Some(Verdict::Unreachable),
             Self::State(_) => None,
         }
     }
