@@ -1,24 +1,25 @@
 //! The TUF client workflow (TUF 1.0.34, section 5) with its I/O: the only place that joins tuf, a source of metadata and
 //! trusted state.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
     tuf::{
-        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
+        self, Document, Floor, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
         TimestampUpdate, Trusted, Verified,
     },
 };
 
-use crate::state::{Entry, Place, State, StateError, StateKey};
+use crate::state::{self, Entry, Place, State, StateError, StateKey};
 
 pub mod download;
 mod registry_source;
 mod tuf_source;
 mod urls;
 
+pub use plimsoll_core::tuf::Bounds;
 pub use registry_source::RegistrySource;
 pub use tuf_source::TufSource;
 
@@ -105,6 +106,14 @@ pub enum UpdateError {
         /// The pinned root's version.
         version: u64,
     },
+    /// A floor of another trust repository: it says nothing about this one.
+    #[error("the floor is of {floor}, and the pinned root of {root}")]
+    OtherFloor {
+        /// Whose floor it is: a trust id, or the sha256 of a root.
+        floor: String,
+        /// What the pinned root starts.
+        root: String,
+    },
     /// More than [`MAX_ROOT_STEPS`] new roots; the verified ones are kept, so the next run goes on.
     #[error("more than {MAX_ROOT_STEPS} new root versions in one run; run again to go on")]
     TooManyRoots,
@@ -128,7 +137,7 @@ pub struct Unfinished {
 }
 
 impl UpdateError {
-    /// The verdict; none if the fault is local (state, options), which is never a verdict about a reference.
+    /// The verdict; none if the fault is local (state, a floor, options), which is never a verdict about a reference.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Tuf(error) => Some(error.into()),
@@ -137,7 +146,7 @@ impl UpdateError {
                 Some(Verdict::Unreachable)
             }
             Self::Source(SourceError::Registry(error)) => registry_verdict(error),
-            Self::State(_) => None,
+            Self::State(_) | Self::OtherFloor { .. } => None,
         }
     }
 }
@@ -159,6 +168,7 @@ pub struct Session<S> {
     state: State,
     trusted: Trusted,
     pinned: Document<Root>,
+    bounds: Arc<Bounds>,
     equivocation: bool,
     unremembered: Option<StateError>,
     refetched: bool,
@@ -175,11 +185,12 @@ impl<S: Source> Session<S> {
         base: &Path,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
         let document = Document::<Root>::parse("root", pinned)?;
         let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
         let place = Place::keyed(base, &StateKey::of(pinned, trust_id));
-        Self::refresh_at(source, &place, pinned, now).await
+        Self::refresh_at(source, &place, pinned, now, bounds).await
     }
 
     /// Opens the state at `place`, which the root document `pinned` starts, and brings it up to date.
@@ -188,6 +199,9 @@ impl<S: Source> Session<S> {
     /// role and later ones as they were. Where the disk is full or read-only, what is there holds, and what verifies
     /// counts for this session only: [`Session::unremembered`].
     ///
+    /// `bounds` may let timestamp and snapshot be stale ([`Trusted::stale_by`] tells whether they are), and may hold all
+    /// to floors; what is remembered holds besides, and no floor is remembered itself.
+    ///
     /// # Errors
     /// [`UpdateError`].
     pub async fn refresh_at(
@@ -195,18 +209,27 @@ impl<S: Source> Session<S> {
         place: &Place,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
         let pinned = Document::<Root>::parse("root", pinned)?;
+        for floor in &bounds.floors {
+            if !floor.is_of(&pinned) {
+                return Err(other_floor(floor, &pinned));
+            }
+        }
+        let bounds = Arc::new(bounds.clone());
         let state = State::open(place, LOCK_PATIENCE).await?;
         state.check_clock(now)?;
+        bounds.floors.iter().try_for_each(|floor| state::check_clock(now, floor.as_of))?;
         let memory = state.memory().cloned();
         let first_use = memory.is_none();
-        let trusted = start(&state, memory.unwrap_or_default(), &pinned, now)?;
+        let trusted = start(&state, memory.unwrap_or_default(), &pinned, &bounds, now)?;
         let mut session = Self {
             source,
             state,
             trusted,
             pinned,
+            bounds,
             equivocation: false,
             unremembered: None,
             refetched: false,
@@ -372,7 +395,7 @@ impl<S: Source> Session<S> {
         self.refetched = true;
         // From the memory of this session: it is ahead of the disk's where nothing can be written.
         let memory = self.trusted.memory().clone();
-        let mut trusted = start(&self.state, memory, &self.pinned, self.trusted.now())?;
+        let mut trusted = start(&self.state, memory, &self.pinned, &self.bounds, self.trusted.now())?;
         if let Some(held) = self.trusted.held_snapshot().filter(|_| trusted.needs_snapshot()) {
             trusted.hold_snapshot(held)?;
         }
@@ -533,6 +556,7 @@ fn start(
     state: &State,
     memory: HighWater,
     pinned: &Document<Root>,
+    bounds: &Arc<Bounds>,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<Trusted, UpdateError> {
     let stored = state
@@ -561,5 +585,16 @@ fn start(
         _ => pinned.bytes.clone(),
     };
     let timestamp = state.document("timestamp")?;
-    Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?)
+    Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?.bounded(bounds.clone())?)
+}
+
+fn other_floor(floor: &Floor, pinned: &Document<Root>) -> UpdateError {
+    let of = |trust: Option<&String>, root: Digest| {
+        trust.map_or_else(|| format!("the root {root}"), |id| format!("trust id {id}"))
+    };
+    let identity = pinned.signed.common.identity.as_ref();
+    UpdateError::OtherFloor {
+        floor: of(floor.trust.as_ref(), floor.pinned),
+        root: of(identity.map(|identity| &identity.trust), pinned.digest()),
+    }
 }
