@@ -1,18 +1,18 @@
 //! The TUF client workflow (TUF 1.0.34, section 5) with its I/O: the only place that joins tuf, a source of metadata and
 //! trusted state.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
     tuf::{
-        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
+        self, Document, Floor, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
         TimestampUpdate, Trusted, Verified,
     },
 };
 
-use crate::state::{Entry, Place, State, StateError, StateKey};
+use crate::state::{self, Entry, Place, State, StateError, StateKey};
 
 pub mod download;
 mod layout_source;
@@ -23,6 +23,7 @@ mod urls;
 
 pub use layout_source::LayoutSource;
 pub use places::{AnySource, LayoutPlace, Places};
+pub use plimsoll_core::tuf::Bounds;
 pub use registry_source::RegistrySource;
 pub use tuf_source::TufSource;
 
@@ -112,6 +113,14 @@ pub enum UpdateError {
         /// The pinned root's version.
         version: u64,
     },
+    /// A floor of another trust repository: it says nothing about this one.
+    #[error("the floor is of {floor}, and the pinned root of {root}")]
+    OtherFloor {
+        /// Whose floor it is: a trust id, or the sha256 of a root.
+        floor: String,
+        /// What the pinned root starts.
+        root: String,
+    },
     /// More than [`MAX_ROOT_STEPS`] new roots; the verified ones are kept, so the next run goes on.
     #[error("more than {MAX_ROOT_STEPS} new root versions in one run; run again to go on")]
     TooManyRoots,
@@ -135,7 +144,7 @@ pub struct Unfinished {
 }
 
 impl UpdateError {
-    /// The verdict; none if the fault is local (state, options), which is never a verdict about a reference.
+    /// The verdict; none if the fault is local (state, a floor, options), which is never a verdict about a reference.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Tuf(error) => Some(error.into()),
@@ -146,7 +155,7 @@ impl UpdateError {
             Self::Source(SourceError::Registry(error)) => registry_verdict(error),
             Self::Source(SourceError::Layout(error)) if error.is_untrusted() => Some(Verdict::Untrusted),
             Self::Source(SourceError::Layout(_)) => Some(Verdict::Unreachable),
-            Self::State(_) => None,
+            Self::State(_) | Self::OtherFloor { .. } => None,
         }
     }
 }
@@ -168,6 +177,7 @@ pub struct Session<S> {
     state: State,
     trusted: Trusted,
     pinned: Document<Root>,
+    bounds: Arc<Bounds>,
     equivocation: bool,
     unremembered: Option<StateError>,
     refetched: bool,
@@ -185,8 +195,9 @@ impl<S: Source> Session<S> {
         base: &Path,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
-        Self::refresh_at(source, &place_of(base, pinned)?, pinned, now).await
+        Self::refresh_at(source, &place_of(base, pinned)?, pinned, now, bounds).await
     }
 
     /// Opens the state at `place`, which the root document `pinned` starts, and brings it up to date.
@@ -195,6 +206,9 @@ impl<S: Source> Session<S> {
     /// role and later ones as they were. Where the disk is full or read-only, what is there holds, and what verifies
     /// counts for this session only: [`Session::unremembered`].
     ///
+    /// `bounds` may let timestamp and snapshot be stale ([`Trusted::stale_by`] tells whether they are), and may hold all
+    /// to floors; what is remembered holds besides, and no floor is remembered itself.
+    ///
     /// # Errors
     /// [`UpdateError`].
     pub async fn refresh_at(
@@ -202,8 +216,9 @@ impl<S: Source> Session<S> {
         place: &Place,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
-        let mut session = Self::open(source, place, pinned, now).await?;
+        let mut session = Self::open(source, place, pinned, now, bounds).await?;
         let entry = session.state.entry()?;
         session.whole_round(entry.as_ref()).await?;
         Ok(session)
@@ -215,18 +230,27 @@ impl<S: Source> Session<S> {
         place: &Place,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
         let pinned = Document::<Root>::parse("root", pinned)?;
+        for floor in &bounds.floors {
+            if !floor.is_of(&pinned) {
+                return Err(other_floor(floor, &pinned));
+            }
+        }
+        let bounds = Arc::new(bounds.clone());
         let state = State::open(place, LOCK_PATIENCE).await?;
         state.check_clock(now)?;
+        bounds.floors.iter().try_for_each(|floor| state::check_clock(now, floor.as_of))?;
         let memory = state.memory().cloned();
         let first_use = memory.is_none();
-        let trusted = start(&state, memory.unwrap_or_default(), &pinned, now)?;
+        let trusted = start(&state, memory.unwrap_or_default(), &pinned, &bounds, now)?;
         let mut session = Self {
             source,
             state,
             trusted,
             pinned,
+            bounds,
             equivocation: false,
             unremembered: None,
             refetched: false,
@@ -407,7 +431,7 @@ impl<S: Source> Session<S> {
     fn restart(&mut self) -> Result<(), UpdateError> {
         // From the memory of this session: it is ahead of the disk's where nothing can be written.
         let memory = self.trusted.memory().clone();
-        let mut trusted = start(&self.state, memory, &self.pinned, self.trusted.now())?;
+        let mut trusted = start(&self.state, memory, &self.pinned, &self.bounds, self.trusted.now())?;
         if let Some(held) = self.trusted.held_snapshot().filter(|_| trusted.needs_snapshot()) {
             trusted.hold_snapshot(held)?;
         }
@@ -583,6 +607,7 @@ fn start(
     state: &State,
     memory: HighWater,
     pinned: &Document<Root>,
+    bounds: &Arc<Bounds>,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<Trusted, UpdateError> {
     let stored = state
@@ -611,5 +636,16 @@ fn start(
         _ => pinned.bytes.clone(),
     };
     let timestamp = state.document("timestamp")?;
-    Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?)
+    Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?.bounded(bounds.clone())?)
+}
+
+fn other_floor(floor: &Floor, pinned: &Document<Root>) -> UpdateError {
+    let of = |trust: Option<&String>, root: Digest| {
+        trust.map_or_else(|| format!("the root {root}"), |id| format!("trust id {id}"))
+    };
+    let identity = pinned.signed.common.identity.as_ref();
+    UpdateError::OtherFloor {
+        floor: of(floor.trust.as_ref(), floor.pinned),
+        root: of(identity.map(|identity| &identity.trust), pinned.digest()),
+    }
 }

@@ -16,16 +16,18 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, Reference, Tag, TargetName},
     policy::{Policy, Verdict},
+    tuf::Floor,
 };
 use serde::Serialize;
 
 use crate::{
     clock::Clock,
+    floor::{self, FloorFault},
     home::Home,
     registry::{Registry, RegistryError},
     state::StateError,
     trust::{self, TrustError},
-    update::{RegistrySource, registry_verdict},
+    update::{Bounds, RegistrySource, registry_verdict},
 };
 
 use ask::{Answer, ask};
@@ -40,6 +42,8 @@ pub struct Context {
     pub home: Home,
     /// Who must vouch for what; checked.
     pub policy: Policy,
+    /// Nothing older than these is taken, of the trust repositories that they are of.
+    pub floors: Vec<Floor>,
     /// The client for every registry that is asked.
     pub registry: Registry,
     /// The time.
@@ -56,13 +60,13 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// Reads the policy of `home`. No network.
+    /// Reads the policy of `home`; there are no floors yet. No network.
     ///
     /// # Errors
     /// [`LocalFault::Trust`] if there is no policy, or not a valid one.
     pub fn load(home: Home, registry: Registry, clock: Arc<dyn Clock>) -> Result<Self, LocalFault> {
         let policy = trust::load_policy(&home)?;
-        Ok(Self { home, policy, registry, clock })
+        Ok(Self { home, policy, floors: Vec::new(), registry, clock })
     }
 }
 
@@ -125,6 +129,9 @@ pub struct RootReport {
     pub roles: Vec<RoleReport>,
     /// Seconds since the timestamp was signed; none if it does not say when, or there is none.
     pub timestamp_age: Option<u64>,
+    /// Seconds since the timestamp or the snapshot expired, which the policy's `max-staleness` lets pass; none if both are
+    /// fresh.
+    pub stale_by: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<String>,
     /// True if it failed because a namespace was delegated and its team has published nothing yet.
@@ -164,6 +171,9 @@ pub enum LocalFault {
     /// The policy or a pinned root.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A floor.
+    #[error(transparent)]
+    Floor(#[from] FloorFault),
     /// Trusted state.
     #[error(transparent)]
     State(#[from] StateError),
@@ -177,6 +187,7 @@ impl LocalFault {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Trust(error) => error.exit_code(),
+            Self::Floor(error) => error.exit_code(),
             Self::State(_) => 1,
             Self::Registry(_) => 2,
         }
@@ -186,6 +197,7 @@ impl LocalFault {
     pub fn next(&self) -> Option<String> {
         match self {
             Self::Trust(error) => error.next(),
+            Self::Floor(error) => error.next(),
             Self::State(_) | Self::Registry(_) => None,
         }
     }
@@ -226,7 +238,8 @@ pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<
     let mut answers: Vec<Answer> = Vec::new();
     for (root, address, bytes) in pinned {
         let source = RegistrySource::new(ctx.registry.clone(), address);
-        answers.push(ask(source, &ctx.home.state(), root, &bytes, ctx.clock.now(), &name).await?);
+        let bounds = Bounds { floors: floor::of_root(&ctx.floors, &bytes), ..Bounds::default() };
+        answers.push(ask(source, &ctx.home.state(), root, &bytes, ctx.clock.now(), &bounds, &name).await?);
     }
     let written = reference.digest.map_or(Presented::Unasked, Presented::Digest);
     let first = decide(&reference, &name, selected.pattern, &answers, &written);

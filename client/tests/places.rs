@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use common::{Host, Publisher};
 use plimsoll::{
     registry::{Credentials, Registry, RegistryOptions},
-    update::{AnySource, Places, RegistrySource, Session, Source, UpdateError},
+    update::{AnySource, Bounds, Places, RegistrySource, Session, UpdateError},
 };
 use plimsoll_core::{policy::Verdict, tuf};
 
@@ -55,7 +55,7 @@ impl World {
         };
         let places = Places::new(places.iter().map(source).collect());
         let now = self.publisher.now + TimeDelta::minutes(5);
-        Session::refresh_places(places, self.dir.path(), &self.publisher.root, now).await
+        Session::refresh_places(places, self.dir.path(), &self.publisher.root, now, &Bounds::default()).await
     }
 
     /// The version of the timestamp that was taken, the place that it came from, and those that were skipped.

@@ -11,7 +11,8 @@ use plimsoll_core::{
 };
 
 use super::{
-    Begin, LayoutSource, RegistrySource, Session, Source, SourceError, TufSource, UpdateError, place_of,
+    Begin, Bounds, LayoutSource, RegistrySource, Session, Source, SourceError, TufSource, UpdateError,
+    place_of,
 };
 use crate::state::Entry;
 
@@ -237,8 +238,9 @@ impl<S: Source> Session<Places<S>> {
         base: &Path,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
-        let mut session = Self::open(places, &place_of(base, pinned)?, pinned, now).await?;
+        let mut session = Self::open(places, &place_of(base, pinned)?, pinned, now, bounds).await?;
         let remembered = session.trusted.memory().clone();
         let entry = session.state.entry()?;
         let mut good: Option<(usize, Trusted)> = None;

@@ -3,8 +3,10 @@
 //! [`Trusted`] has one method per role in spec order and [`Search`] walks the delegations; whoever drives them fetches
 //! what they ask for. A document that was not verified has another type ([`Document`]) than one that was ([`Verified`]).
 
+mod bounds;
 mod document;
 mod error;
+mod floor;
 pub mod json;
 mod key;
 pub mod metadata;
@@ -15,8 +17,10 @@ mod signers;
 mod trusted;
 mod verify;
 
+pub use bounds::Bounds;
 pub use document::{Document, MAX_SIGNATURES, Signature, assemble};
 pub use error::Error;
+pub use floor::{Floor, FloorError, Vouched};
 pub use key::{Key, KeyError, KeyId, PublicKey};
 pub use metadata::{
     DelegatedRole, Delegations, Identity, MetaFile, Revocation, RoleKeys, RoleType, Root, SPEC_VERSION,
