@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Digest, Reference, Tag, TargetName},
-    policy::{Policy, Verdict},
+    oci::{Digest, Reference, RepositoryAddress, Tag, TargetName},
+    policy::{DigestRefs, Place, Policy, Require, RootEntry, Rule, ScopeEntry, Verdict},
     tuf::Floor,
 };
 use serde::Serialize;
@@ -226,14 +226,15 @@ pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<
         reference.tag = Some(latest());
     }
     let name = target_name(&reference);
-    let Some(selected) = ctx.policy.select(&reference, &name.to_string()) else {
+    let scope = ctx.policy.select(&reference.repository.host, &name);
+    // Forms that deciding does not know yet cover nothing, so that nothing is decided by them.
+    let Some((scope, roots)) = scope.and_then(|scope| Some((scope, plain(&ctx.policy, scope)?))) else {
         return Ok(words::no_policy(&reference, &name));
     };
     // Every pinned root is read before anybody is asked: a local fault costs no request and changes nothing.
     let mut pinned = Vec::new();
-    for (root, entry) in &selected.roots {
-        let address = entry.address(root).expect("the policy was checked when it was read");
-        pinned.push((*root, address, trust::load_root(&ctx.home, root, entry)?));
+    for (root, address, entry) in roots {
+        pinned.push((root, address, trust::load_root(&ctx.home, entry)?));
     }
     let mut answers: Vec<Answer> = Vec::new();
     for (root, address, bytes) in pinned {
@@ -242,7 +243,7 @@ pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<
         answers.push(ask(source, &ctx.home.state(), root, &bytes, ctx.clock.now(), &bounds, &name).await?);
     }
     let written = reference.digest.map_or(Presented::Unasked, Presented::Digest);
-    let first = decide(&reference, &name, selected.pattern, &answers, &written);
+    let first = decide(&reference, &name, &scope.pattern, &answers, &written);
     // The registry is asked only if its word can change the verdict.
     let ask_registry = match first.verdict {
         Verdict::Verified => mode == Mode::Verify,
@@ -252,7 +253,7 @@ pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<
     match &reference.tag {
         Some(tag) if ask_registry && reference.digest.is_none() => {
             let presented = head(ctx, &reference, tag).await?;
-            Ok(decide(&reference, &name, selected.pattern, &answers, &presented))
+            Ok(decide(&reference, &name, &scope.pattern, &answers, &presented))
         }
         _ => Ok(first),
     }
@@ -268,6 +269,34 @@ async fn head(ctx: &Context, reference: &Reference, tag: &Tag) -> Result<Present
             None => Err(LocalFault::Registry(error)),
         },
     }
+}
+
+/// The roots of a scope that says no more than `require = { all = [..] }`, each with its one registry.
+fn plain<'a>(
+    policy: &'a Policy,
+    scope: &'a ScopeEntry,
+) -> Option<Vec<(&'a str, RepositoryAddress, &'a RootEntry)>> {
+    let Rule::Vouch(vouch) = &scope.rule else { return None };
+    let Require::All(roots) = &vouch.require else { return None };
+    let bare = vouch.map.is_empty()
+        && vouch.pin.is_empty()
+        && vouch.fallback.is_none()
+        && vouch.digest_refs == DigestRefs::Current
+        && vouch.constraint.is_none()
+        && vouch.max_signed_age.is_none()
+        && vouch.max_staleness.is_none()
+        && vouch.optional.is_empty()
+        && vouch.veto.len() == roots.len();
+    let placed = roots.iter().map(|root| {
+        let entry = &policy.root[root];
+        match entry.places.as_slice() {
+            [Place::Registry(address)] if entry.floor.is_none() => {
+                Some((root.as_str(), address.clone(), entry))
+            }
+            _ => None,
+        }
+    });
+    placed.collect::<Option<_>>().filter(|_| bare && policy.remaps().is_empty())
 }
 
 fn latest() -> Tag {
