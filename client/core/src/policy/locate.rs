@@ -54,9 +54,14 @@ fn toml_offset(text: &str, path: &[Step]) -> Option<usize> {
             _ => None,
         };
         let Some(next) = next else { break };
-        // A table that is only implied by its heading has no place of its own.
-        if next.span().start > 0 {
-            offset = next.span().start;
+        let start = next.span().start;
+        // Of a table with a heading, what stands between the brackets is meant; one that is only implied has no place.
+        let before = text[..start].trim_end_matches('[').len();
+        let heading = matches!(next.get_ref(), DeValue::Table(_)) && !text[start..].starts_with('{');
+        match (heading, start) {
+            (_, 0) => {}
+            (true, _) => offset = before,
+            (false, _) => offset = start,
         }
         inside = Some(next);
     }
