@@ -54,15 +54,7 @@ fn toml_offset(text: &str, path: &[Step]) -> Option<usize> {
             _ => None,
         };
         let Some(next) = next else { break };
-        let start = next.span().start;
-        // Of a table with a heading, what stands between the brackets is meant; one that is only implied has no place.
-        let before = text[..start].trim_end_matches('[').len();
-        let heading = matches!(next.get_ref(), DeValue::Table(_)) && !text[start..].starts_with('{');
-        match (heading, start) {
-            (_, 0) => {}
-            (true, _) => offset = before,
-            (false, _) => offset = start,
-        }
+        offset = next.span().start;
         inside = Some(next);
     }
     Some(offset)
