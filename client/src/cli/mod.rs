@@ -5,6 +5,7 @@
 //! argument.
 
 mod ask;
+mod bundle;
 mod ceremony;
 mod content;
 mod delegate;
@@ -14,6 +15,7 @@ mod init;
 mod key;
 mod log;
 mod manual;
+mod mirror;
 mod output;
 mod panic;
 mod place;
@@ -91,6 +93,11 @@ enum Command {
     Log(log::Args),
     /// Look for what is wrong, from the policy to the registry, with a second opinion; changes nothing
     Doctor(doctor::Args),
+    /// Carry trust, and images, to where there is no network
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    /// Copy a trust repository to another registry, verified, and tell how far that is behind
+    Mirror(mirror::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -186,6 +193,8 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Inspect(args) => status::inspect(env, out, &args).await,
         Command::Log(args) => log::run(env, out, &args).await,
         Command::Doctor(args) => doctor::run(env, out, &args).await,
+        Command::Bundle(command) => bundle::run(env, out, command).await,
+        Command::Mirror(args) => mirror::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,
