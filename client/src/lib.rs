@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod doctor;
+pub mod floor;
 pub mod home;
 pub mod keys;
 pub mod layout;

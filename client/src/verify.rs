@@ -14,18 +14,20 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Digest, Reference, Tag, TargetName},
-    policy::{Policy, Verdict},
+    oci::{Digest, Reference, RepositoryAddress, Tag, TargetName},
+    policy::{DigestRefs, Place, Policy, Require, RootEntry, Rule, ScopeEntry, Verdict},
+    tuf::Floor,
 };
 use serde::Serialize;
 
 use crate::{
     clock::Clock,
+    floor::{self, FloorFault},
     home::Home,
     registry::{Registry, RegistryError},
     state::StateError,
     trust::{self, TrustError},
-    update::{RegistrySource, registry_verdict},
+    update::{Bounds, RegistrySource, registry_verdict},
 };
 
 use ask::{Answer, ask};
@@ -40,6 +42,8 @@ pub struct Context {
     pub home: Home,
     /// Who must vouch for what; checked.
     pub policy: Policy,
+    /// Nothing older than these is taken, of the trust repositories that they are of.
+    pub floors: Vec<Floor>,
     /// The client for every registry that is asked.
     pub registry: Registry,
     /// The time.
@@ -56,13 +60,13 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// Reads the policy of `home`. No network.
+    /// Reads the policy of `home`; there are no floors yet. No network.
     ///
     /// # Errors
     /// [`LocalFault::Trust`] if there is no policy, or not a valid one.
     pub fn load(home: Home, registry: Registry, clock: Arc<dyn Clock>) -> Result<Self, LocalFault> {
         let policy = trust::load_policy(&home)?;
-        Ok(Self { home, policy, registry, clock })
+        Ok(Self { home, policy, floors: Vec::new(), registry, clock })
     }
 }
 
@@ -125,6 +129,9 @@ pub struct RootReport {
     pub roles: Vec<RoleReport>,
     /// Seconds since the timestamp was signed; none if it does not say when, or there is none.
     pub timestamp_age: Option<u64>,
+    /// Seconds since the timestamp or the snapshot expired, which the policy's `max-staleness` lets pass; none if both are
+    /// fresh.
+    pub stale_by: Option<u64>,
     /// Why it failed, if it did.
     pub error: Option<String>,
     /// True if it failed because a namespace was delegated and its team has published nothing yet.
@@ -164,6 +171,9 @@ pub enum LocalFault {
     /// The policy or a pinned root.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A floor.
+    #[error(transparent)]
+    Floor(#[from] FloorFault),
     /// Trusted state.
     #[error(transparent)]
     State(#[from] StateError),
@@ -177,6 +187,7 @@ impl LocalFault {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Trust(error) => error.exit_code(),
+            Self::Floor(error) => error.exit_code(),
             Self::State(_) => 1,
             Self::Registry(_) => 2,
         }
@@ -186,6 +197,7 @@ impl LocalFault {
     pub fn next(&self) -> Option<String> {
         match self {
             Self::Trust(error) => error.next(),
+            Self::Floor(error) => error.next(),
             Self::State(_) | Self::Registry(_) => None,
         }
     }
@@ -214,22 +226,24 @@ pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<
         reference.tag = Some(latest());
     }
     let name = target_name(&reference);
-    let Some(selected) = ctx.policy.select(&reference, &name.to_string()) else {
+    let scope = ctx.policy.select(&reference.repository.host, &name);
+    // Forms that deciding does not know yet cover nothing, so that nothing is decided by them.
+    let Some((scope, roots)) = scope.and_then(|scope| Some((scope, plain(&ctx.policy, scope)?))) else {
         return Ok(words::no_policy(&reference, &name));
     };
     // Every pinned root is read before anybody is asked: a local fault costs no request and changes nothing.
     let mut pinned = Vec::new();
-    for (root, entry) in &selected.roots {
-        let address = entry.address(root).expect("the policy was checked when it was read");
-        pinned.push((*root, address, trust::load_root(&ctx.home, root, entry)?));
+    for (root, address, entry) in roots {
+        pinned.push((root, address, trust::load_root(&ctx.home, entry)?));
     }
     let mut answers: Vec<Answer> = Vec::new();
     for (root, address, bytes) in pinned {
         let source = RegistrySource::new(ctx.registry.clone(), address);
-        answers.push(ask(source, &ctx.home.state(), root, &bytes, ctx.clock.now(), &name).await?);
+        let bounds = Bounds { floors: floor::of_root(&ctx.floors, &bytes), ..Bounds::default() };
+        answers.push(ask(source, &ctx.home.state(), root, &bytes, ctx.clock.now(), &bounds, &name).await?);
     }
     let written = reference.digest.map_or(Presented::Unasked, Presented::Digest);
-    let first = decide(&reference, &name, selected.pattern, &answers, &written);
+    let first = decide(&reference, &name, &scope.pattern, &answers, &written);
     // The registry is asked only if its word can change the verdict.
     let ask_registry = match first.verdict {
         Verdict::Verified => mode == Mode::Verify,
@@ -239,7 +253,7 @@ pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<
     match &reference.tag {
         Some(tag) if ask_registry && reference.digest.is_none() => {
             let presented = head(ctx, &reference, tag).await?;
-            Ok(decide(&reference, &name, selected.pattern, &answers, &presented))
+            Ok(decide(&reference, &name, &scope.pattern, &answers, &presented))
         }
         _ => Ok(first),
     }
@@ -255,6 +269,34 @@ async fn head(ctx: &Context, reference: &Reference, tag: &Tag) -> Result<Present
             None => Err(LocalFault::Registry(error)),
         },
     }
+}
+
+/// The roots of a scope that says no more than `require = { all = [..] }`, each with its one registry.
+fn plain<'a>(
+    policy: &'a Policy,
+    scope: &'a ScopeEntry,
+) -> Option<Vec<(&'a str, RepositoryAddress, &'a RootEntry)>> {
+    let Rule::Vouch(vouch) = &scope.rule else { return None };
+    let Require::All(roots) = &vouch.require else { return None };
+    let bare = vouch.map.is_empty()
+        && vouch.pin.is_empty()
+        && vouch.fallback.is_none()
+        && vouch.digest_refs == DigestRefs::Current
+        && vouch.constraint.is_none()
+        && vouch.max_signed_age.is_none()
+        && vouch.max_staleness.is_none()
+        && vouch.optional.is_empty()
+        && vouch.veto.len() == roots.len();
+    let placed = roots.iter().map(|root| {
+        let entry = &policy.root[root];
+        match entry.places.as_slice() {
+            [Place::Registry(address)] if entry.floor.is_none() => {
+                Some((root.as_str(), address.clone(), entry))
+            }
+            _ => None,
+        }
+    });
+    placed.collect::<Option<_>>().filter(|_| bare && policy.remaps().is_empty())
 }
 
 fn latest() -> Tag {

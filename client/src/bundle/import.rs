@@ -25,7 +25,7 @@ use crate::{
     layout::{Layout, REF_NAME, write},
     registry::Registry,
     state::{self, Entry},
-    update::{Begin, LayoutSource, Session, Source, SourceError},
+    update::{Begin, Bounds, LayoutSource, Session, Source, SourceError},
     verify::chain,
 };
 
@@ -43,6 +43,8 @@ pub struct PinnedRoot {
     pub name: String,
     /// The root document, compared with the policy's sha256.
     pub document: Vec<u8>,
+    /// What is held to besides: by how much a bundle may be stale, and floors.
+    pub bounds: Bounds,
 }
 
 /// Takes bundles in.
@@ -154,7 +156,8 @@ impl Importer<'_> {
         let root = self.pinned(part)?;
         let source = LayoutSource::open(bundle.layout().place(), Some(&part.repository))?;
         let source = Completed { bundle: source, files: completed.clone() };
-        let mut session = Session::refresh(source, self.state, &root.document, self.now).await?;
+        let mut session =
+            Session::refresh(source, self.state, &root.document, self.now, &root.bounds).await?;
         let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
         let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await?;
         for (image, vouched) in bundle.images().iter().zip(vouched) {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     registry::Registry,
-    update::{RegistrySource, Session, UpdateError},
+    update::{Bounds, RegistrySource, Session, UpdateError},
 };
 
 /// A trust repository and the place that it is copied to.
@@ -24,6 +24,8 @@ pub struct Mirror {
     pub from: RepositoryAddress,
     /// The pinned root document.
     pub pinned: Vec<u8>,
+    /// What it is held to besides.
+    pub bounds: Bounds,
     /// The folder with trusted state.
     pub state: PathBuf,
     /// Where it is copied to.
@@ -62,7 +64,7 @@ impl Mirror {
     /// [`BundleError`]: the source does not verify, or the copy shows something newer.
     pub async fn round(&self, now: DateTime<Utc>) -> Result<Round, BundleError> {
         let source = RegistrySource::new(self.registry.clone(), self.from.clone());
-        let mut session = Session::refresh(source, &self.state, &self.pinned, now).await?;
+        let mut session = Session::refresh(source, &self.state, &self.pinned, now, &self.bounds).await?;
         let trusted = session.trusted();
         let timestamp = trusted.timestamp().expect("a complete update has a timestamp").clone();
         let root = trusted.root().bytes.clone();

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use plimsoll_core::{
     oci::{Reference, TargetName},
-    policy::{Policy, Verdict},
-    tuf::Outcome,
+    policy::{Policy, Rule, Verdict},
+    tuf::{Floor, Outcome},
 };
 use serde::Serialize;
 
@@ -19,8 +19,9 @@ use crate::{
         Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LeftOut, PinnedRoot, Site,
         Summary, Written, export,
     },
+    floor,
     trust::{load_policy, load_root},
-    update::{RegistrySource, Session},
+    update::{Bounds, RegistrySource, Session},
     verify::{Context, Mode, ago, target_name, verify},
 };
 
@@ -115,11 +116,12 @@ async fn run_export(env: &Env, out: &Out, args: &ExportArgs) -> Result<u8, Failu
             wanted.entry(what.clone()).or_default().whole = true;
             continue;
         }
-        let (reference, name) = read(what)?;
-        for root in roots_of(&policy, &reference, &name)? {
-            wanted.entry(root).or_default().names.insert(name.to_string());
+        let reference = read(what)?;
+        let roots = roots_of(&policy, &reference)?;
+        for (root, name) in &roots {
+            wanted.entry(root.clone()).or_default().names.insert(name.to_string());
         }
-        references.push((reference, name));
+        references.extend(roots.into_iter().next().map(|(_, name)| (reference, name)));
     }
     let mut images = Vec::new();
     if args.with_images {
@@ -178,22 +180,29 @@ async fn run_export(env: &Env, out: &Out, args: &ExportArgs) -> Result<u8, Failu
     Ok(0)
 }
 
-fn read(text: &str) -> Result<(Reference, TargetName), Failure> {
+fn read(text: &str) -> Result<Reference, Failure> {
     let mut reference: Reference = super::argument(text).map_err(Failure::usage)?;
     if reference.tag.is_none() && reference.digest.is_none() {
         reference.tag = Some(super::argument("latest").map_err(Failure::internal)?);
     }
-    let name = target_name(&reference);
-    Ok((reference, name))
+    Ok(reference)
 }
 
-/// The roots that the policy requires for the reference.
-fn roots_of(policy: &Policy, reference: &Reference, name: &TargetName) -> Result<Vec<String>, Failure> {
-    let Some(selected) = policy.select(reference, &name.to_string()) else {
-        let text = format!("NO_POLICY: no scope of your policy covers {reference}, and no root is called so");
-        return Err(Failure::verdict(Verdict::NoPolicy, text).next("plimsoll trust list"));
-    };
-    Ok(selected.roots.into_iter().map(|(root, _)| root.to_owned()).collect())
+/// The roots that the policy names for the reference, each with what the reference is called there.
+fn roots_of(policy: &Policy, reference: &Reference) -> Result<Vec<(String, TargetName)>, Failure> {
+    let found = policy.identity(&reference.repository).and_then(|repository| {
+        let identity = Reference { repository, ..reference.clone() };
+        let name = target_name(&identity);
+        let scope = policy.select(&identity.repository.host, &name)?;
+        let roots = scope.roots().into_iter();
+        Some(
+            roots.filter_map(|root| Some((root.to_owned(), scope.name_in(root, &name)?))).collect::<Vec<_>>(),
+        )
+    });
+    found.filter(|roots| !roots.is_empty()).ok_or_else(|| {
+        let text = format!("NO_POLICY: your policy names no root for {reference}, and no root is called so");
+        Failure::verdict(Verdict::NoPolicy, text).next("plimsoll trust list")
+    })
 }
 
 /// The image, if it verifies; else what is said of it.
@@ -218,10 +227,11 @@ async fn closure(
     root: &str,
     wanted: &Wanted,
 ) -> Result<(Closure, BTreeSet<String>), Failure> {
-    let pinned = load_root(&env.home, root, &policy.root[root])?;
-    let address = address(policy, root);
+    let pinned = load_root(&env.home, &policy.root[root])?;
+    let address = address(policy, root)?;
     let source = RegistrySource::new(env.registry.clone(), address.clone());
-    let mut session = Session::refresh(source, &env.home.state(), &pinned, env.clock.now()).await?;
+    let bounds = Bounds { floors: floors_of(env, policy, root)?, ..Bounds::default() };
+    let mut session = Session::refresh(source, &env.home.state(), &pinned, env.clock.now(), &bounds).await?;
     for name in &wanted.names {
         let found = session.find(name).await;
         let found = found.map_err(|unfinished| Failure::from(unfinished.error))?;
@@ -237,20 +247,36 @@ async fn closure(
 
 /// The tags among `names`, at each host where the policy requires `root` for them.
 fn tags(policy: &Policy, root: &str, names: &BTreeSet<String>) -> Vec<(Reference, TargetName)> {
-    let hosts: BTreeSet<&str> =
-        policy.scope.iter().filter_map(|scope| Some(scope.pattern.split_once('/')?.0)).collect();
+    let scopes = policy.scopes().iter().filter(|scope| scope.roots().contains(&root));
+    let hosts: BTreeSet<&str> = scopes.map(|scope| scope.host.as_str()).collect();
     let mut tags = Vec::new();
     for name in names {
         let Ok(name @ TargetName::Tag { .. }) = name.parse::<TargetName>() else { continue };
         for host in &hosts {
             let Ok(reference) = format!("{host}/{name}").parse::<Reference>() else { continue };
-            if roots_of(policy, &reference, &name).is_ok_and(|roots| roots.iter().any(|known| known == root))
-            {
+            let roots = roots_of(policy, &reference).unwrap_or_default();
+            if roots.iter().any(|(known, called)| known == root && *called == name) {
                 tags.push((reference, name.clone()));
             }
         }
     }
     tags
+}
+
+/// What an import is held to: the floors, and the longest staleness that the policy allows anything of this root.
+fn bounds(env: &Env, policy: &Policy, root: &str) -> Result<Bounds, Failure> {
+    let allowed = policy.scopes().iter().filter_map(|scope| match &scope.rule {
+        Rule::Vouch(vouch) if scope.roots().contains(&root) => vouch.max_staleness,
+        _ => None,
+    });
+    Ok(Bounds { max_staleness: allowed.max(), floors: floors_of(env, policy, root)? })
+}
+
+/// The floor that the policy names for `root`.
+pub(super) fn floors_of(env: &Env, policy: &Policy, root: &str) -> Result<Vec<Floor>, Failure> {
+    let Some(path) = &policy.root[root].floor else { return Ok(Vec::new()) };
+    let folder = env.home.policy().parent().map(Path::to_owned).unwrap_or_default();
+    Ok(vec![floor::read(&folder.join(path))?])
 }
 
 async fn run_import(env: &Env, out: &Out, args: ImportArgs) -> Result<u8, Failure> {
@@ -263,7 +289,8 @@ async fn run_import(env: &Env, out: &Out, args: ImportArgs) -> Result<u8, Failur
     let policy = load_policy(&env.home)?;
     let mut roots = Vec::new();
     for (name, entry) in &policy.root {
-        roots.push(PinnedRoot { name: name.clone(), document: load_root(&env.home, name, entry)? });
+        let document = load_root(&env.home, entry)?;
+        roots.push(PinnedRoot { name: name.clone(), document, bounds: bounds(env, &policy, name)? });
     }
     let bundle = Bundle::open(&args.file)?;
     let state = env.home.state();

@@ -4,6 +4,7 @@ use plimsoll_core::policy::Verdict;
 
 use crate::{
     bundle::BundleError,
+    floor::FloorFault,
     home::Home,
     keys::{KeyFileError, SignError},
     layout::LayoutError,
@@ -74,6 +75,12 @@ pub(super) fn named(home: &Home, text: String) -> String {
 
 impl From<TrustError> for Failure {
     fn from(error: TrustError) -> Self {
+        Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
+impl From<FloorFault> for Failure {
+    fn from(error: FloorFault) -> Self {
         Self { code: error.exit_code(), text: chain(&error), next: error.next() }
     }
 }

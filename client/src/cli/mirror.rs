@@ -5,10 +5,11 @@ use std::time::Duration;
 use plimsoll_core::{oci::RepositoryAddress, policy::Policy};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Env, Failure, Out, argument, place::address};
+use super::{Env, Failure, Out, argument, bundle::floors_of, place::address};
 use crate::{
     bundle::{Mirror, Round, is_passing},
     trust::{load_policy, load_root},
+    update::Bounds,
     verify::{ago, chain},
 };
 
@@ -52,7 +53,8 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let mirror = Mirror {
         registry: env.registry.clone(),
         from,
-        pinned: load_root(&env.home, &root, &policy.root[&root])?,
+        pinned: load_root(&env.home, &policy.root[&root])?,
+        bounds: Bounds { floors: floors_of(env, &policy, &root)?, ..Bounds::default() },
         state: env.home.state(),
         to: args.to.clone(),
     };
@@ -96,9 +98,11 @@ async fn watch(env: &Env, out: &Out, mirror: &Mirror, interval: Duration) -> Res
 
 /// The pinned root that is called so, or whose metadata is fetched there.
 fn source(policy: &Policy, text: &str) -> Result<(String, RepositoryAddress), Failure> {
-    let is_meant = |root: &&String| *root == text || address(policy, root).to_string() == text;
+    let is_meant = |root: &&String| {
+        *root == text || policy.root[*root].repository().is_some_and(|at| at.to_string() == text)
+    };
     match policy.root.keys().find(is_meant) {
-        Some(root) => Ok((root.clone(), address(policy, root))),
+        Some(root) => Ok((root.clone(), address(policy, root)?)),
         None => Err(Failure::usage(format!("no root is pinned that is called `{text}` or is fetched there"))
             .next("plimsoll trust list")),
     }

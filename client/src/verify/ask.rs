@@ -10,7 +10,10 @@ use plimsoll_core::{
 };
 
 use super::{LocalFault, RoleReport, RootReport, words::chain};
-use crate::update::{Session, Source, SourceError, UpdateError};
+use crate::{
+    floor::FloorFault,
+    update::{Bounds, Session, Source, SourceError, UpdateError},
+};
 
 /// What one root says, and what the answer rests on.
 #[derive(Debug, Clone)]
@@ -65,6 +68,7 @@ pub(super) async fn ask<S: Source>(
     name: &str,
     pinned: &[u8],
     now: DateTime<Utc>,
+    bounds: &Bounds,
     wanted: &TargetName,
 ) -> Result<Answer, LocalFault> {
     let report = RootReport {
@@ -75,6 +79,7 @@ pub(super) async fn ask<S: Source>(
         path: Vec::new(),
         roles: Vec::new(),
         timestamp_age: None,
+        stale_by: None,
         error: None,
         unpublished: false,
     };
@@ -85,7 +90,7 @@ pub(super) async fn ask<S: Source>(
         equivocation: false,
         unremembered: None,
     };
-    let mut session = match Session::refresh(source, base, pinned, now).await {
+    let mut session = match Session::refresh(source, base, pinned, now, bounds).await {
         Ok(session) => session,
         Err(error) => return failed(answer, error),
     };
@@ -149,6 +154,7 @@ fn failed(mut answer: Answer, error: UpdateError) -> Result<Answer, LocalFault> 
             Ok(answer)
         }
         (None, UpdateError::State(error)) => Err(error.into()),
+        (None, UpdateError::OtherFloor { floor, root }) => Err(FloorFault::Other { floor, root }.into()),
         (None, UpdateError::Source(SourceError::Registry(error))) => Err(LocalFault::Registry(error)),
         (None, error) => unreachable!("every other error has a verdict: {error}"),
     }
@@ -161,6 +167,7 @@ fn means_now(trusted: &Trusted, found: &Found, repository: &str, digest: &Digest
 }
 
 fn describe(report: &mut RootReport, trusted: &Trusted) {
+    report.stale_by = trusted.stale_by().map(|by| u64::try_from(by.num_seconds()).unwrap_or(0));
     report.trust = trusted.trust_id().map(str::to_owned);
     report.roles.push(role_report("root", trusted.root()));
     if let Some(timestamp) = trusted.timestamp() {

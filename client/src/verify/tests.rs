@@ -41,6 +41,7 @@ fn answer(said: Said) -> Answer {
         path: vec!["targets".to_owned(), "targets--app".to_owned()],
         roles: Vec::new(),
         timestamp_age: None,
+        stale_by: None,
         error: None,
         unpublished: false,
     };
@@ -163,6 +164,18 @@ fn a_digest_must_be_meant_now() {
     let both = format!("{TAG}@{}", good());
     assert_eq!(judge(&both, &[answer(signed(other()))], &at).verdict, Verdict::Mismatch);
     assert_eq!(judge(&both, &[answer(signed(good()))], &at).verdict, Verdict::Verified);
+}
+
+/// P2: whoever reads the verdict reads that the view is stale, and by how much.
+#[test]
+fn a_stale_view_is_told_with_every_verdict() {
+    for said in [signed(good()), Said::Absent] {
+        let mut stale = answer(said);
+        stale.report.stale_by = Some(3 * 86_400);
+        let warnings = judge(TAG, &[stale], &Presented::Digest(good())).warnings;
+        assert!(warnings[0].contains("ran out 3 days ago"), "{warnings:?}");
+        assert_eq!(warnings.len(), 1);
+    }
 }
 
 #[test]

@@ -101,6 +101,15 @@ pub(super) fn warnings(answers: &[Answer], verdict: Verdict, presented: &Present
             answer.report.repository
         ))
     }));
+    warnings.extend(answers.iter().filter_map(|answer| {
+        let by = answer.report.stale_by?;
+        Some(format!(
+            "what {} says ran out {} ago; your policy takes it for a while (max-staleness), so what was revoked since is \
+             not known here",
+            answer.report.repository,
+            ago(by)
+        ))
+    }));
     if let (Verdict::Absent, Presented::Failed { why, .. }) = (verdict, presented) {
         warnings.push(format!("whether the registry hands out something revoked could not be seen: {why}"));
     }
