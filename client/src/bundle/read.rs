@@ -21,7 +21,7 @@ use super::{
     AS_OF, BundleError, NAME, TRUST, VERSION,
     images::{Parts, check_counts, parts, same_size},
 };
-use crate::layout::{Layout, REF_NAME};
+use crate::layout::{Layout, LayoutError, REF_NAME};
 
 /// How long a name is told, characters.
 const SHOWN: usize = 300;
@@ -148,7 +148,7 @@ impl Bundle {
             if !names.insert(called.clone()) {
                 return Err(BundleError::Twice { path: path.to_owned(), name: shown() });
             }
-            let bytes = layout.manifest(descriptor)?;
+            let bytes = manifest(&layout, descriptor)?;
             reader.sees(descriptor)?;
             let tag = reference.tag.as_ref().map(|tag| tag.as_str().to_owned());
             let repository = reference.repository.to_string();
@@ -404,7 +404,7 @@ impl Reader {
             if manifests.iter().any(|known| known.digest == manifest.digest) {
                 continue;
             }
-            let bytes = bytes.map_or_else(|| layout.manifest(&manifest), Ok)?;
+            let bytes = bytes.map_or_else(|| self::manifest(layout, &manifest), Ok)?;
             self.sees(&manifest)?;
             let Parts { manifests: children, blobs: own } = parts(called, &bytes, &manifest.media_type)?;
             check_counts(called, manifests.len() + children.len(), depth)?;
@@ -452,6 +452,16 @@ impl Reader {
             }
         }
         Ok((present, missing))
+    }
+}
+
+/// A manifest is in the bundle, also where what it names is left out.
+fn manifest(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, BundleError> {
+    match layout.manifest(descriptor) {
+        Err(LayoutError::Missing { .. }) => {
+            Err(BundleError::Gone { place: layout.place().display().to_string(), digest: descriptor.digest })
+        }
+        found => Ok(found?),
     }
 }
 
