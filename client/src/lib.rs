@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod doctor;
+pub mod floor;
 pub mod home;
 pub mod keys;
 pub mod layout;

@@ -271,6 +271,21 @@ pub async fn show(home: &Home, name: &str) -> Result<Details, TrustError> {
     })
 }
 
+/// The pinned root document `name` and, under its lock, what verifying remembers of its trust repository; none if there
+/// is nothing. No network.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn remembered_of(home: &Home, name: &str) -> Result<Option<(Vec<u8>, State)>, TrustError> {
+    let (_, document, key) = open(home, name)?;
+    // Looked at before it is opened: to ask makes nothing.
+    if !key.folder(&home.state()).exists() {
+        return Ok(None);
+    }
+    let state = State::open(&Place::keyed(&home.state(), &key), PATIENCE).await?;
+    Ok(Some((document.bytes, state)))
+}
+
 /// The newest root that this machine has seen of the trust repository that the root `name` starts, be it from the registry
 /// or from the daemon; none before the first update. No network.
 ///

@@ -21,7 +21,7 @@ use crate::{
     publish::{self, Depth, RoleStatus, Server},
     registry::Registry,
     trust::{Remembered, load_root, read_policy, show},
-    update::{RegistrySource, Session, UpdateError},
+    update::{Bounds, RegistrySource, Session, UpdateError},
     verify::{ago, printable},
 };
 
@@ -318,7 +318,7 @@ async fn metadata(
     findings: &mut Findings,
 ) {
     let now = env.clock.now();
-    let session = Session::refresh(copy.source(), &copy.state(), pinned, now).await;
+    let session = Session::refresh(copy.source(), &copy.state(), pinned, now, &Bounds::default()).await;
     let program = std::env::current_exe();
     let program = program.map_err(|error| Failure::internal(format!("cannot find this program: {error}")));
     let mut session = match session {

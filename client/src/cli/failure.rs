@@ -3,6 +3,7 @@
 use plimsoll_core::policy::Verdict;
 
 use crate::{
+    floor::FloorFault,
     home::Home,
     keys::{KeyFileError, SignError},
     publish::{PublishError, author::AuthorError, draft::DraftError},
@@ -72,6 +73,12 @@ pub(super) fn named(home: &Home, text: String) -> String {
 
 impl From<TrustError> for Failure {
     fn from(error: TrustError) -> Self {
+        Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
+impl From<FloorFault> for Failure {
+    fn from(error: FloorFault) -> Self {
         Self { code: error.exit_code(), text: chain(&error), next: error.next() }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         history::{self, Change, Entry, Fault, History, Present},
     },
     trust::{load_policy, load_root},
-    update::{Session, TufSource, UpdateError},
+    update::{Bounds, Session, TufSource, UpdateError},
     verify::{chain, printable, target_name},
 };
 
@@ -95,9 +95,15 @@ async fn histories(env: &Env, args: &Args) -> Result<Vec<History>, Failure> {
     let source = TufSource::new(env.registry.clone(), server.metadata_url(&name));
     let present = {
         // The lock is let go before the long reading.
-        let mut session = Session::refresh(source.clone(), &env.home.publishing(), &pinned, env.clock.now())
-            .await
-            .map_err(PublishError::from)?;
+        let mut session = Session::refresh(
+            source.clone(),
+            &env.home.publishing(),
+            &pinned,
+            env.clock.now(),
+            &Bounds::default(),
+        )
+        .await
+        .map_err(PublishError::from)?;
         Present::of(&mut session)?
     };
     let read = history::read(&source, &pinned, &present, args.role.as_deref()).await;

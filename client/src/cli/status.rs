@@ -12,7 +12,7 @@ use super::{
 use crate::{
     publish::{self, Contents, Depth, RoleStatus},
     trust::{load_policy, load_root},
-    update::{RegistrySource, Session},
+    update::{Bounds, RegistrySource, Session},
     verify::{ago, printable},
 };
 
@@ -96,7 +96,8 @@ pub(super) async fn inspect(env: &Env, out: &Out, args: &InspectArgs) -> Result<
 async fn roles(env: &Env, policy: &Policy, name: &str, depth: Depth) -> Result<Vec<RoleStatus>, Failure> {
     let pinned = load_root(&env.home, &policy.root[name])?;
     let source = RegistrySource::new(env.registry.clone(), address(policy, name)?);
-    let mut session = Session::refresh(source, &env.home.state(), &pinned, env.clock.now()).await?;
+    let mut session =
+        Session::refresh(source, &env.home.state(), &pinned, env.clock.now(), &Bounds::default()).await?;
     Ok(publish::status(&mut session, depth).await?)
 }
 

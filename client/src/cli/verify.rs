@@ -1,6 +1,9 @@
 //! `verify` and `resolve`.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{oci::Reference, policy::Verdict};
@@ -9,13 +12,35 @@ use super::{
     Env, Failure, Out, argument,
     output::{Tone, complain, json, painted},
 };
-use crate::verify::{Context, Mode, Verification, ago, verify as decide};
+use crate::{
+    floor,
+    verify::{Context, Mode, Verification, ago, verify as decide},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to judge: HOST/REPOSITORY with :TAG, @sha256:HEX or both; docker's defaults apply
     #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>)]
     reference: Reference,
+    #[command(flatten)]
+    floors: Floors,
+}
+
+/// What holds a machine that remembers nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct Floors {
+    /// Take nothing older than this file from `plimsoll trust floor` says; may be repeated, for several roots
+    #[arg(long, value_name = "FILE")]
+    floor: Vec<PathBuf>,
+}
+
+impl Floors {
+    /// What every verdict of this run needs.
+    pub(super) fn context(&self, env: &Env) -> Result<Context, Failure> {
+        let mut context = Context::load(env.home.clone(), env.registry.clone(), env.clock.clone())?;
+        context.floors = floor::read_all(&env.home, &self.floor)?;
+        Ok(context)
+    }
 }
 
 /// Prints the verdict, whatever it is.
@@ -51,7 +76,7 @@ fn warn(out: &Out, verification: &Verification) {
 }
 
 async fn ask(env: &Env, args: &Args, mode: Mode) -> Result<Verification, Failure> {
-    let context = Context::load(env.home.clone(), env.registry.clone(), env.clock.clone())?;
+    let context = args.floors.context(env)?;
     Ok(decide(&context, &args.reference, mode).await?)
 }
 
@@ -73,7 +98,7 @@ fn text(v: &Verification, now: DateTime<Utc>, stream: &impl IsTerminal) -> (Stri
             notes.extend(fresh(root, now).map(|fresh| format!("as of      {fresh}")));
         }
     } else {
-        notes.push(format!("why   {}", v.detail));
+        notes.push(format!("why   {}", v.reason));
         notes.extend(v.next.as_ref().map(|next| format!("next  {next}")));
     }
     (head, notes)
@@ -85,6 +110,9 @@ fn fresh(root: &crate::verify::RootReport, now: DateTime<Utc>) -> Option<String>
     // Every role must be unexpired, so the first to expire counts.
     let expires = root.roles.iter().map(|role| role.expires).min()?;
     let left = u64::try_from((expires - now).num_seconds()).unwrap_or(0);
-    let age = root.timestamp_age.map_or_else(String::new, |age| format!("{} ago, ", ago(age)));
+    let age = root.age.map_or_else(String::new, |age| format!("{} ago, ", ago(age)));
+    if let Some(by) = root.stale_by {
+        return Some(format!("{age}timestamp {}; stale: it ran out {} ago", timestamp.version, ago(by)));
+    }
     Some(format!("{age}timestamp {}; good for another {}", timestamp.version, ago(left)))
 }

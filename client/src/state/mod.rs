@@ -140,15 +140,18 @@ impl State {
     }
 
     /// Refuses a clock that stands more than an hour before the last complete update. An update is only complete while
-    /// its timestamp is fresh, so a clock that once was ahead locks nobody out for longer than a timestamp lives.
+    /// its timestamp is fresh, or as stale as the policy allows, so a clock that once was ahead locks nobody out for longer
+    /// than that.
     ///
     /// # Errors
     /// [`StateError::ClockBehind`].
     pub fn check_clock(&self, now: DateTime<Utc>) -> Result<(), StateError> {
-        match self.seen {
-            Some(seen) if now + MAX_STEP_BACK < seen => Err(StateError::ClockBehind { now, seen }),
-            _ => Ok(()),
-        }
+        self.seen.map_or(Ok(()), |seen| check_clock(now, seen))
+    }
+
+    /// When the last update was complete here, UTC, to within 10 minutes; none before the first.
+    pub fn seen(&self) -> Option<DateTime<Utc>> {
+        self.seen
     }
 
     /// Remembers that an update was complete at `now`, to within 10 minutes.
@@ -365,6 +368,14 @@ impl State {
         };
         written.map_err(|source| StateError::Write { path: path.to_owned(), source })
     }
+}
+
+/// Refuses a clock that shows `now`, more than an hour before the time `seen`, when an update was complete.
+///
+/// # Errors
+/// [`StateError::ClockBehind`].
+pub fn check_clock(now: DateTime<Utc>, seen: DateTime<Utc>) -> Result<(), StateError> {
+    if now + MAX_STEP_BACK < seen { Err(StateError::ClockBehind { now, seen }) } else { Ok(()) }
 }
 
 /// The record with a sum over it: a torn or half-edited one is noticed.
