@@ -74,6 +74,27 @@ struct Global {
     /// Speak plain http to every host, not just to loopback
     #[arg(long, global = true)]
     plain_http: bool,
+    /// The policy to use; one whose name ends in .json is read as JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The profile of the policy whose scopes apply in place of its own
+    #[arg(long, global = true, value_name = "NAME", env = "PLIMSOLL_PROFILE", hide_env_values = true)]
+    profile: Option<String>,
+}
+
+impl Global {
+    /// Where files live, with the policy that was asked for.
+    fn home(&self) -> Result<Home, Failure> {
+        let mut home = Home::from_env().map_err(|error| Failure::usage(error.to_string()))?;
+        if let Some(file) = &self.policy {
+            home = home.with_policy(file);
+        }
+        // An empty variable counts as unset.
+        if let Some(name) = self.profile.as_deref().filter(|name| !name.is_empty()) {
+            home = home.with_profile(name);
+        }
+        Ok(home)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -166,7 +187,7 @@ fn parsed(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli, out: &mut Out) -> Result<u8, Failure> {
-    let home = Home::from_env().map_err(|error| Failure::usage(error.to_string()))?;
+    let home = cli.global.home()?;
     let options = RegistryOptions {
         ca_file: cli.global.ca_file,
         plain_http: cli.global.plain_http,
