@@ -58,6 +58,29 @@ impl Verdict {
         }
     }
 
+    /// All verdicts, the gravest first: what is an alarm, what the policy refuses, what nobody vouches for, what may be
+    /// tried again; [`Verdict::Verified`] last.
+    pub const BY_GRAVITY: [Self; 13] = [
+        Self::Revoked,
+        Self::Untrusted,
+        Self::Rollback,
+        Self::Mismatch,
+        Self::Conflict,
+        Self::Expired,
+        Self::PolicyDeny,
+        Self::NoPolicy,
+        Self::NoSuchTag,
+        Self::Absent,
+        Self::Auth,
+        Self::Unreachable,
+        Self::Verified,
+    ];
+
+    /// The gravest of `verdicts`; none if there is none.
+    pub fn gravest(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        verdicts.into_iter().min_by_key(|verdict| Self::BY_GRAVITY.iter().position(|grave| grave == verdict))
+    }
+
     /// The name as it is printed, for example `NO_SUCH_TAG`.
     pub fn name(self) -> &'static str {
         match self {
