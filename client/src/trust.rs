@@ -18,7 +18,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress},
-    policy::{Policy, RootEntry, Scope},
+    policy::{Policy, RootDocument, RootEntry, Scope},
     tuf::{Document, HighWater, Mark, Root, Trusted, limit},
 };
 use serde::Serialize;
@@ -51,11 +51,11 @@ pub struct Addition {
 pub struct Pinned {
     /// Its name in the policy.
     pub name: String,
-    /// Where its metadata is fetched.
+    /// Where its metadata is fetched; of several places the first.
     pub repository: String,
-    /// What it speaks for: the `match` of each scope that requires it.
+    /// What it speaks for: the `match` of each scope that names it.
     pub scopes: Vec<String>,
-    /// The file it was pinned from.
+    /// The file it is pinned from: the policy itself if it holds the root.
     pub file: PathBuf,
     /// sha256 of that file, hex.
     pub sha256: String,
@@ -124,15 +124,17 @@ pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
     Policy::parse(&text).map_err(|source| TrustError::Policy { path, source })
 }
 
-/// Reads the root document that `entry` pins as `name`, and compares it with its sha256 each time.
+/// Reads the root document that `entry` pins, and compares it with its sha256 each time.
 ///
 /// # Errors
-/// [`TrustError::Read`], [`TrustError::RootDigest`], [`TrustError::Policy`] for an entry that was never checked.
-pub fn load_root(home: &Home, name: &str, entry: &RootEntry) -> Result<Vec<u8>, TrustError> {
+/// [`TrustError::Read`], [`TrustError::RootDigest`].
+pub fn load_root(home: &Home, entry: &RootEntry) -> Result<Vec<u8>, TrustError> {
     let path = root_path(home, entry);
-    let expected = entry.digest(name).map_err(|source| TrustError::Policy { path: home.policy(), source })?;
-    let bytes = read_file(&path, limit::ROOT)?;
-    let found = Digest::of(&bytes);
+    let bytes = match &entry.document {
+        RootDocument::File(_) => read_file(&path, limit::ROOT)?,
+        RootDocument::Inline(text) => text.clone().into_bytes(),
+    };
+    let (expected, found) = (entry.sha256, Digest::of(&bytes));
     if found == expected { Ok(bytes) } else { Err(TrustError::RootDigest { path, expected, found }) }
 }
 
@@ -365,7 +367,7 @@ fn open(home: &Home, name: &str) -> Result<(Pinned, Document<Root>, StateKey), T
     let policy = load_policy(home)?;
     let entry = policy.root.get(name).ok_or_else(|| unknown(&policy, name))?;
     let pinned = pinned(home, &policy, name).ok_or_else(|| unknown(&policy, name))?;
-    let bytes = load_root(home, name, entry)?;
+    let bytes = load_root(home, entry)?;
     let document = Document::<Root>::parse("root", &bytes)
         .map_err(|source| TrustError::NotARoot { path: pinned.file.clone(), source })?;
     let trust = document.signed.common.identity.as_ref().map(|identity| identity.trust.clone());
@@ -382,13 +384,13 @@ fn unknown(policy: &Policy, name: &str) -> TrustError {
 
 fn pinned(home: &Home, policy: &Policy, name: &str) -> Option<Pinned> {
     let entry = policy.root.get(name)?;
-    let uses = policy.scope.iter().filter(|scope| scope.require.all.iter().any(|root| root == name));
+    let uses = policy.scopes().iter().filter(|scope| scope.roots().contains(&name));
     Some(Pinned {
         name: name.to_owned(),
-        repository: entry.repository.clone(),
+        repository: entry.location(),
         scopes: uses.map(|scope| scope.pattern.clone()).collect(),
         file: root_path(home, entry),
-        sha256: entry.sha256.clone(),
+        sha256: entry.sha256.hex(),
     })
 }
 
@@ -425,8 +427,12 @@ fn root_file(name: &str) -> String {
 }
 
 fn root_path(home: &Home, entry: &RootEntry) -> PathBuf {
-    // `join` keeps an absolute path as it is.
-    home.policy().parent().map_or_else(|| entry.file.clone(), |folder| folder.join(&entry.file))
+    let policy = home.policy();
+    match &entry.document {
+        // `join` keeps an absolute path as it is.
+        RootDocument::File(file) => policy.parent().unwrap_or(Path::new("")).join(file),
+        RootDocument::Inline(_) => policy,
+    }
 }
 
 /// The policy as text; none if there is none yet.

@@ -15,10 +15,14 @@ use plimsoll_core::{
 use crate::state::{self, Entry, Place, State, StateError, StateKey};
 
 pub mod download;
+mod layout_source;
+mod places;
 mod registry_source;
 mod tuf_source;
 mod urls;
 
+pub use layout_source::LayoutSource;
+pub use places::{AnySource, LayoutPlace, Places};
 pub use plimsoll_core::tuf::Bounds;
 pub use registry_source::RegistrySource;
 pub use tuf_source::TufSource;
@@ -91,6 +95,9 @@ pub enum SourceError {
     /// The registry or server.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// The image layout.
+    #[error(transparent)]
+    Layout(#[from] crate::layout::LayoutError),
 }
 
 /// Why an update failed.
@@ -146,6 +153,8 @@ impl UpdateError {
                 Some(Verdict::Unreachable)
             }
             Self::Source(SourceError::Registry(error)) => registry_verdict(error),
+            Self::Source(SourceError::Layout(error)) if error.is_untrusted() => Some(Verdict::Untrusted),
+            Self::Source(SourceError::Layout(_)) => Some(Verdict::Unreachable),
             Self::State(_) | Self::OtherFloor { .. } => None,
         }
     }
@@ -172,6 +181,7 @@ pub struct Session<S> {
     equivocation: bool,
     unremembered: Option<StateError>,
     refetched: bool,
+    skipped: Vec<(String, UpdateError)>,
 }
 
 impl<S: Source> Session<S> {
@@ -187,10 +197,7 @@ impl<S: Source> Session<S> {
         now: chrono::DateTime<chrono::Utc>,
         bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
-        let document = Document::<Root>::parse("root", pinned)?;
-        let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
-        let place = Place::keyed(base, &StateKey::of(pinned, trust_id));
-        Self::refresh_at(source, &place, pinned, now, bounds).await
+        Self::refresh_at(source, &place_of(base, pinned)?, pinned, now, bounds).await
     }
 
     /// Opens the state at `place`, which the root document `pinned` starts, and brings it up to date.
@@ -205,6 +212,20 @@ impl<S: Source> Session<S> {
     /// # Errors
     /// [`UpdateError`].
     pub async fn refresh_at(
+        source: S,
+        place: &Place,
+        pinned: &[u8],
+        now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
+    ) -> Result<Self, UpdateError> {
+        let mut session = Self::open(source, place, pinned, now, bounds).await?;
+        let entry = session.state.entry()?;
+        session.whole_round(entry.as_ref()).await?;
+        Ok(session)
+    }
+
+    /// Opens the state at `place`, and asks nobody yet.
+    async fn open(
         source: S,
         place: &Place,
         pinned: &[u8],
@@ -233,6 +254,7 @@ impl<S: Source> Session<S> {
             equivocation: false,
             unremembered: None,
             refetched: false,
+            skipped: Vec::new(),
         };
         if first_use {
             // 5.2: the trusted root is stored before anything is asked of anybody.
@@ -240,13 +262,12 @@ impl<S: Source> Session<S> {
             let put = session.state.put_root(session.pinned.version(), &session.pinned.bytes, memory);
             session.remembered(put)?;
         }
-        let entry = session.state.entry()?;
-        match session.round(entry.as_ref()).await {
-            // The source changed under us, or what it said to be unchanged is not in our cache: once more, from the start.
-            Err(UpdateError::Source(SourceError::Gone { .. })) => session.again().await?,
-            other => other?,
-        }
         Ok(session)
+    }
+
+    /// Where the metadata comes from, for messages: of several places the one that won.
+    pub fn location(&self) -> String {
+        self.source.location()
     }
 
     /// What is trusted now.
@@ -391,8 +412,23 @@ impl<S: Source> Session<S> {
         Ok(())
     }
 
+    /// A round, made again from the start if the source changed under us, or what it said to be unchanged is not in our
+    /// cache.
+    async fn whole_round(&mut self, entry: Option<&Entry>) -> Result<(), UpdateError> {
+        match self.round(entry).await {
+            Err(UpdateError::Source(SourceError::Gone { .. })) => self.again().await,
+            other => other,
+        }
+    }
+
     async fn again(&mut self) -> Result<(), UpdateError> {
         self.refetched = true;
+        self.restart()?;
+        self.round(None).await
+    }
+
+    /// Back to where the session began, but for what verified since.
+    fn restart(&mut self) -> Result<(), UpdateError> {
         // From the memory of this session: it is ahead of the disk's where nothing can be written.
         let memory = self.trusted.memory().clone();
         let mut trusted = start(&self.state, memory, &self.pinned, &self.bounds, self.trusted.now())?;
@@ -400,7 +436,7 @@ impl<S: Source> Session<S> {
             trusted.hold_snapshot(held)?;
         }
         self.trusted = trusted;
-        self.round(None).await
+        Ok(())
     }
 
     /// Sections 5.3 to 5.5, and the entry that ends a complete round.
@@ -548,6 +584,21 @@ impl<S: Source> Session<S> {
         let put = self.state.put(role, &bytes, self.trusted.memory());
         self.remembered(put)
     }
+}
+
+/// Where below `base` the state of the trust repository is that the root document `pinned` starts.
+fn place_of(base: &Path, pinned: &[u8]) -> Result<Place, UpdateError> {
+    Ok(Place::keyed(base, &key_of(pinned)?))
+}
+
+/// By what the state of the trust repository is kept that the root document `pinned` starts.
+///
+/// # Errors
+/// [`UpdateError::Tuf`] if it is no root document.
+pub(crate) fn key_of(pinned: &[u8]) -> Result<StateKey, UpdateError> {
+    let document = Document::<Root>::parse("root", pinned)?;
+    let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
+    Ok(StateKey::of(pinned, trust_id))
 }
 
 /// Where an update starts (5.2): at the newest root of the stored chain, or at the pinned one, which is shipped out of

@@ -6,7 +6,7 @@ use plimsoll_core::{oci::Reference, policy::Verdict};
 use serde::Serialize;
 
 use super::{Image, Listing};
-use crate::verify::{Context, LocalFault, Mode, Verification, verify};
+use crate::verify::{Context, LocalFault, Mode, Options, Verification, verify_all};
 
 /// What runs, and what it is worth now.
 #[derive(Debug, Clone, Serialize)]
@@ -48,60 +48,60 @@ impl Audited {
 /// Verifies what `listing` says is running.
 ///
 /// A digest is judged under the tag by which it was asked for. If that tag means another digest by now, it is judged by
-/// itself, and the policy says whether digests that were signed earlier may go on running. Network: as [`verify`], for
-/// each image once.
+/// itself, and the policy says whether digests that were signed earlier may go on running. Network: as
+/// [`verify_all`], for each image once, and once more for those.
 ///
 /// # Errors
 /// [`LocalFault`]; everything else is a verdict.
 pub async fn audit(ctx: &Context, listing: &Listing) -> Result<Audited, LocalFault> {
     let mut at = HashMap::<&Image, usize>::new();
     let mut images: Vec<ImageReport> = Vec::new();
+    let mut known: Vec<(usize, Reference)> = Vec::new();
     for running in &listing.running {
-        let index = match at.get(&running.image) {
-            Some(index) => *index,
-            None => {
-                images.push(judge(ctx, &running.image).await?);
-                at.insert(&running.image, images.len() - 1);
-                images.len() - 1
+        let index = *at.entry(&running.image).or_insert_with(|| {
+            if let Image::Known(reference) = &running.image {
+                known.push((images.len(), reference.clone()));
             }
-        };
+            images.push(ImageReport::of(&running.image));
+            images.len() - 1
+        });
         images[index].places.push(running.place.clone());
+    }
+    for (index, verification) in verified(ctx, &known).await? {
+        images[index].verification = Some(verification);
+    }
+    // By themselves, those whose tag means another digest now.
+    known.retain(|(index, reference)| {
+        let verdict = images[*index].verification.as_ref().map(|verification| verification.verdict);
+        verdict == Some(Verdict::Mismatch) && reference.tag.is_some() && reference.digest.is_some()
+    });
+    known.iter_mut().for_each(|(_, reference)| reference.tag = None);
+    for (index, verification) in verified(ctx, &known).await? {
+        // Revoked weighs more than superseded; any other failure says less than the mismatch does.
+        if matches!(verification.verdict, Verdict::Verified | Verdict::Revoked) {
+            images[index].superseded = verification.verdict == Verdict::Verified;
+            images[index].verification = Some(verification);
+        }
     }
     Ok(Audited { images, idle: listing.idle })
 }
 
-async fn judge(ctx: &Context, image: &Image) -> Result<ImageReport, LocalFault> {
-    let mut report = ImageReport {
-        image: String::new(),
-        places: Vec::new(),
-        by_digest: false,
-        superseded: false,
-        unknown: None,
-        verification: None,
-    };
-    match image {
-        Image::Unknown { text, why } => {
-            report.image.clone_from(text);
-            report.unknown = Some((*why).to_owned());
-        }
-        Image::Known(reference) => {
-            report.image = reference.to_string();
-            report.by_digest = reference.digest.is_some();
-            let mut verification = verify(ctx, reference, Mode::Verify).await?;
-            if verification.verdict == Verdict::Mismatch
-                && reference.tag.is_some()
-                && reference.digest.is_some()
-            {
-                let alone = Reference { tag: None, ..reference.clone() };
-                let own = verify(ctx, &alone, Mode::Verify).await?;
-                // Revoked by itself weighs more than superseded; any other failure says less than the mismatch does.
-                if matches!(own.verdict, Verdict::Verified | Verdict::Revoked) {
-                    report.superseded = own.verdict == Verdict::Verified;
-                    verification = own;
-                }
-            }
-            report.verification = Some(verification);
-        }
+async fn verified(
+    ctx: &Context,
+    images: &[(usize, Reference)],
+) -> Result<Vec<(usize, Verification)>, LocalFault> {
+    let references: Vec<Reference> = images.iter().map(|(_, reference)| reference.clone()).collect();
+    let all = verify_all(ctx, &references, Mode::Verify, &Options::default()).await?;
+    Ok(images.iter().map(|(index, _)| *index).zip(all).collect())
+}
+
+impl ImageReport {
+    fn of(image: &Image) -> Self {
+        let (text, by_digest, unknown) = match image {
+            Image::Known(reference) => (reference.to_string(), reference.digest.is_some(), None),
+            Image::Unknown { text, why } => (text.clone(), false, Some((*why).to_owned())),
+        };
+        let (places, verification) = (Vec::new(), None);
+        Self { image: text, places, by_digest, superseded: false, unknown, verification }
     }
-    Ok(report)
 }

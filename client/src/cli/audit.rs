@@ -99,7 +99,7 @@ fn text(image: &ImageReport) -> (String, Vec<String>) {
         notes.push("note  its tag means another digest now; your policy accepts this one still".to_owned());
     }
     if let Some(v) = image.verification.as_ref().filter(|v| v.verdict != Verdict::Verified) {
-        notes.push(format!("why   {}", v.detail));
+        notes.push(format!("why   {}", v.reason));
         notes.extend(v.next.as_ref().map(|next| format!("next  {next}")));
     }
     (head, notes)

@@ -69,7 +69,7 @@ fn text(file: &FileReport, image: &ImageReport, locked: &Locked) -> (String, Vec
     }
     notes.extend(image.opaque.as_ref().map(|why| format!("why   {why}")));
     if let Some(verification) = image.verification.as_ref().filter(|_| image.state == State::Refused) {
-        notes.push(format!("why   {}", verification.detail));
+        notes.push(format!("why   {}", verification.reason));
         notes.extend(verification.next.as_ref().map(|next| format!("next  {next}")));
     }
     (head, notes)

@@ -86,8 +86,8 @@ async fn histories(env: &Env, args: &Args) -> Result<Vec<History>, Failure> {
         Some("add --trust NAME") => failure.next("plimsoll log NAME"),
         _ => failure,
     })?;
-    let url = servers::server(&env.home, args.server.as_ref(), &policy.root[&root].repository)?;
-    let pinned = load_root(&env.home, &root, &policy.root[&root])?;
+    let url = servers::server(&env.home, args.server.as_ref(), &policy.root[&root].location())?;
+    let pinned = load_root(&env.home, &policy.root[&root])?;
     let server = Server::new(env.registry.clone(), url);
     let document = Document::<Root>::parse("root", &pinned).map_err(UpdateError::from)?;
     let id = document.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();

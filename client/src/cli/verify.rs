@@ -98,7 +98,7 @@ fn text(v: &Verification, now: DateTime<Utc>, stream: &impl IsTerminal) -> (Stri
             notes.extend(fresh(root, now).map(|fresh| format!("as of      {fresh}")));
         }
     } else {
-        notes.push(format!("why   {}", v.detail));
+        notes.push(format!("why   {}", v.reason));
         notes.extend(v.next.as_ref().map(|next| format!("next  {next}")));
     }
     (head, notes)
@@ -110,7 +110,7 @@ fn fresh(root: &crate::verify::RootReport, now: DateTime<Utc>) -> Option<String>
     // Every role must be unexpired, so the first to expire counts.
     let expires = root.roles.iter().map(|role| role.expires).min()?;
     let left = u64::try_from((expires - now).num_seconds()).unwrap_or(0);
-    let age = root.timestamp_age.map_or_else(String::new, |age| format!("{} ago, ", ago(age)));
+    let age = root.age.map_or_else(String::new, |age| format!("{} ago, ", ago(age)));
     if let Some(by) = root.stale_by {
         return Some(format!("{age}timestamp {}; stale: it ran out {} ago", timestamp.version, ago(by)));
     }

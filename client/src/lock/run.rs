@@ -1,19 +1,22 @@
 //! Locking files: every image of every file is verified, then all files are written, or none.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use plimsoll_core::{oci::Reference, policy::Verdict};
+use plimsoll_core::{
+    oci::{Digest, Reference},
+    policy::Verdict,
+};
 use serde::Serialize;
 
 use super::{Item, Kind, Place, Unread, apply, locked, to_verify};
 use crate::{
     state,
-    verify::{Context, LocalFault, Mode, Verification, verify},
+    verify::{Context, LocalFault, Mode, Options, Verification, verify_all},
 };
 
 /// A file may be this long, bytes.
@@ -169,7 +172,7 @@ impl Locked {
         let gravest = Verdict::gravest(verdicts).unwrap_or(Verdict::Verified);
         match () {
             () if gravest != Verdict::Verified => gravest.exit_code(),
-            () if self.count(State::Opaque) > 0 => 2,
+            () if self.count(State::Opaque) + self.count(State::Refused) > 0 => 2,
             () if self.check && self.count(State::Moved) + self.count(State::Unlocked) > 0 => {
                 Verdict::Mismatch.exit_code()
             }
@@ -191,7 +194,7 @@ struct File {
 /// Verifies every image that the files at `paths` name and, unless `check`, writes each as `NAME:TAG@sha256:…` with the
 /// digest that is signed now. Nothing is written unless all images of all files are verified.
 ///
-/// Network: as [`verify`] for each image that is named, once. Each file is replaced atomically and durably, its mode
+/// Network: as [`verify_all`] for each image that is named, once. Each file is replaced atomically and durably, its mode
 /// kept; should one fail, those before it are put back. After a crash in between, each file is whole, and locking again
 /// finishes the rest.
 ///
@@ -199,7 +202,7 @@ struct File {
 /// [`LockFault`]; an image that is not verified, or cannot be checked, is part of the result.
 pub async fn lock(ctx: &Context, paths: &[PathBuf], check: bool) -> Result<Locked, LockFault> {
     let files = read_all(paths)?;
-    let verified = verify_all(ctx, &files).await?;
+    let verified = verified(ctx, &files).await?;
     let reports: Vec<FileReport> = files.iter().map(|file| report(file, &verified)).collect();
     let mut result = Locked { files: reports, written: false, check };
     if check || result.exit_code() != 0 {
@@ -243,17 +246,15 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Each image that is named, verified once.
-async fn verify_all(ctx: &Context, files: &[File]) -> Result<HashMap<Reference, Verification>, LockFault> {
-    let mut verified = HashMap::new();
-    for item in files.iter().flat_map(|file| &file.items) {
-        let Place::At { reference, .. } = &item.place else { continue };
-        let reference = to_verify(reference);
-        if !verified.contains_key(&reference) {
-            let verification = verify(ctx, &reference, Mode::Verify).await?;
-            verified.insert(reference, verification);
-        }
-    }
-    Ok(verified)
+async fn verified(ctx: &Context, files: &[File]) -> Result<HashMap<Reference, Verification>, LocalFault> {
+    let places = files.iter().flat_map(|file| &file.items).filter_map(|item| match &item.place {
+        Place::At { reference, .. } => Some(to_verify(reference)),
+        Place::Opaque(_) => None,
+    });
+    let mut seen = HashSet::new();
+    let references: Vec<Reference> = places.filter(|reference| seen.insert(reference.clone())).collect();
+    let all = verify_all(ctx, &references, Mode::Verify, &Options::default()).await?;
+    Ok(references.into_iter().zip(all).collect())
 }
 
 fn report(file: &File, verified: &HashMap<Reference, Verification>) -> FileReport {
@@ -270,7 +271,8 @@ fn report(file: &File, verified: &HashMap<Reference, Verification>) -> FileRepor
             Place::Opaque(why) => report.opaque = Some(why.to_string()),
             Place::At { reference, .. } => {
                 let verification = verified.get(&to_verify(reference)).expect("every place was verified");
-                let digest = verification.digest.filter(|_| verification.verdict == Verdict::Verified);
+                // What may be run, which is there for what is verified and for nothing else.
+                let digest = verification.resolved.as_deref().and_then(pinned_digest);
                 report.locked = digest.map(|digest| locked(&item.text, reference, &digest));
                 report.state = match (digest, reference.digest) {
                     (None, _) => State::Refused,
@@ -284,6 +286,11 @@ fn report(file: &File, verified: &HashMap<Reference, Verification>) -> FileRepor
         report
     };
     FileReport { file: file.given.clone(), images: file.items.iter().map(image).collect() }
+}
+
+/// The digest in `REPOSITORY@sha256:…`.
+fn pinned_digest(resolved: &str) -> Option<Digest> {
+    resolved.split_once('@')?.1.parse().ok()
 }
 
 /// The text with each image as it is locked.

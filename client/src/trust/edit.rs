@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_core::{oci::Digest, policy::Policy};
+use plimsoll_core::{
+    oci::Digest,
+    policy::{Format, PolicyFile, RequireTable, ScopeTable},
+};
 
 use super::{Addition, Home, TrustError, policy_text, root_file};
 
@@ -21,7 +24,7 @@ pub(super) fn with_root(
     }
     let refuse = |source| TrustError::Addition { source };
     let added = tables(addition, scopes, sha256);
-    let new = Policy::parse(&added).map_err(refuse)?;
+    let new = PolicyFile::from_toml(&added).map_err(refuse)?;
     policy.root.extend(new.root);
     policy.scope.extend(new.scope);
     policy.check().map_err(refuse)?;
@@ -38,18 +41,31 @@ pub(super) fn without_root(home: &Home, name: &str) -> Result<String, TrustError
     let text = policy_text(&home.policy())?.unwrap_or_default();
     let mut policy = parse(home, &text)?;
     policy.root.remove(name);
-    policy.scope.retain(|scope| !scope.require.all.iter().any(|root| root == name));
+    policy.scope.retain(|scope| !names(scope, name));
     let kept: String = blocks(&text).into_iter().filter(|block| !concerns(block, name)).collect();
     Ok(settle(kept.trim_start_matches('\n').to_owned(), &policy))
 }
 
-fn parse(home: &Home, text: &str) -> Result<Policy, TrustError> {
-    Policy::parse(text).map_err(|source| TrustError::Policy { path: home.policy(), source })
+fn parse(home: &Home, text: &str) -> Result<PolicyFile, TrustError> {
+    let read = || {
+        let policy = PolicyFile::from_toml(text)?;
+        policy.check().map_err(|error| error.located(text, Format::Toml))?;
+        Ok(policy)
+    };
+    read().map_err(|source| TrustError::Policy { path: home.policy(), source })
+}
+
+/// True if the scope needs the root `name`.
+fn names(scope: &ScopeTable, name: &str) -> bool {
+    let of = |require: &RequireTable| {
+        [&require.all, &require.any, &require.of].into_iter().flatten().flatten().any(|root| root == name)
+    };
+    scope.require.iter().chain(&scope.fallback).any(of)
 }
 
 /// The edited text, if it says exactly what is meant.
-fn settle(text: String, meant: &Policy) -> String {
-    match Policy::parse(&text) {
+fn settle(text: String, meant: &PolicyFile) -> String {
+    match PolicyFile::from_toml(&text) {
         Ok(read) if read == *meant => text,
         _ => meant.to_toml(),
     }

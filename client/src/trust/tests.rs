@@ -76,7 +76,7 @@ fn a_root_is_pinned_with_its_own_scopes_at_the_repositorys_host() {
     assert_eq!(pinned.scopes, ["r.io/acme/**", "r.io/tools/lint"]);
     assert_eq!(list(&desk.home).unwrap(), [pinned]);
     let policy = load_policy(&desk.home).unwrap();
-    assert_eq!(load_root(&desk.home, "acme", &policy.root["acme"]).unwrap(), bytes);
+    assert_eq!(load_root(&desk.home, &policy.root["acme"]).unwrap(), bytes);
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(desk.home.policy().parent().unwrap()), 0o700);
@@ -177,10 +177,10 @@ fn a_pinned_root_is_compared_with_its_hash_on_every_load() {
     let policy = load_policy(&desk.home).unwrap();
     let path = desk.home.roots().join("acme-root.json");
     fs::write(&path, root(&["acme/**"])).unwrap();
-    let result = load_root(&desk.home, "acme", &policy.root["acme"]);
+    let result = load_root(&desk.home, &policy.root["acme"]);
     assert!(matches!(result, Err(TrustError::RootDigest { .. })), "{result:?}");
     fs::remove_file(&path).unwrap();
-    let result = load_root(&desk.home, "acme", &policy.root["acme"]);
+    let result = load_root(&desk.home, &policy.root["acme"]);
     assert!(matches!(result, Err(TrustError::Read { .. })), "{result:?}");
 }
 

@@ -112,7 +112,7 @@ pub fn valid_tag(tag: &str) -> bool {
 }
 
 /// Host name, IPv4 or bracketed IPv6, with an optional port.
-fn valid_host(host: &str) -> bool {
+pub(crate) fn valid_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
             let Some((address, tail)) = rest.split_once(']') else { return false };

@@ -146,6 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn one_bad_verdict_is_not_outweighed_by_any_number_of_better_ones() {
+        let all = Verdict::BY_GRAVITY;
+        for (i, grave) in all.iter().enumerate() {
+            assert_eq!(Verdict::gravest(all[i..].iter().rev().copied()), Some(*grave));
+            assert_eq!(all.iter().filter(|other| *other == grave).count(), 1, "{grave} stands there once");
+        }
+        assert_eq!(Verdict::gravest([]), None);
+        // The failures of roots keep the order in which they are reported.
+        let failures =
+            [Verdict::Untrusted, Verdict::Rollback, Verdict::Expired, Verdict::Auth, Verdict::Unreachable];
+        assert!(failures.is_sorted_by_key(|failure| all.iter().position(|grave| grave == failure)));
+    }
+
+    #[test]
     fn what_is_expired_or_older_is_told_from_what_is_not_trusted() {
         let role = || "targets".to_owned();
         let expires = chrono::DateTime::UNIX_EPOCH;

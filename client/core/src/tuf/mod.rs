@@ -13,6 +13,7 @@ pub mod metadata;
 mod object;
 mod pattern;
 mod search;
+mod signers;
 mod trusted;
 mod verify;
 
@@ -28,6 +29,7 @@ pub use metadata::{
 pub use object::Json;
 pub use pattern::{matches, within};
 pub use search::{Found, MAX_DEPTH, MAX_ROLE_NAME, MAX_ROLES, Outcome, Search, Step};
+pub use signers::Signers;
 pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, SnapshotMark, TimestampUpdate, Trusted};
 pub use verify::{MAX_VERIFICATIONS, Verified, distinct_signers, verify};
 
