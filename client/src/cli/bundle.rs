@@ -22,7 +22,7 @@ use crate::{
     floor,
     trust::{load_policy, load_root},
     update::{Bounds, RegistrySource, Session},
-    verify::{Context, Mode, ago, target_name, verify},
+    verify::{Context, Mode, Options, ago, target_name, verify_all},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -123,27 +123,24 @@ async fn run_export(env: &Env, out: &Out, args: &ExportArgs) -> Result<u8, Failu
         }
         references.extend(roots.into_iter().next().map(|(_, name)| (reference, name)));
     }
-    let mut images = Vec::new();
+    let mut carried = Vec::new();
     if args.with_images {
-        for (reference, name) in &references {
-            match image(env, reference, name).await? {
-                Ok(image) => images.push(image),
-                Err((verdict, why)) => {
-                    return Err(Failure::verdict(verdict, format!("{verdict}  {reference}: {why}")).next(
-                        "leave it out; without --with-images its revocation or absence can be carried",
-                    ));
-                }
-            }
+        for ((reference, _), image) in references.iter().zip(images(env, &references).await?) {
+            carried.push(image.map_err(|(verdict, why)| {
+                Failure::verdict(verdict, format!("{verdict}  {reference}: {why}"))
+                    .next("leave it out; without --with-images its revocation or absence can be carried")
+            })?);
         }
     }
     let (mut closures, mut unverified) = (Vec::new(), BTreeMap::new());
     for (root, wanted) in &wanted {
         let (closure, names) = closure(env, out, &policy, root, wanted).await?;
         if args.with_images && wanted.whole {
-            for (reference, name) in tags(&policy, root, &names) {
-                match image(env, &reference, &name).await? {
-                    Ok(image) if images.iter().all(|known: &Image| known.called != image.called) => {
-                        images.push(image);
+            let tags = tags(&policy, root, &names);
+            for ((reference, _), image) in tags.iter().zip(images(env, &tags).await?) {
+                match image {
+                    Ok(image) if carried.iter().all(|known: &Image| known.called != image.called) => {
+                        carried.push(image);
                     }
                     Ok(_) => {}
                     Err((verdict, _)) => {
@@ -154,12 +151,12 @@ async fn run_export(env: &Env, out: &Out, args: &ExportArgs) -> Result<u8, Failu
         }
         closures.push(closure);
     }
-    images.sort_by(|one, other| one.called.cmp(&other.called));
-    let written = export(&env.registry, &closures, &images, known.as_ref(), &args.out).await?;
+    carried.sort_by(|one, other| one.called.cmp(&other.called));
+    let written = export(&env.registry, &closures, &carried, known.as_ref(), &args.out).await?;
     let head = format!("{}  {}", written.file.display(), size(written.bytes));
     let mut notes: Vec<String> =
         closures.iter().map(|closure| summary(&closure.summary, env.clock.now())).collect();
-    notes.extend(images.iter().map(|image| format!("image  {}  {}", image.called, image.top.digest)));
+    notes.extend(carried.iter().map(|image| format!("image  {}  {}", image.called, image.top.digest)));
     if written.left_to_far_side > 0 {
         notes.push(format!("left out  {} blobs that the far side has", written.left_to_far_side));
     }
@@ -168,11 +165,11 @@ async fn run_export(env: &Env, out: &Out, args: &ExportArgs) -> Result<u8, Failu
         notes.push(format!("! left out  {}: {}", left.role, left.why));
     }
     notes.extend(unverified.iter().map(|(image, verdict)| format!("! not taken along  {image}: {verdict}")));
-    let carried = images.iter().map(|image| Carried { image: &image.called, digest: image.top.digest });
+    let images = carried.iter().map(|image| Carried { image: &image.called, digest: image.top.digest });
     let shown = Exported {
         written,
         trusts: closures.iter().map(|closure| &closure.summary).collect(),
-        images: carried.collect(),
+        images: images.collect(),
         left_out,
         unverified: &unverified,
     };
@@ -205,18 +202,25 @@ fn roots_of(policy: &Policy, reference: &Reference) -> Result<Vec<(String, Targe
     })
 }
 
-/// The image, if it verifies; else what is said of it.
-async fn image(
+/// Each image, if it verifies; else what is said of it. All are asked together.
+async fn images(
     env: &Env,
-    reference: &Reference,
-    name: &TargetName,
-) -> Result<Result<Image, (Verdict, String)>, Failure> {
-    let context = Context::load(env.home.clone(), env.registry.clone(), env.clock.clone())?;
-    let said = verify(&context, reference, Mode::Verify).await?;
-    match said.digest.filter(|_| said.verdict == Verdict::Verified) {
-        Some(digest) => Ok(Ok(Image::fetch(&env.registry, reference, &name.to_string(), digest).await?)),
-        None => Ok(Err((said.verdict, said.detail))),
+    wanted: &[(Reference, TargetName)],
+) -> Result<Vec<Result<Image, (Verdict, String)>>, Failure> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
     }
+    let context = Context::load(env.home.clone(), env.registry.clone(), env.clock.clone())?;
+    let references: Vec<Reference> = wanted.iter().map(|(reference, _)| reference.clone()).collect();
+    let mut images = Vec::new();
+    let said = verify_all(&context, &references, Mode::Verify, &Options::default()).await?;
+    for ((reference, name), said) in wanted.iter().zip(said) {
+        images.push(match said.digest.filter(|_| said.verdict == Verdict::Verified) {
+            Some(digest) => Ok(Image::fetch(&env.registry, reference, &name.to_string(), digest).await?),
+            None => Err((said.verdict, said.reason)),
+        });
+    }
+    Ok(images)
 }
 
 /// The closure of what is wanted of one root, and every name that its roles list.

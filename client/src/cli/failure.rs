@@ -8,6 +8,7 @@ use crate::{
     home::Home,
     keys::{KeyFileError, SignError},
     layout::LayoutError,
+    lock::LockFault,
     publish::{PublishError, author::AuthorError, draft::DraftError},
     registry::RegistryError,
     state::StateError,
@@ -81,6 +82,12 @@ impl From<TrustError> for Failure {
 
 impl From<FloorFault> for Failure {
     fn from(error: FloorFault) -> Self {
+        Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
+impl From<LockFault> for Failure {
+    fn from(error: LockFault) -> Self {
         Self { code: error.exit_code(), text: chain(&error), next: error.next() }
     }
 }

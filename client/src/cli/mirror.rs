@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use plimsoll_core::{oci::RepositoryAddress, policy::Policy};
+use plimsoll_core::{
+    oci::RepositoryAddress,
+    policy::{Policy, duration},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Env, Failure, Out, argument, bundle::floors_of, place::address};
@@ -35,13 +38,10 @@ pub(super) struct Args {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time is a number and s, m or h, as 30s, from 1s to 24h".to_owned();
-    let units = [('s', 1), ('m', 60), ('h', 3600)];
-    let found = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
-    let (number, seconds) = found.ok_or_else(wrong)?;
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let all = number.checked_mul(seconds).filter(|all| (1..=86_400).contains(all));
-    all.map(Duration::from_secs).ok_or_else(wrong)
+    let wanted = duration(text).map_err(|error| error.to_string())?;
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    let wanted = wanted.to_std().ok().filter(|wanted| bounds.contains(wanted));
+    wanted.ok_or_else(|| "an interval is between 1s and 24h".to_owned())
 }
 
 pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure> {
@@ -132,7 +132,7 @@ mod tests {
         for (text, seconds) in [("1s", 1), ("5m", 300), ("24h", 86_400)] {
             assert_eq!(interval(text), Ok(Duration::from_secs(seconds)));
         }
-        for wrong in ["", "s", "0s", "5", "25h", "-1s", "1d", "1.5m", "99999999999999999999h", "5é"] {
+        for wrong in ["", "s", "0s", "5", "25h", "2d", "-1s", "1.5m", "99999999999999999999h", "5é"] {
             assert!(interval(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,6 +5,7 @@
 //! argument.
 
 mod ask;
+mod audit;
 mod bundle;
 mod ceremony;
 mod content;
@@ -13,6 +14,7 @@ mod doctor;
 mod failure;
 mod init;
 mod key;
+mod lock;
 mod log;
 mod manual;
 mod mirror;
@@ -103,6 +105,10 @@ enum Command {
     Verify(verify::Args),
     /// Print the digest that the publisher means, as HOST/REPOSITORY@sha256:HEX
     Resolve(verify::ResolveArgs),
+    /// Lock the images of Dockerfiles, compose files and Kubernetes YAML to the digests that are signed now
+    Lock(lock::Args),
+    /// Verify what runs already; fail if anything is not allowed any more
+    Audit(audit::Args),
     /// Pin, list and remove roots of trust
     #[command(subcommand)]
     Trust(trust::Command),
@@ -209,6 +215,8 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
     match command {
         Command::Verify(args) => verify::verify(env, out, &args).await,
         Command::Resolve(args) => verify::resolve(env, out, &args).await,
+        Command::Lock(args) => lock::run(env, out, &args).await,
+        Command::Audit(args) => audit::run(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
         Command::Status(args) => status::status(env, out, &args).await,
         Command::Inspect(args) => status::inspect(env, out, &args).await,
