@@ -98,10 +98,10 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Decide whether what the registry hands out under a reference may be run
+    /// Decide whether what the registry hands out under references may be run
     Verify(verify::Args),
     /// Print the digest that the publisher means, as HOST/REPOSITORY@sha256:HEX
-    Resolve(verify::Args),
+    Resolve(verify::ResolveArgs),
     /// Pin, list and remove roots of trust
     #[command(subcommand)]
     Trust(trust::Command),
