@@ -339,11 +339,14 @@ fn a_bad_policy_is_2_and_says_where() {
     let path = desk.path("home/policy.toml");
     let good = fs::read_to_string(&path).unwrap();
     for (bad, says) in [
-        (format!("{good}\nextra = 1\n"), "extra"),
+        (format!("{good}\nextra = 1\n"), "line 9, column 1: unknown field `extra`"),
         (format!("extra = 1\n{good}"), "unknown field `extra`"),
         (good.replace("sha256", "sha512"), "sha512"),
         (good.replace("all = [\"acme\"]", "all = [\"other\"]"), "there is no [root.other]"),
-        (good.replace("/**", "/[a]"), "is not a scope"),
+        (
+            good.replace("/**", "/[a]"),
+            "line 7, column 9: [[scope]] HOST/acme/[a] match: `acme/[a]` is not a scope",
+        ),
         ("\u{0}".to_owned(), "policy.toml"),
     ] {
         fs::write(&path, &bad).unwrap();
@@ -357,7 +360,7 @@ fn a_bad_policy_is_2_and_says_where() {
     fs::write(desk.path("home/roots/acme-root.json"), "{}").unwrap();
     desk.refused("verify HOST/acme/app:v1", 2, "is not the root that was pinned");
     fs::remove_file(desk.path("home/roots/acme-root.json")).unwrap();
-    desk.refused("verify HOST/acme/app:v1", 2, "cannot read DIR/home/roots/acme-root.json");
+    desk.refused("verify HOST/acme/app:v1", 2, "DIR/home/roots/acme-root.json cannot be reached");
 }
 
 #[test]
