@@ -508,8 +508,11 @@ impl<S: Source> Session<S> {
             let put = self.state.put_entry(&entry);
             self.remembered(put)?;
         }
-        let put = self.state.put_time(self.trusted.now());
-        self.remembered(put)
+        match self.state.put_time(self.trusted.now()) {
+            // Nothing new was seen, so nothing but the time is not remembered: a folder that is shared read-only is no fault.
+            Err(error) if error.is_unwritable() => Ok(()),
+            put => self.remembered(put),
+        }
     }
 
     /// 5.3.2 to 5.3.9.
