@@ -22,6 +22,17 @@ impl Connection {
 
     /// Status and body of the answer, which must have a length.
     pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        self.send_noting(method, path, body, |_| {})
+    }
+
+    /// As [`Connection::send`]; `note` gets each line of the answer's head.
+    pub(crate) fn send_noting(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        mut note: impl FnMut(&str),
+    ) -> (u16, Vec<u8>) {
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
             self.host,
@@ -35,6 +46,7 @@ impl Connection {
             let mut line = String::new();
             self.stream.read_line(&mut line).unwrap();
             let line = line.trim_end();
+            note(line);
             if at == 0 {
                 status = line.split(' ').nth(1).unwrap().parse().unwrap();
             } else if line.is_empty() {
