@@ -52,7 +52,7 @@ const ENGINES_STOP: Duration = Duration::from_secs(6);
 #[derive(Debug)]
 pub struct Daemon {
     address: SocketAddr,
-    api: Api,
+    pub(crate) api: Api,
     phase: watch::Sender<Phase>,
     server: JoinHandle<()>,
     /// What it was started with, and what was changed since.

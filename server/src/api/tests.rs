@@ -33,6 +33,8 @@ use tokio::{
 use super::{serve::Times, *};
 use crate::{config::Config, daemon::Daemon};
 
+const TRUST: &str = "00112233445566778899aabbccddeeff";
+
 struct Setup {
     daemon: Daemon,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -95,14 +97,17 @@ impl Setup {
 
     /// A root and targets that the daemon takes.
     async fn first_documents(&self) -> String {
-        let owner = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        self.first_documents_of(&PrivateKey::generate(Algorithm::Ed25519).unwrap()).await
+    }
+
+    async fn first_documents_of(&self, owner: &PrivateKey) -> String {
         let now = plimsoll::clock::Clock::now(&SystemClock);
         let online = self.get("/v1/trusts/main").await.json::<TrustInfo>().online;
-        let id = "00112233445566778899aabbccddeeff";
+        let id = TRUST;
         let scopes = ["acme/**".parse().unwrap()];
         let root = author::first_root(id, &scopes, &[owner.key().clone()], 1, &online, now);
-        let root = author::sign(&root, &[&owner]).unwrap();
-        let targets = author::sign(&author::empty_targets("targets", id, now), &[&owner]).unwrap();
+        let root = author::sign(&root, &[owner]).unwrap();
+        let targets = author::sign(&author::empty_targets("targets", id, now), &[owner]).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         format!("{{\"documents\":{{\"root\":{},\"targets\":{}}}}}", text(root), text(targets))
     }
@@ -209,6 +214,59 @@ async fn a_submission_is_taken_and_its_files_are_served() {
     }
     assert_eq!(setup.get("/tuf/no/metadata/timestamp.json").await.status, 404);
     assert_eq!(setup.get("/tuf/main/metadata/").await.status, 404);
+    setup.daemon.stop().await;
+}
+
+/// What is held answers as what is read, and never instead of something newer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_from_memory_is_the_file_that_was_read() {
+    let setup = Setup::start().await;
+    let owner = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    assert_eq!(setup.submit(setup.first_documents_of(&owner).await).await.status, 202);
+    let held = |path: &str| {
+        let request = Request::get(format!("http://localhost{path}")).body(()).unwrap();
+        tuf::held(&setup.daemon.api, &request).is_some()
+    };
+    let without_date = |mut answer: Answer| {
+        answer.headers.remove(header::DATE);
+        (answer.status, answer.headers, answer.body)
+    };
+    for (file, status) in
+        [("1.root.json", 200), ("1.targets.json", 200), ("timestamp.json", 200), ("2.root.json", 404)]
+    {
+        let path = format!("/tuf/main/metadata/{file}");
+        let headers = [("if-none-match", "\"x\"")];
+        assert!(!held(&path), "{file}");
+        let read = without_date(setup.ask("GET", &path, &headers, "").await);
+        assert_eq!((read.0, held(&path)), (status, status == 200), "{file}");
+        assert_eq!(without_date(setup.ask("GET", &path, &headers, "").await), read, "{file}");
+        let mut head = without_date(setup.ask("HEAD", &path, &headers, "").await);
+        assert!(std::mem::replace(&mut head.2, read.2.clone()).is_empty());
+        assert_eq!(head, read, "{file}");
+        assert_eq!(setup.ask("POST", &path, &[], "").await.status, 405);
+        if status == 200 {
+            let known = read.1[header::ETAG].to_str().unwrap();
+            assert_eq!(setup.ask("GET", &path, &[("if-none-match", known)], "").await.status, 304);
+        }
+    }
+    // Another spelling of the same is answered, and takes no room.
+    assert_eq!(setup.get("/tuf/main/metadata/1.%72oot.json").await.status, 200);
+    assert!(!held("/tuf/main/metadata/1.%72oot.json"));
+
+    let before = setup.get("/tuf/main/metadata/timestamp.json").await;
+    let now = plimsoll::clock::Clock::now(&SystemClock);
+    let mut targets = author::empty_targets("targets", TRUST, now);
+    targets.common.version = 2;
+    let targets = String::from_utf8(author::sign(&targets, &[&owner]).unwrap()).unwrap();
+    let accepted = setup.submit(format!("{{\"documents\":{{\"targets\":{targets}}}}}")).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    // Who was told `accepted` is shown it.
+    assert!(!held("/tuf/main/metadata/timestamp.json"));
+    let version = |answer: &Answer| answer.json::<serde_json::Value>()["signed"]["version"].as_u64();
+    let after = setup.get("/tuf/main/metadata/timestamp.json").await;
+    assert_eq!((version(&before), version(&after)), (Some(1), Some(accepted.json::<Accepted>().timestamp)));
+    assert_eq!(version(&after), Some(2));
+    assert_ne!(before.header(header::ETAG), after.header(header::ETAG));
     setup.daemon.stop().await;
 }
 
