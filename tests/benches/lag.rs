@@ -47,7 +47,7 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
 
     let bare = Bare::of(&site);
     let other = paced(|at| bare.push(at, &documents[at]));
-    vec![Row { name: LAG, ours: p99(ours), other: p99(other), target: Target::AtMost(3.0) }]
+    vec![Row { name: LAG, ours: p99(ours).into(), other: p99(other).into(), target: Target::AtMost(3.0) }]
 }
 
 /// Does `one` for each publish, each when its time has come, whether or not those before have ended.

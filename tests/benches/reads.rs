@@ -63,7 +63,8 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
             }
         }
         let count = u32::try_from(CONNECTIONS * READS * ROUNDS).unwrap();
-        rows.push(Row { name, ours: ours / count, other: other / count, target: Target::AtLeast(0.8) });
+        let (ours, other) = ((ours / count).into(), (other / count).into());
+        rows.push(Row { name, ours, other, target: Target::AtLeast(0.8) });
     }
     rows
 }

@@ -45,7 +45,7 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
         );
         resigns.push(resign);
     }
-    vec![Row { name: RESIGN, ours: resigns[2], other: resigns[0], target: Target::AtMost(1.5) }]
+    vec![Row { name: RESIGN, ours: resigns[2].into(), other: resigns[0].into(), target: Target::AtMost(1.5) }]
 }
 
 struct Site {
