@@ -18,7 +18,7 @@ use plimsoll::{
     clock::SystemClock,
     keys::{Algorithm, PrivateKey, Signer},
     publish::{
-        api::{Accepted, MAX_SUBMISSION, Progress, Refusal, RefusalCode},
+        api::{Accepted, MAX_SUBMISSION, Progress, Refusal, RefusalCode, RefusalReason},
         author,
     },
 };
@@ -27,11 +27,15 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::Instant,
 };
 
-use super::{serve::Times, *};
-use crate::{config::Config, daemon::Daemon};
+use super::{peers::Peer, serve::Times, *};
+use crate::{
+    config::{Config, Submit},
+    daemon::Daemon,
+};
 
 const TRUST: &str = "00112233445566778899aabbccddeeff";
 
@@ -49,8 +53,13 @@ struct Answer {
 
 impl Setup {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::new(folder.path().join("data"));
+        change(&mut config);
         config.listen = "127.0.0.1:0".parse().unwrap();
         let daemon = Daemon::start(config, Arc::new(SystemClock)).await.unwrap();
         let client = Client::builder(TokioExecutor::new()).build_http();
@@ -78,6 +87,16 @@ impl Setup {
 
     async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "").await
+    }
+
+    /// A connection from [`other_peer`]'s address that has sent a GET of `path`.
+    async fn connect_as_other(&self, path: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let mut stream = socket.connect(self.daemon.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
     }
 
     async fn submit(&self, body: impl Into<Bytes>) -> Answer {
@@ -320,6 +339,57 @@ async fn bodies_share_the_room_that_there_is() {
     drop(held);
     assert_eq!((all.available_permits(), peer.available_permits(), other.available_permits()), (3, 2, 2));
     collect(2, room).await.unwrap();
+}
+
+/// T48: a page of one peer is no reason for others to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_pages_without_end_waits_for_itself() {
+    const PAGE: &str = "/v1/trusts/main/export";
+    let setup = Setup::start().await;
+    assert_eq!(setup.submit(setup.first_documents().await).await.status, 202);
+    let account = setup.daemon.api.shared.peers.account(other_peer(), Instant::now());
+    let turn = account.exports.acquire().await.unwrap();
+    let mut waiting = setup.connect_as_other(PAGE).await;
+    let page = setup.get(PAGE).await;
+    assert_eq!((page.status, page.body.starts_with(b"{\"head\"")), (200, true));
+    // After five seconds.
+    assert!(first_line(&mut waiting).await.starts_with("HTTP/1.1 429"));
+    drop(turn);
+    assert!(first_line(&mut setup.connect_as_other(PAGE).await).await.starts_with("HTTP/1.1 200"));
+    setup.daemon.stop().await;
+}
+
+/// T48: whoever tries tokens is as limited as whoever tries signatures, and stands in nobody's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_without_a_good_token_are_counted() {
+    let setup = Setup::start_with(|config| config.api.submit = Some(Submit::Tokens)).await;
+    let path = "/v1/trusts/main/submissions";
+    for (headers, reason) in
+        [(&[][..], RefusalReason::NoToken), (&[("authorization", "Bearer plt_x")], RefusalReason::BadToken)]
+    {
+        let answer = setup.ask("POST", path, headers, "{}").await;
+        answer.refused(401, RefusalCode::Unauthorized);
+        assert_eq!(answer.json::<Refusal>().reason, Some(reason));
+    }
+    let mut refused = 2;
+    // One a second is forgotten, which a slow machine may see.
+    let limited = loop {
+        let answer = setup.ask("POST", path, &[("authorization", "Bearer plt_x")], "{}").await;
+        if answer.status != 401 || refused > 10_000 {
+            break answer;
+        }
+        refused += 1;
+    };
+    limited.refused(429, RefusalCode::RateLimited);
+    assert_eq!(limited.json::<Refusal>().reason, Some(RefusalReason::Peer));
+    assert!(refused >= 60, "{refused}");
+    let account = setup.daemon.api.shared.peers.account(other_peer(), Instant::now());
+    assert!(account.check(Instant::now()).is_ok());
+    setup.daemon.stop().await;
+}
+
+fn other_peer() -> Peer {
+    Peer::of([127, 0, 0, 2].into())
 }
 
 /// A body of which nothing ever comes.
