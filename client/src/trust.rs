@@ -295,7 +295,7 @@ pub(crate) async fn remembered_of(home: &Home, name: &str) -> Result<Option<(Vec
         return Ok(None);
     }
     let state = State::open(&Place::keyed(&home.state(), &key), PATIENCE).await?;
-    Ok(Some((document.bytes, state)))
+    Ok(Some((document.bytes.into(), state)))
 }
 
 /// The newest root that this machine has seen of the trust repository that the root `name` starts, be it from the registry

@@ -387,7 +387,7 @@ impl<S: Source> Session<S> {
     /// [`UpdateError::Source`], [`UpdateError::State`].
     pub async fn roots_below(&mut self) -> Result<Vec<(u64, Vec<u8>)>, UpdateError> {
         let root = self.trusted.root();
-        let mut roots = vec![(root.version(), root.bytes.clone())];
+        let mut roots = vec![(root.version(), root.bytes.to_vec())];
         let mut listed = false;
         for version in (1..roots[0].0).rev() {
             let above = &roots.last().expect("the trusted root is there").1;

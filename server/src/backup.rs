@@ -6,11 +6,13 @@ use std::{
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use plimsoll::registry::{Credentials, Registry, RegistryError, RegistryOptions};
 use plimsoll_core::tuf::{self, Document, Root};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::{
@@ -19,6 +21,10 @@ use crate::{
     keys::{Keyring, OnlineKeyError, OnlineRole},
     store::{SledStore, StoreError, TrustKey},
 };
+
+/// How long a page is asked for again while the daemon is busy with others, and the pause if it names none.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What an export's file is called in a folder.
 pub const ENDING: &str = "plimsolld-export";
@@ -149,8 +155,9 @@ impl Source {
                 if let Some(after) = after {
                     url.query_pairs_mut().append_pair("after", after);
                 }
-                let page = registry.file(&url, export::MAX_PAGE).await.map_err(|e| failed(&url, e))?;
+                let page = patient(|| registry.file(&url, export::MAX_PAGE)).await;
                 let page = page
+                    .map_err(|e| failed(&url, e))?
                     .ok_or_else(|| BackupError::NotADaemon { url: url.to_string(), name: name.to_owned() })?;
                 export::parts(&page).map_err(|source| BackupError::Answer { url: url.to_string(), source })
             }
@@ -270,6 +277,26 @@ fn running(config: &Config) -> Url {
     }
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     Url::parse(&format!("{scheme}://{address}")).expect("an address makes a URL")
+}
+
+/// What `ask` answers once the daemon is not busy with others, which it says by 429 or 503; for a minute at most.
+async fn patient<T, F: Future<Output = Result<T, RegistryError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, RegistryError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask().await;
+        let pause = match &answer {
+            Err(error @ RegistryError::Status { status, .. }) if matches!(status.as_u16(), 429 | 503) => {
+                error.retry_after().unwrap_or(PAUSE)
+            }
+            _ => return answer,
+        };
+        if Instant::now() + pause > end {
+            return answer;
+        }
+        tokio::time::sleep(pause).await;
+    }
 }
 
 fn failed(url: &Url, source: RegistryError) -> BackupError {

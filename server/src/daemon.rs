@@ -52,7 +52,7 @@ const ENGINES_STOP: Duration = Duration::from_secs(6);
 #[derive(Debug)]
 pub struct Daemon {
     address: SocketAddr,
-    api: Api,
+    pub(crate) api: Api,
     phase: watch::Sender<Phase>,
     server: JoinHandle<()>,
     /// What it was started with, and what was changed since.
@@ -261,7 +261,8 @@ impl Daemon {
         // Before the engines: those on the embedded registry reach it over HTTP like any other.
         let tls = tls.map(watch::Sender::new);
         let secured = tls.as_ref().map(|config| Tls::new(config.subscribe(), Handshakes::default()));
-        let server = tokio::spawn(serve(listener, secured, router, phase.subscribe(), Times::default()));
+        let routes = api.before(router);
+        let server = tokio::spawn(serve(listener, secured, routes, phase.subscribe(), Times::default()));
         let scheme = if tls.is_some() { "https" } else { "http" };
         info!(%address, data = %config.data.display(), "listening on {scheme}://{address}");
         let mut daemon = Self {

@@ -122,7 +122,8 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
         f64::from(count) / took.as_secs_f64(),
         f64::from(count) / used.as_secs_f64(),
     );
-    vec![Row { name: ACCEPTED, ours: used / count, other: floor / 2 / count, target: Target::AtLeast(0.4) }]
+    let (ours, other) = ((used / count).into(), (floor / 2 / count).into());
+    vec![Row { name: ACCEPTED, ours, other, target: Target::AtLeast(0.4) }]
 }
 
 /// CPU for reading, verifying, hashing and storing all of `signed`, one fsync for one of each publisher.

@@ -23,7 +23,7 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
             || Client::new(&repository).finds(&repository, trees::NAME),
             || least.iter().for_each(Least::work),
         );
-        Row { name, ours, other, target: Target::AtMost(2.0) }
+        Row { name, ours: ours.into(), other: other.into(), target: Target::AtMost(2.0) }
     })
     .collect()
 }

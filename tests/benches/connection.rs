@@ -22,8 +22,42 @@ impl Connection {
 
     /// Status and body of the answer, which must have a length.
     pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        self.exchange(method, path, &[], body, |_| {})
+    }
+
+    /// As [`Connection::send`], with more lines in the head.
+    pub(crate) fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[String],
+        body: &[u8],
+    ) -> (u16, Vec<u8>) {
+        self.exchange(method, path, headers, body, |_| {})
+    }
+
+    /// As [`Connection::send`]; `note` gets each line of the answer's head.
+    pub(crate) fn send_noting(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        note: impl FnMut(&str),
+    ) -> (u16, Vec<u8>) {
+        self.exchange(method, path, &[], body, note)
+    }
+
+    fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[String],
+        body: &[u8],
+        mut note: impl FnMut(&str),
+    ) -> (u16, Vec<u8>) {
+        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
         let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n{headers}\r\n",
             self.host,
             body.len()
         )
@@ -35,6 +69,7 @@ impl Connection {
             let mut line = String::new();
             self.stream.read_line(&mut line).unwrap();
             let line = line.trim_end();
+            note(line);
             if at == 0 {
                 status = line.split(' ').nth(1).unwrap().parse().unwrap();
             } else if line.is_empty() {
@@ -44,6 +79,9 @@ impl Connection {
             {
                 length = value.trim().parse().unwrap();
             }
+        }
+        if method == "HEAD" || status == 304 {
+            length = 0;
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).unwrap();

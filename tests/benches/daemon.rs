@@ -10,16 +10,19 @@
 #![expect(clippy::unwrap_used, reason = "a bench: a panic is its way to fail")]
 
 mod accepted;
+mod cli;
 mod connection;
 mod crowd;
+mod idle;
 mod lag;
 mod reads;
 mod roles;
 mod table;
+mod tape;
 
 fn main() {
     if reads::is_bare_server() {
         return;
     }
-    table::run(&[accepted::rows, lag::rows, reads::rows, roles::rows]);
+    table::run(&[accepted::rows, cli::rows, idle::rows, lag::rows, reads::rows, roles::rows]);
 }

@@ -55,11 +55,16 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
     let mut rows = Vec::new();
     if wants(CURL) {
         let (ours, other) = compare(ROUNDS, &mut resolve, &mut curl);
-        rows.push(Row { name: CURL, ours, other, target: Target::AtMost(1.0) });
+        rows.push(Row { name: CURL, ours: ours.into(), other: other.into(), target: Target::AtMost(1.0) });
     }
     if wants(PYTHON) {
         let (ours, other) = compare(PYTHON_ROUNDS, &mut resolve, &mut python);
-        rows.push(Row { name: PYTHON, ours, other, target: Target::AtLeast(20.0) });
+        rows.push(Row {
+            name: PYTHON,
+            ours: ours.into(),
+            other: other.into(),
+            target: Target::AtLeast(20.0),
+        });
     }
     rows
 }

@@ -1,4 +1,8 @@
 //! Metadata read from the plain TUF face, against a bare hyper server that answers the same bytes.
+//!
+//! The bare server is hyper's `http1` with its default settings on tokio's runtime with its default settings, a task for each
+//! connection. It answers whatever it is asked, with the head and the body that the daemon gives (but for `date`), and does
+//! nothing else: it routes nothing, knows no conditions, limits nobody in number, size or time, and never ends.
 
 use std::{
     convert::Infallible,
@@ -11,7 +15,12 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Response, server::conn::http1, service::service_fn};
+use hyper::{
+    HeaderMap, Response,
+    header::{HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 
 use crate::{
@@ -40,9 +49,9 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
             continue;
         }
         let path = format!("/tuf/acme/metadata/{file}");
-        let (status, bytes) = site.connect().send("GET", &path, b"");
-        assert_eq!(status, 200);
-        let bare = Bare::start(&bytes);
+        let (head, bytes) = answer(&site.daemon.address(), &path);
+        let bare = Bare::start(&head, &bytes);
+        assert_eq!(answer(&bare.address, &path), (head, bytes.clone()));
         let (mut ours, mut other) = (Duration::ZERO, Duration::ZERO);
         for round in 0..=ROUNDS {
             let a = read(&site.daemon.address(), site.daemon.pid(), &path, bytes.len());
@@ -54,9 +63,21 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
             }
         }
         let count = u32::try_from(CONNECTIONS * READS * ROUNDS).unwrap();
-        rows.push(Row { name, ours: ours / count, other: other / count, target: Target::AtLeast(0.8) });
+        let (ours, other) = ((ours / count).into(), (other / count).into());
+        rows.push(Row { name, ours, other, target: Target::AtLeast(0.8) });
     }
     rows
+}
+
+/// What is answered to a GET of `path`: the head without its date, in the order of the alphabet, and the body.
+fn answer(host: &str, path: &str) -> (Vec<String>, Vec<u8>) {
+    let mut head = Vec::new();
+    let (status, body) =
+        Connection::open(host).send_noting("GET", path, b"", |line| head.push(line.to_owned()));
+    assert_eq!(status, 200);
+    head.retain(|line| !line.is_empty() && !line.starts_with("date:"));
+    head.sort();
+    (head, body)
 }
 
 /// CPU time of process `pid` while all connections read.
@@ -82,11 +103,17 @@ struct Bare {
 }
 
 impl Bare {
-    fn start(answer: &[u8]) -> Self {
+    fn start(head: &[String], body: &[u8]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(BARE).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(answer).unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        for line in head.iter().filter(|line| line.contains(": ") && !line.starts_with("content-length:")) {
+            writeln!(stdin, "{line}").unwrap();
+        }
+        writeln!(stdin).unwrap();
+        stdin.write_all(body).unwrap();
+        drop(stdin);
         let mut address = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
         Self { child, address: address.trim_end().to_owned() }
@@ -101,14 +128,19 @@ impl Drop for Bare {
     }
 }
 
-/// Serves what stands on standard input, until it is killed; false at once if that is not what this process is for.
+/// Serves what stands on standard input, the lines of a head, an empty one, and a body, until it is killed; false at once if that is not what this process is for.
 pub(crate) fn is_bare_server() -> bool {
     if std::env::args().nth(1).as_deref() != Some(BARE) {
         return false;
     }
-    let mut answer = Vec::new();
-    std::io::stdin().read_to_end(&mut answer).unwrap();
-    let answer = Bytes::from(answer);
+    let (mut head, mut body) = (HeaderMap::new(), Vec::new());
+    let mut stdin = std::io::stdin().lock();
+    for line in stdin.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ").unwrap();
+        head.insert(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+    }
+    stdin.read_to_end(&mut body).unwrap();
+    let body = Bytes::from(body);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap());
     listener.set_nonblocking(true).unwrap();
@@ -117,11 +149,13 @@ pub(crate) fn is_bare_server() -> bool {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let answer = answer.clone();
+            stream.set_nodelay(true).unwrap();
+            let (head, body) = (head.clone(), body.clone());
             tokio::spawn(async move {
                 let service = service_fn(move |_| {
-                    let answer = answer.clone();
-                    async move { Ok::<_, Infallible>(Response::new(Full::new(answer))) }
+                    let mut response = Response::new(Full::new(body.clone()));
+                    response.headers_mut().clone_from(&head);
+                    async move { Ok::<_, Infallible>(response) }
                 });
                 // A client that went away ends its connection and nothing else.
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

@@ -7,10 +7,47 @@ use rustix::time::{ClockId, clock_gettime};
 /// One line of the table.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    pub(crate) ours: Duration,
+    pub(crate) ours: Amount,
     /// What `ours` is divided by, or what is divided by `ours` if the target is a minimum.
-    pub(crate) other: Duration,
+    pub(crate) other: Amount,
     pub(crate) target: Target,
+}
+
+/// What is compared.
+#[derive(Clone, Copy)]
+pub(crate) enum Amount {
+    Time(Duration),
+    #[allow(dead_code, reason = "not every bench measures memory")]
+    Bytes(u64),
+}
+
+impl From<Duration> for Amount {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl From<u64> for Amount {
+    fn from(bytes: u64) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl Amount {
+    #[allow(clippy::cast_precision_loss, reason = "a ratio to look at")]
+    fn number(self) -> f64 {
+        match self {
+            Self::Time(time) => time.as_secs_f64(),
+            Self::Bytes(bytes) => bytes as f64,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Time(time) => format!("{time:.1?}"),
+            Self::Bytes(_) => format!("{:.1}MB", self.number() / 1e6),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -22,7 +59,7 @@ pub(crate) enum Target {
 
 impl Row {
     fn ratio(&self) -> f64 {
-        let ratio = self.ours.as_secs_f64() / self.other.as_secs_f64();
+        let ratio = self.ours.number() / self.other.number();
         match self.target {
             Target::AtMost(_) => ratio,
             Target::AtLeast(_) => 1.0 / ratio,
@@ -54,9 +91,9 @@ pub(crate) fn run(parts: &[Part]) {
                 Target::AtMost(limit) => ("<=", limit),
                 Target::AtLeast(limit) => (">=", limit),
             };
-            let (ours, other) = (format!("{:.1?}", row.ours), format!("{:.1?}", row.other));
+            let (ours, other) = (row.ours.text(), row.other.text());
             let verdict = if row.is_met() { "" } else { "  MISSED" };
-            println!("{:<66} {ours:>10} {other:>10} {:>7.2}  {sign} {limit}{verdict}", row.name, row.ratio());
+            println!("{:<66} {ours:>10} {other:>10} {:>7.3}  {sign} {limit}{verdict}", row.name, row.ratio());
             missed += usize::from(!row.is_met());
         }
     }

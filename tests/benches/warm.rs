@@ -45,7 +45,7 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
     let timestamp = Least::of(&few, "timestamp");
     let (few, many) = (Held::by(&few), Held::by(&many));
     let (ours, other) = compare(300, || few.refresh(), || timestamp.work());
-    let first = Row { name: FLOOR, ours, other, target: Target::AtMost(1.5) };
+    let first = Row { name: FLOOR, ours: ours.into(), other: other.into(), target: Target::AtMost(1.5) };
     let (ours, other) = compare(300, || many.refresh(), || few.refresh());
-    vec![first, Row { name: SIZE, ours, other, target: Target::AtMost(1.1) }]
+    vec![first, Row { name: SIZE, ours: ours.into(), other: other.into(), target: Target::AtMost(1.1) }]
 }

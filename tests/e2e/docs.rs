@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::{Path, PathBuf},
 };
@@ -45,6 +45,88 @@ fn the_architecture_page_names_tests_that_exist() {
         let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(source.contains(&format!("fn {name}(")), "{file}.rs has no {name}");
     }
+}
+
+/// "Who may use whom", of the daemon's modules: no more, no fewer.
+#[test]
+fn the_architecture_page_says_which_modules_of_the_daemon_use_which() {
+    let page = fs::read_to_string(top().join("docs/architecture.md")).unwrap();
+    let (_, list) = page.split_once("\nserver:").unwrap();
+    let (list, _) = list.split_once("of the client:").unwrap();
+    let names = |text: &str| -> BTreeSet<String> {
+        // What stands in parentheses is for people.
+        let plain = text.split('(').map(|part| part.rsplit_once(')').map_or(part, |(_, rest)| rest));
+        plain.collect::<String>().split(',').map(|name| name.trim().to_owned()).collect()
+    };
+    let mut said: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (users, used) in list.lines().filter_map(|line| line.split_once(" -> ")) {
+        let used = if used == "core and the client only" { BTreeSet::new() } else { names(used) };
+        for user in names(users) {
+            said.entry(user).or_default().extend(used.clone());
+        }
+    }
+    let source = top().join("server/src");
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in rust_files(&source) {
+        let path = file.strip_prefix(&source).unwrap().to_str().unwrap();
+        let module = path.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        if path.ends_with("tests.rs") || path.contains("tests/") || ["lib", "main"].contains(&module.as_str())
+        {
+            continue;
+        }
+        let mut used = used_modules(&fs::read_to_string(&file).unwrap());
+        used.remove(&module);
+        found.entry(module).or_default().extend(used);
+    }
+    assert_eq!(said, found);
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// The first words after `crate::` outside of comments and of the tests at the foot.
+fn used_modules(source: &str) -> BTreeSet<String> {
+    let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let code: Vec<&str> = source.lines().map(|line| line.split("//").next().unwrap()).collect();
+    let code = code.join("\n");
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut used = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let Some(list) = rest.strip_prefix('{') else {
+            used.insert(word(rest));
+            continue;
+        };
+        let (mut depth, mut start) = (0, 0);
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' | ',' if depth == 0 => {
+                    used.insert(word(&list[start..at]));
+                    start = at + 1;
+                    if c == '}' {
+                        break;
+                    }
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+        }
+    }
+    used.remove("");
+    used
 }
 
 /// The page lists every attack once, and for each one the tests whose doc comment starts with its number: no more, no

@@ -10,7 +10,10 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use operator::{FRESHNESS, Operator, copy, ends, readyz};
 use plimsoll_core::oci::Digest;
-use plimsoll_tests::process::{Daemon, binary, run};
+use plimsoll_tests::{
+    middle::{Effect, Middle, Rule},
+    process::{Daemon, binary, run},
+};
 use stage::{Desk, config, establish, plain};
 
 /// P1, P6: the disk with the store is gone, and there is no backup of it.
@@ -120,6 +123,13 @@ fn an_export_brings_back_the_whole_history() {
     assert!(made.stderr.contains("private keys are not in it"), "{}", made.stderr);
     let export = operator.home.path().join("backups/acme.plimsolld-export");
     assert_eq!(fs::metadata(&export).unwrap().permissions().mode() & 0o777, 0o600);
+    // A daemon that is busy with others is asked again.
+    let middle = Middle::start(&operator.daemon.as_ref().unwrap().address());
+    middle.set(Rule::new("GET", "/export").times(1), Effect::Status(429));
+    middle.set(Rule::new("GET", "/export").times(1), Effect::Status(503));
+    operator.run(&format!("backup busy.export acme --server {}", middle.url())).ok();
+    let statuses: Vec<u16> = middle.take_log().into_iter().map(|entry| entry.status).collect();
+    assert_eq!(statuses[..3], [503, 429, 200]);
     let files = ["1.root.json", "1.targets.json", "2.targets.json", "1.snapshot.json", "2.snapshot.json"];
     let files = files.map(|name| (name, operator.file(name).unwrap()));
     let keys = fs::read(operator.data().join("keys/acme/timestamp.key")).unwrap();

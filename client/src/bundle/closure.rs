@@ -135,7 +135,7 @@ impl Closure {
                 .collect(),
         };
         let root = trusted.root().bytes.clone();
-        Ok(Self { summary, root, timestamp, snapshot, latest, roles, left_out })
+        Ok(Self { summary, root: root.into(), timestamp, snapshot, latest, roles, left_out })
     }
 }
 

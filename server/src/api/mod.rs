@@ -8,6 +8,7 @@
 mod body;
 mod export;
 mod failure;
+mod files;
 pub(crate) mod gate;
 mod health;
 mod operator;
@@ -35,7 +36,7 @@ use plimsoll::publish::api::{TrustInfo, Trusts};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::submissions::read as read_submission;
-use self::{failure::Failure, gate::Gate, peers::Peers};
+use self::{failure::Failure, files::Files, gate::Gate, peers::Peers, serve::Routes};
 use crate::pipeline::Engine;
 
 /// How many submissions are worked on at a time.
@@ -78,6 +79,7 @@ struct Shared {
     submissions: Semaphore,
     parsers: Semaphore,
     exports: Semaphore,
+    files: Files,
     /// Room for bodies, KiB.
     bodies: Semaphore,
     peers: Peers,
@@ -98,6 +100,7 @@ impl Api {
             submissions: Semaphore::new(SUBMISSIONS),
             parsers: Semaphore::new(PARSERS),
             exports: Semaphore::new(EXPORTS),
+            files: Files::default(),
             bodies: Semaphore::new(BODIES_KIB),
             peers: Peers::default(),
             phase,
@@ -145,6 +148,11 @@ impl Api {
                 plain(StatusCode::NOT_FOUND, "nothing here; / says what there is\n".to_owned())
             })
             .with_state(self.clone())
+    }
+
+    /// `router`, with what needs no routing answered before it.
+    pub(crate) fn before(&self, router: Router) -> Routes {
+        Routes { router, files: Some(self.clone()) }
     }
 
     /// The engine of `name`.

@@ -1,4 +1,5 @@
-//! What each peer may use up: connections, submissions at a time, room for their bodies, and, above all, failures.
+//! What each peer may use up: connections, submissions at a time, room for their bodies, pages of exports, and, above all,
+//! failures.
 //!
 //! A peer is an IPv4 address or the /64 of an IPv6 one, since that is what one customer has. Behind a reverse proxy all are
 //! one peer (docs/operations.md). Time is an argument.
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::Extensions;
 use plimsoll::publish::api::{Refusal, RefusalCode, RefusalReason};
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -108,6 +110,8 @@ pub(super) struct Account {
     pub(super) parser: Semaphore,
     /// Room for bodies, KiB.
     pub(super) bodies: Semaphore,
+    /// The turn to wait for a page of an export.
+    pub(super) exports: Semaphore,
     debts: Mutex<Debts>,
 }
 
@@ -119,6 +123,11 @@ struct Debts {
 }
 
 impl Peers {
+    /// The account of the peer that a request came from, at `now`. All whose connection does not tell share one.
+    pub(super) fn account_of(&self, extensions: &Extensions, now: Instant) -> Arc<Account> {
+        self.account(extensions.get().copied().unwrap_or(Peer::Others), now)
+    }
+
     /// The account of `peer` at `now`.
     pub(super) fn account(&self, peer: Peer, now: Instant) -> Arc<Account> {
         let mut accounts = unpoisoned(&self.accounts);
@@ -140,6 +149,7 @@ impl Account {
             submissions: Semaphore::new(SUBMISSIONS),
             parser: Semaphore::new(1),
             bodies: Semaphore::new(BODIES_KIB),
+            exports: Semaphore::new(1),
             debts: Mutex::new(Debts { failures: now, work: now }),
         }
     }

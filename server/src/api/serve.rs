@@ -22,9 +22,9 @@ use tokio::{
 };
 
 use super::{
-    Phase,
+    Api, Phase,
     peers::{Doors, Peer},
-    reached,
+    reached, tuf,
 };
 use crate::tls::Tls;
 
@@ -52,17 +52,32 @@ impl Default for Times {
     }
 }
 
-/// Serves `router` until the phase is [`Phase::Closing`] or its sender is gone, then lets open requests end
+/// What is served.
+#[derive(Debug, Clone)]
+pub(crate) struct Routes {
+    pub(super) router: Router,
+    /// The plain TUF files that are at hand.
+    pub(super) files: Option<Api>,
+}
+
+impl From<Router> for Routes {
+    fn from(router: Router) -> Self {
+        Self { router, files: None }
+    }
+}
+
+/// Serves `routes` until the phase is [`Phase::Closing`] or its sender is gone, then lets open requests end
 /// within `times.drain`. A panic in a handler ends its own connection.
 ///
 /// With `tls`, https is served. A handshake is no request: the end does not wait for it.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
-    router: Router,
+    routes: impl Into<Routes>,
     mut phase: watch::Receiver<Phase>,
     times: Times,
 ) {
+    let routes = routes.into();
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let doors = Arc::new(Doors::default());
     let mut connections = JoinSet::new();
@@ -75,12 +90,12 @@ pub(crate) async fn serve(
                 let Some(door) = doors.enter(peer) else { continue };
                 // Answers are small and waited for. If it cannot be set, they are only slower.
                 let _ = stream.set_nodelay(true);
-                let (router, phase, tls) = (router.clone(), closing.clone(), tls.clone());
+                let (routes, phase, tls) = (routes.clone(), closing.clone(), tls.clone());
                 connections.spawn(async move {
                     let _open = (permit, door);
                     match tls {
-                        Some(tls) => secured(stream, peer, &tls, router, phase, times.head).await,
-                        None => connection(stream, peer, router, phase, times.head).await,
+                        Some(tls) => secured(stream, peer, &tls, routes, phase, times.head).await,
+                        None => connection(stream, peer, routes, phase, times.head).await,
                     }
                 });
             }
@@ -120,7 +135,7 @@ async fn secured(
     stream: TcpStream,
     peer: Peer,
     tls: &Tls,
-    router: Router,
+    routes: Routes,
     mut phase: watch::Receiver<Phase>,
     head_time: Duration,
 ) {
@@ -129,21 +144,30 @@ async fn secured(
         () = reached(&mut phase, Phase::Closing) => return,
     };
     if let Some(stream) = stream {
-        connection(stream, peer, router, phase, head_time).await;
+        connection(stream, peer, routes, phase, head_time).await;
     }
 }
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
-    router: Router,
+    routes: Routes,
     mut phase: watch::Receiver<Phase>,
     head_time: Duration,
 ) {
-    let router = TowerToHyperService::new(router);
+    let (router, files) = (TowerToHyperService::new(routes.router), routes.files);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.call(request)
+        let held = files.as_ref().and_then(|api| tuf::held(api, &request));
+        let answer = held.ok_or_else(|| {
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
+        async move {
+            match answer {
+                Ok(held) => Ok(held),
+                Err(routed) => routed.await,
+            }
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(BUFFER);

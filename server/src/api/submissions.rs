@@ -22,7 +22,6 @@ use super::{
     Api, Phase,
     body::{self, Room},
     failure::Failure,
-    peers::Peer,
     reached,
 };
 use crate::pipeline::Examined;
@@ -52,15 +51,15 @@ pub(super) async fn submit(
 ) -> Result<(StatusCode, Json<Accepted>), Failure> {
     let Path(name) = name.map_err(|_| Failure::no_such_trust())?;
     let engine = api.engine(&name)?;
+    let shared = &api.shared;
+    let account = shared.peers.account_of(request.extensions(), Instant::now());
+    account.check(Instant::now())?;
     // Before anything of the body is read.
     let token = api.shared.gate.admit(&name, request.headers()).map_err(|denial| {
         debug!(trust = name, "a submission without a good token: {denial}");
         Failure::denied(&denial)
-    })?;
-    let shared = &api.shared;
-    let peer = request.extensions().get().copied().unwrap_or(Peer::Others);
-    let account = shared.peers.account(peer, Instant::now());
-    account.check(Instant::now())?;
+    });
+    let token = token.inspect_err(|failure| account.charge(failure))?;
     // The peer's own turn first, so that those who wait for one of all are never more than a few of each.
     let turn = timeout(TURN, account.submissions.acquire()).await;
     let turn = turn.map_err(|_| Failure::crowded("too many submissions at a time come from this address"))?;

@@ -18,7 +18,7 @@ use plimsoll::{
     clock::SystemClock,
     keys::{Algorithm, PrivateKey, Signer},
     publish::{
-        api::{Accepted, MAX_SUBMISSION, Progress, Refusal, RefusalCode},
+        api::{Accepted, MAX_SUBMISSION, Progress, Refusal, RefusalCode, RefusalReason},
         author,
     },
 };
@@ -27,11 +27,17 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::Instant,
 };
 
-use super::{serve::Times, *};
-use crate::{config::Config, daemon::Daemon};
+use super::{peers::Peer, serve::Times, *};
+use crate::{
+    config::{Config, Submit},
+    daemon::Daemon,
+};
+
+const TRUST: &str = "00112233445566778899aabbccddeeff";
 
 struct Setup {
     daemon: Daemon,
@@ -47,8 +53,13 @@ struct Answer {
 
 impl Setup {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::new(folder.path().join("data"));
+        change(&mut config);
         config.listen = "127.0.0.1:0".parse().unwrap();
         let daemon = Daemon::start(config, Arc::new(SystemClock)).await.unwrap();
         let client = Client::builder(TokioExecutor::new()).build_http();
@@ -78,6 +89,16 @@ impl Setup {
         self.ask("GET", path, &[], "").await
     }
 
+    /// A connection from [`other_peer`]'s address that has sent a GET of `path`.
+    async fn connect_as_other(&self, path: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let mut stream = socket.connect(self.daemon.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
     async fn submit(&self, body: impl Into<Bytes>) -> Answer {
         self.ask("POST", "/v1/trusts/main/submissions", &[("content-type", "application/json")], body).await
     }
@@ -95,14 +116,17 @@ impl Setup {
 
     /// A root and targets that the daemon takes.
     async fn first_documents(&self) -> String {
-        let owner = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        self.first_documents_of(&PrivateKey::generate(Algorithm::Ed25519).unwrap()).await
+    }
+
+    async fn first_documents_of(&self, owner: &PrivateKey) -> String {
         let now = plimsoll::clock::Clock::now(&SystemClock);
         let online = self.get("/v1/trusts/main").await.json::<TrustInfo>().online;
-        let id = "00112233445566778899aabbccddeeff";
+        let id = TRUST;
         let scopes = ["acme/**".parse().unwrap()];
         let root = author::first_root(id, &scopes, &[owner.key().clone()], 1, &online, now);
-        let root = author::sign(&root, &[&owner]).unwrap();
-        let targets = author::sign(&author::empty_targets("targets", id, now), &[&owner]).unwrap();
+        let root = author::sign(&root, &[owner]).unwrap();
+        let targets = author::sign(&author::empty_targets("targets", id, now), &[owner]).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         format!("{{\"documents\":{{\"root\":{},\"targets\":{}}}}}", text(root), text(targets))
     }
@@ -212,6 +236,59 @@ async fn a_submission_is_taken_and_its_files_are_served() {
     setup.daemon.stop().await;
 }
 
+/// What is held answers as what is read, and never instead of something newer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_from_memory_is_the_file_that_was_read() {
+    let setup = Setup::start().await;
+    let owner = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    assert_eq!(setup.submit(setup.first_documents_of(&owner).await).await.status, 202);
+    let held = |path: &str| {
+        let request = Request::get(format!("http://localhost{path}")).body(()).unwrap();
+        tuf::held(&setup.daemon.api, &request).is_some()
+    };
+    let without_date = |mut answer: Answer| {
+        answer.headers.remove(header::DATE);
+        (answer.status, answer.headers, answer.body)
+    };
+    for (file, status) in
+        [("1.root.json", 200), ("1.targets.json", 200), ("timestamp.json", 200), ("2.root.json", 404)]
+    {
+        let path = format!("/tuf/main/metadata/{file}");
+        let headers = [("if-none-match", "\"x\"")];
+        assert!(!held(&path), "{file}");
+        let read = without_date(setup.ask("GET", &path, &headers, "").await);
+        assert_eq!((read.0, held(&path)), (status, status == 200), "{file}");
+        assert_eq!(without_date(setup.ask("GET", &path, &headers, "").await), read, "{file}");
+        let mut head = without_date(setup.ask("HEAD", &path, &headers, "").await);
+        assert!(std::mem::replace(&mut head.2, read.2.clone()).is_empty());
+        assert_eq!(head, read, "{file}");
+        assert_eq!(setup.ask("POST", &path, &[], "").await.status, 405);
+        if status == 200 {
+            let known = read.1[header::ETAG].to_str().unwrap();
+            assert_eq!(setup.ask("GET", &path, &[("if-none-match", known)], "").await.status, 304);
+        }
+    }
+    // Another spelling of the same is answered, and takes no room.
+    assert_eq!(setup.get("/tuf/main/metadata/1.%72oot.json").await.status, 200);
+    assert!(!held("/tuf/main/metadata/1.%72oot.json"));
+
+    let before = setup.get("/tuf/main/metadata/timestamp.json").await;
+    let now = plimsoll::clock::Clock::now(&SystemClock);
+    let mut targets = author::empty_targets("targets", TRUST, now);
+    targets.common.version = 2;
+    let targets = String::from_utf8(author::sign(&targets, &[&owner]).unwrap()).unwrap();
+    let accepted = setup.submit(format!("{{\"documents\":{{\"targets\":{targets}}}}}")).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    // Who was told `accepted` is shown it.
+    assert!(!held("/tuf/main/metadata/timestamp.json"));
+    let version = |answer: &Answer| answer.json::<serde_json::Value>()["signed"]["version"].as_u64();
+    let after = setup.get("/tuf/main/metadata/timestamp.json").await;
+    assert_eq!((version(&before), version(&after)), (Some(1), Some(accepted.json::<Accepted>().timestamp)));
+    assert_eq!(version(&after), Some(2));
+    assert_ne!(before.header(header::ETAG), after.header(header::ETAG));
+    setup.daemon.stop().await;
+}
+
 /// T40: with an honest length, and in chunks without one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_beyond_the_limit_is_refused() {
@@ -262,6 +339,57 @@ async fn bodies_share_the_room_that_there_is() {
     drop(held);
     assert_eq!((all.available_permits(), peer.available_permits(), other.available_permits()), (3, 2, 2));
     collect(2, room).await.unwrap();
+}
+
+/// T48: a page of one peer is no reason for others to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_pages_without_end_waits_for_itself() {
+    const PAGE: &str = "/v1/trusts/main/export";
+    let setup = Setup::start().await;
+    assert_eq!(setup.submit(setup.first_documents().await).await.status, 202);
+    let account = setup.daemon.api.shared.peers.account(other_peer(), Instant::now());
+    let turn = account.exports.acquire().await.unwrap();
+    let mut waiting = setup.connect_as_other(PAGE).await;
+    let page = setup.get(PAGE).await;
+    assert_eq!((page.status, page.body.starts_with(b"{\"head\"")), (200, true));
+    // After five seconds.
+    assert!(first_line(&mut waiting).await.starts_with("HTTP/1.1 429"));
+    drop(turn);
+    assert!(first_line(&mut setup.connect_as_other(PAGE).await).await.starts_with("HTTP/1.1 200"));
+    setup.daemon.stop().await;
+}
+
+/// T48: whoever tries tokens is as limited as whoever tries signatures, and stands in nobody's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_without_a_good_token_are_counted() {
+    let setup = Setup::start_with(|config| config.api.submit = Some(Submit::Tokens)).await;
+    let path = "/v1/trusts/main/submissions";
+    for (headers, reason) in
+        [(&[][..], RefusalReason::NoToken), (&[("authorization", "Bearer plt_x")], RefusalReason::BadToken)]
+    {
+        let answer = setup.ask("POST", path, headers, "{}").await;
+        answer.refused(401, RefusalCode::Unauthorized);
+        assert_eq!(answer.json::<Refusal>().reason, Some(reason));
+    }
+    let mut refused = 2;
+    // One a second is forgotten, which a slow machine may see.
+    let limited = loop {
+        let answer = setup.ask("POST", path, &[("authorization", "Bearer plt_x")], "{}").await;
+        if answer.status != 401 || refused > 10_000 {
+            break answer;
+        }
+        refused += 1;
+    };
+    limited.refused(429, RefusalCode::RateLimited);
+    assert_eq!(limited.json::<Refusal>().reason, Some(RefusalReason::Peer));
+    assert!(refused >= 60, "{refused}");
+    let account = setup.daemon.api.shared.peers.account(other_peer(), Instant::now());
+    assert!(account.check(Instant::now()).is_ok());
+    setup.daemon.stop().await;
+}
+
+fn other_peer() -> Peer {
+    Peer::of([127, 0, 0, 2].into())
 }
 
 /// A body of which nothing ever comes.

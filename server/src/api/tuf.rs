@@ -1,22 +1,41 @@
 //! The plain TUF files, for stock clients (TUF 1.0.34, 6.2, consistent snapshots).
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, Method, Request, StatusCode, Uri},
+    response::Response,
 };
-use bytes::Bytes;
-use plimsoll_core::oci::Digest;
 
-use super::{Api, plain};
+use super::{Api, files::File, plain};
 
 /// No file name is longer: `VERSION.ROLE.json`.
 const MAX_NAME: usize = 300;
+
+/// The answer of [`file`], if it takes neither the disk nor another thread. Such a request may be answered before it is
+/// routed, which costs more than the answer.
+pub(super) fn held<B>(api: &Api, request: &Request<B>) -> Option<Response> {
+    let path = request.uri().path();
+    if request.method() != Method::GET {
+        return None;
+    }
+    let (name, _) = path.strip_prefix("/tuf/")?.split_once('/')?;
+    let file = api.shared.files.at(path)?;
+    // The name of a timestamp is that of the newest one.
+    if let Some(version) = file.timestamp
+        && api.engine(name).ok()?.timestamp_version() != version
+    {
+        return None;
+    }
+    Some(file.answer(request.headers()))
+}
 
 /// `GET /tuf/NAME/metadata/FILE`
 pub(super) async fn file(
     State(api): State<Api>,
     path: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     // The one answer that means "there is none": clients end their walk along the roots on it.
@@ -26,28 +45,19 @@ pub(super) async fn file(
         return none();
     }
     let found = match api.engine(&name) {
-        Ok(engine) => engine.file(&file).await.map_err(Into::into),
+        Ok(engine) => engine.plain_file(&file).await.map_err(Into::into),
         Err(failure) => Err(failure),
     };
     match found {
-        Ok(Some(bytes)) => answer(&file, bytes, &headers),
+        Ok(Some(found)) => {
+            let found = Arc::new(File::new(found));
+            // Under the one path that is spelled without escapes: the others would only take room.
+            if uri.path() == format!("/tuf/{name}/metadata/{file}") {
+                api.shared.files.keep(uri.path(), found.clone());
+            }
+            found.answer(&headers)
+        }
         Ok(None) => none(),
         Err(failure) => plain(failure.status, format!("{}\n", failure.refusal.message)),
     }
-}
-
-fn answer(file: &str, bytes: Bytes, headers: &HeaderMap) -> Response {
-    let etag = format!("\"{}\"", Digest::of(&bytes).hex());
-    // A file with its version in its name never changes (promise P7).
-    let versioned = file.split_once('.').is_some_and(|(version, rest)| {
-        !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()) && rest != "json"
-    });
-    let cache = if versioned { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let common = [(header::ETAG, etag.as_str()), (header::CACHE_CONTROL, cache)];
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    let mut known = known.flat_map(|v| v.split(',')).map(str::trim);
-    if known.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag) {
-        return (StatusCode::NOT_MODIFIED, common).into_response();
-    }
-    (common, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
 }

@@ -11,6 +11,7 @@ mod beat;
 mod check;
 mod committed;
 mod committer;
+mod files;
 mod plan;
 pub(crate) mod push;
 mod pusher;
@@ -29,7 +30,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll::{
     clock::Clock,
@@ -53,6 +53,7 @@ use tokio::{
 };
 use tracing::{error, warn};
 
+pub(crate) use files::PlainFile;
 pub use push::PushError;
 pub use round::RoundError;
 pub use tick::{Tick, tick};
@@ -384,30 +385,6 @@ impl Engine {
                 changed = observed.changed() => if changed.is_err() { return false },
             }
         }
-    }
-
-    /// The plain TUF file `name`: `timestamp.json`, `N.root.json`, `N.snapshot.json` or `N.ROLE.json`. None if there is
-    /// no such file.
-    ///
-    /// # Errors
-    /// [`Refusal`] if the store cannot be read.
-    pub async fn file(&self, name: &str) -> Result<Option<Bytes>, Refusal> {
-        let Some(stem) = name.strip_suffix(".json") else { return Ok(None) };
-        let (role, version) = if stem == "timestamp" {
-            (stem.to_owned(), *self.shared.committed.borrow())
-        } else {
-            let Some((version, role)) = stem.split_once('.') else { return Ok(None) };
-            // Only the digits that we would write: one name for one file.
-            let Some(version) = version.parse().ok().filter(|v: &u64| v.to_string() == version) else {
-                return Ok(None);
-            };
-            if role == "timestamp" {
-                return Ok(None);
-            }
-            (role.to_owned(), version)
-        };
-        let shared = self.shared.clone();
-        blocking(move || shared.setup.store.document(&shared.setup.key, &role, version)).await
     }
 
     /// A page of all that the store holds of it ([`crate::export`]), from `after` on; none for the first.
