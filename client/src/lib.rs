@@ -3,6 +3,7 @@
 //! The library does the work and the command line is a thin layer over it. Time is an argument or a [`clock::Clock`].
 
 pub mod audit;
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod doctor;

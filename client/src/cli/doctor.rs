@@ -20,7 +20,7 @@ use crate::{
     doctor::{Copy, Opinion, judge, second_opinion},
     publish::{self, Depth, RoleStatus, Server},
     registry::Registry,
-    trust::{Remembered, load_policy, load_root, show},
+    trust::{Remembered, load_root, read_policy, show},
     update::{Bounds, RegistrySource, Session, UpdateError},
     verify::{ago, printable},
 };
@@ -108,7 +108,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         return Ok(0);
     }
     let mut findings = Findings::default();
-    match load_policy(&env.home) {
+    match read_policy(&env.home) {
         Ok(policy) => {
             let (roots, scopes) = (policy.root.len(), policy.scopes().len());
             let path = env.home.policy();

@@ -17,6 +17,14 @@ pub enum TrustError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// There are two policies, and nothing says which one is meant.
+    #[error("both {} and {} are there, and only one policy can apply", toml.display(), json.display())]
+    TwoPolicies {
+        /// One.
+        toml: PathBuf,
+        /// The other.
+        json: PathBuf,
+    },
     /// A file cannot be read, or is too big.
     #[error("cannot read {}", path.display())]
     Read {
@@ -138,6 +146,9 @@ impl TrustError {
                 return Some(format!("choose another name, or `plimsoll trust remove {name}` first"));
             }
             Self::Unknown { .. } => "plimsoll trust list",
+            Self::TwoPolicies { .. } => {
+                "remove one of them, or name the one that is meant with --policy FILE"
+            }
             Self::NoScope => "add --scope HOST/SCOPE, for example --scope registry.example.com/acme/**",
             Self::Busy { .. } => "wait for it and run this again",
             _ => return None,

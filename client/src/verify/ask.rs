@@ -328,6 +328,7 @@ fn blank(status: Verdict, said: Said) -> Answer {
         name: String::new(),
         part: Part::Required,
         status,
+        vouches: false,
         trust: None,
         source: String::new(),
         target: String::new(),

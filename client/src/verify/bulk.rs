@@ -83,30 +83,44 @@ pub async fn verify_all(
     for (key, names) in &mut wanted {
         names.extend(besides.remove(key).unwrap_or_default());
     }
-    let mut known = asking.ask(wanted).await?;
-    for question in &mut questions {
-        question.answers = question.answers(required, &known).unwrap_or_default();
+
+    let mut known = Known::new();
+    let mut tags = Tags::new(&ctx.registry, options.parallel.max(1), deadline);
+    for question in questions.iter_mut().filter(|question| question.vouch().is_none()) {
+        question.settle(&mut tags, now, mode);
     }
+    asking
+        .ask(wanted, &mut known, &mut tags, |known, tags| {
+            for question in questions.iter_mut().filter(|question| !question.settled) {
+                if let Some(answers) = question.answers(required, known) {
+                    question.answers = answers;
+                    // Without waiting for roots that it does not need.
+                    if !question.wants_fallback() {
+                        question.settle(tags, now, mode);
+                    }
+                }
+            }
+        })
+        .await?;
 
     let mut wanted = Wanted::new();
-    for question in questions.iter().filter(|question| question.wants_fallback()) {
+    for question in questions.iter().filter(|question| !question.settled) {
         question.each_root(instead, &mut wanted);
     }
     wanted.retain(|key, _| !known.contains_key(key));
-    known.extend(asking.ask(wanted).await?);
-    for question in &mut questions {
-        if question.wants_fallback() {
-            question.fallback = question.answers(instead, &known);
-        }
+    asking.ask(wanted, &mut known, &mut tags, |_, _| {}).await?;
+    for question in questions.iter_mut().filter(|question| !question.settled) {
+        question.fallback = question.answers(instead, &known);
+        question.settle(&mut tags, now, mode);
     }
     drop(known);
 
-    let tags: BTreeSet<Address> =
-        questions.iter().filter_map(|question| question.wanted_tag(now, mode)).collect();
-    let tags = heads(&ctx.registry, tags, options.parallel.max(1), deadline).await?;
+    while tags.is_busy() {
+        tags.step().await?;
+    }
     for question in &mut questions {
-        if let Some(address) = question.wanted_tag(now, mode) {
-            question.presented = tags[&address].clone();
+        if let Some(address) = &question.tag {
+            question.presented = tags.known[address].clone();
         }
     }
     Ok(questions.into_iter().map(|question| question.verdict(now)).collect())
@@ -142,6 +156,10 @@ struct Question<'a> {
     answers: Vec<Answer>,
     fallback: Option<Vec<Answer>>,
     presented: Presented,
+    /// All the roots it needs were heard.
+    settled: bool,
+    /// The tag that the registry is asked for.
+    tag: Option<Address>,
 }
 
 impl<'a> Question<'a> {
@@ -166,7 +184,17 @@ impl<'a> Question<'a> {
         };
         let presented = reference.digest.map_or(Presented::Unasked, Presented::Written);
         let scope = scope.map_err(Box::new);
-        Self { reference, identity, name, scope, answers: Vec::new(), fallback: None, presented }
+        Self {
+            reference,
+            identity,
+            name,
+            scope,
+            answers: Vec::new(),
+            fallback: None,
+            presented,
+            settled: false,
+            tag: None,
+        }
     }
 
     fn vouch(&self) -> Option<(&'a ScopeEntry, &'a Vouch)> {
@@ -204,6 +232,15 @@ impl<'a> Question<'a> {
 
     fn wants_fallback(&self) -> bool {
         self.vouch().is_some_and(|(_, vouch)| wants_fallback(vouch, &self.answers))
+    }
+
+    /// All the roots it needs were heard: what is left is the registry's word, if that matters.
+    fn settle(&mut self, tags: &mut Tags, now: DateTime<Utc>, mode: Mode) {
+        self.settled = true;
+        self.tag = self.wanted_tag(now, mode);
+        if let Some(address) = &self.tag {
+            tags.want(address);
+        }
     }
 
     /// The tag that the registry is to be asked for, if its word can change the verdict.
@@ -286,9 +323,16 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks each root for its names, side by side. Those that share a folder of trusted state, which one of them locks, are
-    /// asked one after the other.
-    async fn ask(&self, wanted: Wanted) -> Result<Known, LocalFault> {
+    /// Asks each root for its names, side by side, while `tags` go on; what they say is added to `known`, and `heard` is
+    /// called each time. Roots that share a folder of trusted state, which one of them locks, are asked one after the
+    /// other.
+    async fn ask(
+        &self,
+        wanted: Wanted,
+        known: &mut Known,
+        tags: &mut Tags,
+        mut heard: impl FnMut(&Known, &mut Tags),
+    ) -> Result<(), LocalFault> {
         let base = self.ctx.home.state();
         let mut folders: BTreeMap<PathBuf, Vec<(Key, BTreeSet<TargetName>)>> = BTreeMap::new();
         for (key, names) in wanted {
@@ -316,11 +360,16 @@ impl Asking<'_> {
                 Ok::<_, LocalFault>(known)
             });
         }
-        let mut known = Known::new();
-        while let Some(done) = running.join_next().await {
-            known.extend(finished(done)?);
+        loop {
+            tokio::select! {
+                done = running.join_next() => {
+                    let Some(done) = done else { return Ok(()) };
+                    known.extend(finished(done)?);
+                    heard(known, tags);
+                }
+                step = tags.step(), if tags.is_busy() => step?,
+            }
         }
-        Ok(known)
     }
 }
 
@@ -333,29 +382,56 @@ fn finished<T>(done: Result<T, JoinError>) -> T {
     }
 }
 
-/// What the registry's tags point to now, at most `parallel` requests at a time.
-async fn heads(
-    registry: &Registry,
-    tags: BTreeSet<Address>,
+/// What the registry's tags point to now, each asked for once.
+struct Tags {
+    registry: Registry,
+    /// At most so many requests at a time.
     parallel: usize,
     deadline: Deadline,
-) -> Result<BTreeMap<Address, Presented>, LocalFault> {
-    let late = Presented::Failed { verdict: Verdict::Unreachable, why: words::late(deadline.whole) };
-    let mut known: BTreeMap<Address, Presented> =
-        tags.iter().map(|tag| (tag.clone(), late.clone())).collect();
-    let (mut left, mut running) = (tags.into_iter(), JoinSet::new());
-    loop {
-        for address in left.by_ref().take(parallel - running.len()) {
-            let registry = registry.clone();
-            running.spawn(async move { (head(&registry, &address).await, address) });
+    left: Vec<Address>,
+    running: JoinSet<(Result<Presented, LocalFault>, Address)>,
+    /// Of those that did not answer yet, that there was no time left.
+    known: BTreeMap<Address, Presented>,
+}
+
+impl Tags {
+    fn new(registry: &Registry, parallel: usize, deadline: Deadline) -> Self {
+        let (left, running) = (Vec::new(), JoinSet::new());
+        Self { registry: registry.clone(), parallel, deadline, left, running, known: BTreeMap::new() }
+    }
+
+    fn want(&mut self, address: &Address) {
+        if !self.known.contains_key(address) {
+            let why = words::late(self.deadline.whole);
+            self.known.insert(address.clone(), Presented::Failed { verdict: Verdict::Unreachable, why });
+            self.left.push(address.clone());
         }
-        match timeout_at(deadline.at, running.join_next()).await {
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.left.is_empty() || !self.running.is_empty()
+    }
+
+    /// Sends what may be sent and waits for one answer, or the deadline. Nothing is lost if it is given up.
+    async fn step(&mut self) -> Result<(), LocalFault> {
+        while self.running.len() < self.parallel
+            && let Some(address) = self.left.pop()
+        {
+            let registry = self.registry.clone();
+            self.running.spawn(async move { (head(&registry, &address).await, address) });
+        }
+        match timeout_at(self.deadline.at, self.running.join_next()).await {
+            Ok(None) => {}
             Ok(Some(done)) => {
                 let (presented, address) = finished(done);
-                known.insert(address, presented?);
+                self.known.insert(address, presented?);
             }
-            Ok(None) | Err(_) => return Ok(known),
+            Err(_) => {
+                self.left.clear();
+                self.running = JoinSet::new();
+            }
         }
+        Ok(())
     }
 }
 

@@ -397,6 +397,9 @@ fn report(case: &Case<'_>, outcome: Outcome) -> Verification {
     for root in verification.roots.iter_mut().skip(case.answers.len()) {
         root.part = Part::Fallback;
     }
-    words::explain(&mut verification, case, &by, why);
+    for root in &mut verification.roots {
+        root.vouches = by.contains(&root.name);
+    }
+    words::explain(&mut verification, case, why);
     verification
 }

@@ -78,6 +78,8 @@ pub struct RootReport {
     pub part: Part,
     /// The verdict of this root alone, before the registry is asked and roots are compared.
     pub status: Verdict,
+    /// True if the verdict is [`Verdict::Verified`] and this root is one of those that it rests on.
+    pub vouches: bool,
     /// The trust id, 32 hex digits; none for a foreign root, or before it was read.
     pub trust: Option<String>,
     /// The place that its metadata came from: of several, the one that had the newest first.

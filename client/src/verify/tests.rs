@@ -72,6 +72,7 @@ fn answer(name: &str, said: Said) -> Answer {
         name: name.to_owned(),
         part: Part::Required,
         status,
+        vouches: false,
         trust: None,
         source: format!("r.io/{name}/trust"),
         target: "acme/app:v1".to_owned(),

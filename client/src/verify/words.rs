@@ -221,8 +221,8 @@ pub(super) fn warnings(case: &Case<'_>, verdict: Verdict, more: Vec<String>) -> 
     warnings
 }
 
-/// Fills in reason and next step. `by` are the roots that vouch, and count.
-pub(super) fn explain(v: &mut Verification, case: &Case<'_>, by: &[String], why: Why) {
+/// Fills in reason and next step.
+pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
     let (reference, presented) = (case.reference, case.presented);
     let repository = &case.identity.repository.name;
     // The root whose own failure gave the verdict, if one did.
@@ -250,7 +250,7 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, by: &[String], why:
             format!("your policy allows this digest until {} without asking anybody: {reason} ({line})", day(until)),
             None,
         ),
-        (Verdict::Verified, _) => (signers(v, by), None),
+        (Verdict::Verified, _) => (signers(v), None),
         (Verdict::Absent, _) => (
             format!(
                 "nobody who may speak about it has signed this name: its trust metadata is complete and fresh, and {} \
@@ -329,8 +329,8 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, by: &[String], why:
     v.next = next;
 }
 
-fn signers(v: &Verification, by: &[String]) -> String {
-    let each = v.roots.iter().filter(|root| by.contains(&root.name)).map(|root| {
+fn signers(v: &Verification) -> String {
+    let each = v.roots.iter().filter(|root| root.vouches).map(|root| {
         let fallback = if root.part == Part::Fallback { ", the fallback" } else { "" };
         format!("{} (root {}{fallback})", root.path.join(" > "), root.name)
     });

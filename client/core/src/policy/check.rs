@@ -65,9 +65,8 @@ impl PolicyError {
         self
     }
 
-    /// A file that [root.`root`] names under `key` and that cannot be read.
-    pub fn unreachable(root: &str, key: &str, path: std::path::PathBuf, source: std::io::Error) -> Self {
-        let rule = PolicyRule::File { path, source };
+    /// A rule that [root.`root`] breaks under `key`, for what only a look at files or another reader can tell.
+    pub fn in_root(root: &str, key: &str, rule: PolicyRule) -> Self {
         Self::new(format!("[root.{root}] {key}"), vec!["root".into(), root.into(), key.into()], rule)
     }
 }
@@ -385,7 +384,7 @@ fn pinned(
         let mut keys = Vec::new();
         for (at, id) in pin.keys.iter().flatten().enumerate() {
             let fail = |rule| Err((vec![root.as_str().into(), "keys".into(), at.into()], rule));
-            if Digest::from_hex(id).is_err() {
+            if !valid_key_id(id) {
                 return fail(PolicyRule::KeyId { id: id.chars().take(80).collect() });
             }
             if keys.contains(&KeyId(id.clone())) {
@@ -396,6 +395,14 @@ fn pinned(
         pins.insert(root.clone(), Pin { role: pin.role.clone(), keys });
     }
     Ok(pins)
+}
+
+/// Whose ids these are is a foreign repository's choice; one of hex digits is whole, not what is shown of it to people.
+fn valid_key_id(id: &str) -> bool {
+    let hex = id.bytes().all(|b| b.is_ascii_hexdigit());
+    (1..=256).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_graphic())
+        && (!hex || Digest::from_hex(id).is_ok())
 }
 
 fn constraint(table: &ConstraintTable) -> Result<Constraint, Broken> {

@@ -150,7 +150,7 @@ pub enum PolicyRule {
         role: String,
     },
     /// A key id that is not one.
-    #[error("`{id}` is no key id: 64 lower-case hex digits")]
+    #[error("`{id}` is no key id: write all 64 lower-case hex digits")]
     KeyId {
         /// What was given.
         id: String,

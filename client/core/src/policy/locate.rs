@@ -54,10 +54,7 @@ fn toml_offset(text: &str, path: &[Step]) -> Option<usize> {
             _ => None,
         };
         let Some(next) = next else { break };
-        // A table that is only implied by its heading has no place of its own.
-        if next.span().start > 0 {
-            offset = next.span().start;
-        }
+        offset = next.span().start;
         inside = Some(next);
     }
     Some(offset)
