@@ -80,6 +80,29 @@ fn the_floor_of_the_policy_holds_too() {
     assert_eq!(verify(&cold, &[]).expect_code(21).json()["verdict"], "ROLLBACK");
     cold.show(Second);
     verify(&cold, &[]).ok();
+    // T70: another repository's floor there holds nobody.
+    let floor = cold.cli.home().join("floor.json");
+    let text = fs::read_to_string(&floor).unwrap();
+    let trust = text.split("\"trust\": \"").nth(1).unwrap().split('"').next().unwrap();
+    fs::write(&floor, text.replace(trust, &"0".repeat(32))).unwrap();
+    let run = verify(&cold, &[]).expect_code(2);
+    assert!(run.stderr.contains("the floor is of trust id 0000"), "{}", run.stderr);
+}
+
+/// T15: a clock that was set back makes what ran out fresh again; a floor knows better.
+#[test]
+fn a_floor_notices_a_clock_that_was_set_back() {
+    let cold = Past::shared().machine("cold-and-late");
+    let floor = floor_of("warm-and-late", &cold);
+    cold.show(Second);
+    for (offset, code) in [("-30m", 0), ("-3h", 1)] {
+        forget(&cold);
+        let late = cold.cli.clone().under(&["faketime", "-f", offset]);
+        late.run(&["verify", &cold.reference]).ok();
+        forget(&cold);
+        let run = late.run(&["verify", &cold.reference, "--floor", &floor]).expect_code(code);
+        assert_eq!(run.stderr.contains("set the clock"), code == 1, "{}", run.stderr);
+    }
 }
 
 /// T51, T70: a floor that holds nobody is misuse, and nothing is asked of anybody.
@@ -131,6 +154,10 @@ fn a_state_folder_that_is_shared_read_only_is_a_memory() {
                 assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 0, "{who:?}: {}", run.stdout);
             }
         });
+        // That the time cannot be remembered is nothing to warn of.
+        let later = [who, &["faketime", "-f", "+20m"]].concat();
+        let run = shared.verify_by(&machine(&later)).ok();
+        assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 0, "{who:?}: {}", run.stdout);
         shared.show(First);
         assert_eq!(shared.verify_by(&machine(who)).code, 21, "{who:?}");
         // News is held to it, and told not to be remembered.
