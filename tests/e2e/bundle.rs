@@ -224,3 +224,127 @@ fn a_bundle_of_one_reference_has_its_roles_alone_and_a_delta_what_is_new() {
     assert!(!gate.home().join("u.tar").exists());
     gate.run(&["bundle", "export", "registry.invalid/a:v1", "--out", "u.tar"]).expect_code(17);
 }
+
+/// P2, P3, P8: a machine without any network verifies from the folder that a policy names as a place. A bundle that was long
+/// on the way is EXPIRED, unless the policy says by how much.
+#[test]
+fn a_machine_without_a_network_verifies_from_a_folder_and_time_passes_there_too() {
+    let near = Registry::open();
+    let world = World::ready(Site::at(&near.address()));
+    let image = world.push("v1", "carried\n");
+    world.sign("v1").ok();
+    let gate = world.client("gate");
+    gate.run(&["bundle", "export", NAME, "--out", "full.tar", "-o", "json"]).ok();
+    let plain = world.client("cell");
+    let cell = plain.clone().under(&["unshare", "--net"]);
+    let policy = plain.home().join("policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let place = format!("\"{}\"", world.trust());
+    assert_eq!(text.matches(&place).count(), 1, "{text}");
+    fs::write(&policy, text.replace(&place, "\"oci:trust\"")).unwrap();
+    let digest = format!("{}/{IMAGES}@{}", world.host(), image.digest());
+
+    // Before anything came, nothing is known, least of all that it is absent.
+    cell.run(&["verify", &digest]).expect_code(30);
+    cell.run(&["bundle", "import", &path(&gate, "full.tar"), "--layout", "trust"]).ok();
+    cell.run(&["verify", &digest]).ok();
+    let resolved = cell.run(&["resolve", &world.reference("v1")]).ok();
+    assert_eq!(resolved.stdout.trim(), digest);
+    cell.run(&["verify", &format!("{}/{IMAGES}@{}", world.host(), Digest::of(b"x"))]).expect_code(10);
+    // A spoilt folder vouches for nothing, and what was verified is still remembered.
+    let state = files(&state_folder(&plain));
+    let index = plain.home().join("trust/index.json");
+    let sound = fs::read(&index).unwrap();
+    fs::write(&index, b"{}").unwrap();
+    cell.run(&["verify", &digest]).expect_code(22);
+    fs::write(&index, sound).unwrap();
+    assert_eq!(files(&state_folder(&plain)), state);
+
+    world.revoke("v1", "it leaks").ok();
+    gate.run(&["bundle", "export", NAME, "--out", "later.tar"]).ok();
+    // Three days on the way: the timestamp lives for one.
+    let late = ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", "+3d"];
+    let late = cell.under(&late);
+    let expired =
+        late.run(&["bundle", "import", &path(&gate, "later.tar"), "--layout", "trust"]).expect_code(20);
+    assert!(expired.stderr.contains("EXPIRED"), "{}", expired.stderr);
+    late.run(&["verify", &digest]).expect_code(20);
+    let text = fs::read_to_string(&policy).unwrap();
+    let scope = "[[scope]]\n";
+    assert_eq!(text.matches(scope).count(), 1, "{text}");
+    fs::write(&policy, text.replace(scope, "[[scope]]\nmax-staleness = \"7d\"\n")).unwrap();
+    late.run(&["verify", &digest]).ok();
+    late.run(&["bundle", "import", &path(&gate, "later.tar"), "--layout", "trust"]).ok();
+    late.run(&["verify", &digest]).expect_code(14);
+    // It relaxes time and no version.
+    late.run(&["bundle", "import", &path(&gate, "full.tar"), "--layout", "trust"]).expect_code(21);
+}
+
+/// T16: a role that ran out on the way takes its own names with it, and those below it, and holds up nothing else.
+#[test]
+fn roles_that_expire_on_the_way_hold_up_nothing_else() {
+    let near = Registry::open();
+    let world = World::ready(Site::at(&near.address()));
+    let image = world.push("v1", "carried\n");
+    world.sign("v1").ok();
+    // A role below the team's.
+    world.generate_key("other").ok();
+    let public = world.machine("other").home().join("other.pub");
+    let scope = format!("{IMAGES}:d*");
+    let delegate =
+        ["delegate", "add", &scope, "--label", "d", "--parent", ROLE, "--pub", public.to_str().unwrap()];
+    let key = ["--key", "team.key", "--passphrase-file", "passphrase"];
+    world.team().run(&[&delegate[..], &key].concat()).ok();
+    world.push("d1", "deep\n");
+    let other = world.client("other").env("PLIMSOLL_SERVER", &world.daemon.url());
+    let key = ["--key", "other.key", "--passphrase-file", "passphrase"];
+    other.run(&[&["sign", world.reference("d1").as_str()], &key[..]].concat()).ok();
+    let gate = world.client("gate");
+    let exported = gate.run(&["bundle", "export", NAME, "--out", "full.tar", "-o", "json"]).ok().json();
+    assert!(exported["trusts"][0]["versions"][format!("{ROLE}--d")].is_u64(), "{exported}");
+
+    let plain = world.client("late");
+    let policy = plain.home().join("policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let text = text.replace(&format!("\"{}\"", world.trust()), "\"oci:trust\"");
+    fs::write(&policy, text.replace("[[scope]]\n", "[[scope]]\nmax-staleness = \"200d\"\n")).unwrap();
+    let late = ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", "+95d"];
+    let late = plain.clone().under(&["unshare", "--net"]).under(&late);
+    late.run(&["bundle", "import", &path(&gate, "full.tar"), "--layout", "trust"]).ok();
+    late.run(&["verify", &format!("{}/{IMAGES}@{}", world.host(), image.digest())]).expect_code(20);
+    // What no expired role may speak about is still freshly known to be absent.
+    let elsewhere = format!("{}/acme/elsewhere@{}", world.host(), image.digest());
+    late.run(&["verify", &elsewhere]).expect_code(10);
+}
+
+/// The commands of docs/air-gap.md, each on the side that the page says, between two real registries.
+#[test]
+fn the_commands_of_the_page_do_what_it_says() {
+    let (near, far) = (Registry::open(), Registry::open());
+    let world = World::ready(Site::at(&near.address()));
+    world.push("v1", "carried\n");
+    world.sign("v1").ok();
+    let (gate, plant) = (world.client("gate"), world.client_at("plant", &far.address()));
+    let (stick, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let page = include_str!("../../docs/air-gap.md");
+    let mut commands = 0;
+    for block in page.split("<!-- run: ").skip(1) {
+        let (side, rest) = block.split_once(" -->\n```sh\n").unwrap();
+        let (script, _) = rest.split_once("```").unwrap();
+        let script = script
+            .replace("/media/stick", stick.path().to_str().unwrap())
+            .replace("/srv/trust", folder.path().join("trust").to_str().unwrap())
+            .replace("registry.example.com", &near.address())
+            .replace("registry.plant.example", &far.address());
+        let machine = if side == "near" { &gate } else { &plant };
+        for line in script.lines() {
+            machine.shell(line).ok();
+            commands += 1;
+        }
+        // It goes back by some way.
+        if plant.home().join("far.json").exists() {
+            fs::copy(plant.home().join("far.json"), gate.home().join("far.json")).unwrap();
+        }
+    }
+    assert_eq!(commands, 9);
+}

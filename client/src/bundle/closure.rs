@@ -43,7 +43,7 @@ pub struct Closure {
     pub latest: Artifact,
     /// The delegated roles, by name.
     pub roles: BTreeMap<String, RoleArtifact>,
-    /// The delegated roles that are wanted, and do not verify.
+    /// The delegated roles that are wanted, and do not verify; with [`Extent::Only`], those below an expired one.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -162,7 +162,7 @@ async fn walked<S: Source>(
     session: &mut Session<S>,
     extent: Extent<'_>,
 ) -> Result<(Roles, Vec<LeftOut>), BundleError> {
-    let (mut roles, mut left_out) = (Roles::new(), Vec::new());
+    let (mut roles, mut left_out, mut any_expired) = (Roles::new(), Vec::new(), false);
     let mut pending = vec![("targets".to_owned(), 0)];
     session.verified_snapshot()?;
     while let Some((delegator, depth)) = pending.pop() {
@@ -177,6 +177,7 @@ async fn walked<S: Source>(
             match load(session, &role, &delegator).await {
                 Ok((artifact, expired)) => {
                     roles.insert(role.clone(), artifact);
+                    any_expired |= expired;
                     if !expired {
                         pending.push((role, depth + 1));
                     }
@@ -191,10 +192,14 @@ async fn walked<S: Source>(
             }
         }
     }
-    if let Extent::Only(wanted) = extent
-        && let Some(role) = wanted.iter().find(|role| !roles.contains_key(*role))
-    {
-        return Err(BundleError::Undelegated { role: role.clone() });
+    if let Extent::Only(wanted) = extent {
+        for role in wanted.iter().filter(|role| !roles.contains_key(*role)) {
+            // Below an expired role nothing verifies, so what is below it cannot be told from a stranger.
+            if !any_expired {
+                return Err(BundleError::Undelegated { role: role.clone() });
+            }
+            left_out.push(LeftOut { role: role.clone(), why: "a role above it is expired".to_owned() });
+        }
     }
     Ok((roles, left_out))
 }

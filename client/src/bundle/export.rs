@@ -25,6 +25,8 @@ use crate::{
 };
 
 const BLOCK: u64 = 512;
+/// Two blocks of zeros.
+const END: [u8; 1024] = [0; 1024];
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -246,7 +248,7 @@ impl Tar<'_> {
     }
 
     fn finish(mut self) -> Result<u64, BundleError> {
-        self.put(&[0; 2 * BLOCK as usize])?;
+        self.put(&END)?;
         self.file.flush().map_err(|error| self.failed(error))?;
         Ok(self.length)
     }

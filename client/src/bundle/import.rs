@@ -68,7 +68,7 @@ pub struct Imported {
     /// The trust repositories.
     pub trusts: Vec<Landed>,
     /// The images.
-    pub images: Vec<String>,
+    pub images: Vec<LandedImage>,
     /// Every blob of what is there now.
     pub blobs: BTreeSet<Digest>,
 }
@@ -86,6 +86,15 @@ pub struct Landed {
     /// The version of the timestamp that was there before, if it was validly signed.
     pub before: Option<u64>,
     /// False if there was nothing new.
+    pub new: bool,
+}
+
+/// An image that was taken in.
+#[derive(Debug, Clone, Serialize)]
+pub struct LandedImage {
+    /// What it was called where it was exported.
+    pub image: String,
+    /// False if it was there already.
     pub new: bool,
 }
 
@@ -118,11 +127,16 @@ impl Importer<'_> {
         for (image, vouched) in bundle.images().iter().zip(vouched) {
             vouched.check(image)?;
         }
+        let mut new = Vec::new();
+        for image in bundle.images() {
+            let (spot, tag) = place_of(self.site, image)?;
+            new.push(!spot.shows(tag.as_deref(), &image.image, &image.digest).await?);
+        }
         match self.site {
-            Site::Registry(registry, _) => self.push(registry, bundle, &verified).await?,
+            Site::Registry(registry, _) => self.push(registry, bundle, &new, &verified).await?,
             Site::Layout(folder) => self.store(folder, bundle, &verified).await?,
         }
-        Ok(imported(bundle, verified))
+        Ok(imported(bundle, &new, verified))
     }
 
     /// What the bundle names and does not have, from where it goes to.
@@ -200,9 +214,10 @@ impl Importer<'_> {
         &self,
         registry: &Registry,
         bundle: &Bundle,
+        new: &[bool],
         verified: &[Verified<'_>],
     ) -> Result<(), BundleError> {
-        for image in bundle.images() {
+        for (image, _) in bundle.images().iter().zip(new).filter(|(_, new)| **new) {
             self.push_image(registry, bundle, image).await?;
         }
         for one in verified {
@@ -308,7 +323,8 @@ async fn nothing_is_lost(
     for (file, new) in &closure.snapshot.signed.meta {
         let Some(role) = file.strip_suffix(".json") else { continue };
         let Some(old) = snapshot.signed.role(role).filter(|old| *old != new) else { continue };
-        if role == "targets" || closure.roles.contains_key(role) {
+        let left_out = closure.left_out.iter().any(|left| left.role == role);
+        if role == "targets" || left_out || closure.roles.contains_key(role) {
             continue;
         }
         let (Some(new_digest), Some(old_digest)) = (new.digest(), old.digest()) else { continue };
@@ -321,9 +337,9 @@ async fn nothing_is_lost(
     Ok(())
 }
 
-fn imported(bundle: &Bundle, verified: Vec<Verified<'_>>) -> Imported {
-    let mut blobs: BTreeSet<Digest> = bundle.blobs().collect();
-    blobs.extend(bundle.missing().iter().map(|missing| missing.digest));
+fn imported(bundle: &Bundle, new: &[bool], verified: Vec<Verified<'_>>) -> Imported {
+    let parts = bundle.images().iter().flat_map(|image| image.manifests.iter().chain(&image.blobs));
+    let mut blobs: BTreeSet<Digest> = parts.map(|part| part.digest).collect();
     let mut trusts = Vec::new();
     for one in verified {
         let roles = one.closure.roles.values().map(|role| &role.artifact);
@@ -339,7 +355,8 @@ fn imported(bundle: &Bundle, verified: Vec<Verified<'_>>) -> Imported {
             new: !one.same,
         });
     }
-    let images = bundle.images().iter().map(|image| image.image.clone()).collect();
+    let images = bundle.images().iter().zip(new);
+    let images = images.map(|(image, new)| LandedImage { image: image.image.clone(), new: *new }).collect();
     Imported { bundle: 1, trusts, images, blobs }
 }
 

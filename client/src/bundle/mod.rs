@@ -18,7 +18,7 @@ pub use closure::{Closure, Extent, LeftOut, RoleArtifact, Summary};
 pub use error::BundleError;
 pub use export::{Written, export};
 pub use images::Image;
-pub use import::{Imported, Importer, Landed, PinnedRoot};
+pub use import::{Imported, Importer, Landed, LandedImage, PinnedRoot};
 pub(crate) use mirror::is_passing;
 pub use mirror::{Mirror, Round};
 pub use read::{Bundle, Contents, ImagePart, Missing, RolePart, TrustPart};

@@ -154,7 +154,7 @@ impl Bundle {
             let repository = reference.repository.to_string();
             match kind(&bytes, &descriptor.media_type) {
                 Kind::Role => {
-                    roles.push(reader.role(&called, &repository, tag.as_deref(), &bytes, descriptor)?)
+                    roles.push(reader.role(&called, &repository, tag.as_deref(), &bytes, descriptor)?);
                 }
                 Kind::Trust if tag.as_deref() == Some(LATEST) => {
                     trusts.push(reader.trust(&layout, &called, &repository, &bytes, descriptor)?);

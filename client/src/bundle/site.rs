@@ -193,6 +193,31 @@ impl Spot<'_> {
         }
     }
 
+    /// True if the image `called`, which has the tag `tag` if any, is here and means `digest`.
+    pub(super) async fn shows(
+        &self,
+        tag: Option<&str>,
+        called: &str,
+        digest: &Digest,
+    ) -> Result<bool, BundleError> {
+        match self {
+            Self::Registry(registry, repository) => {
+                let reference = tag.map_or_else(|| digest.to_string(), str::to_owned);
+                match registry.head_manifest(repository, &reference).await {
+                    Err(RegistryError::NotFound { .. }) => Ok(false),
+                    found => Ok(found?.is_some_and(|found| found.digest == *digest)),
+                }
+            }
+            Self::Layout(..) => Ok(self.layout()?.is_some_and(|layout| {
+                let mut named = layout.manifests().iter();
+                named.any(|found| {
+                    found.digest == *digest
+                        && found.annotations.get(REF_NAME).is_some_and(|name| name == called)
+                })
+            })),
+        }
+    }
+
     fn layout(&self) -> Result<Option<Layout>, LayoutError> {
         let Self::Layout(folder, _) = self else { return Ok(None) };
         match Layout::open(folder) {

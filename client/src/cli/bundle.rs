@@ -16,8 +16,8 @@ use serde::Serialize;
 use super::{Env, Failure, Out, place::address};
 use crate::{
     bundle::{
-        Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LeftOut, PinnedRoot, Site,
-        Summary, Written, export,
+        Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LandedImage, LeftOut,
+        PinnedRoot, Site, Summary, Written, export,
     },
     floor,
     trust::{load_policy, load_root},
@@ -316,8 +316,10 @@ fn told(imported: &Imported, now: DateTime<Utc>) -> (String, Vec<String>) {
         notes.push(format!("{}, by the root {}, {how}", summary(&trust.summary, now), trust.root));
         notes.push(format!("  at {}", trust.place));
     }
-    notes.extend(imported.images.iter().map(|image| format!("image  {image}")));
-    let new = imported.trusts.iter().any(|trust| trust.new);
+    for LandedImage { image, new } in &imported.images {
+        notes.push(format!("image  {image}{}", if *new { "" } else { ", the same as before" }));
+    }
+    let new = imported.trusts.iter().any(|trust| trust.new) || imported.images.iter().any(|image| image.new);
     (if new { "imported" } else { "nothing new: this was imported before" }.to_owned(), notes)
 }
 
