@@ -431,7 +431,7 @@ impl<S: Source> Session<S> {
             self.read_snapshot()?;
             let mut ahead = self.trusted.clone();
             ahead.update_root(&bytes)?;
-            if next == self.pinned.version() && bytes != self.pinned.bytes {
+            if next == self.pinned.version() && self.pinned.bytes != bytes {
                 return Err(UpdateError::PinnedRoot { version: next });
             }
             // 5.3.8: persisted as soon as it verifies.
@@ -448,14 +448,14 @@ impl<S: Source> Session<S> {
     fn heal_root(&mut self) -> Result<(), UpdateError> {
         let (pinned, newest) = (&self.pinned, self.trusted.root());
         let memory = self.trusted.memory();
-        let torn = self.state.root(pinned.version())?.as_ref() != Some(&pinned.bytes);
+        let torn = self.state.root(pinned.version())?.as_deref() != Some(&*pinned.bytes);
         let mut put = Ok(());
         if torn {
             put = self.state.put_root(pinned.version(), &pinned.bytes, memory);
         }
         if torn
-            || self.state.root(newest.version())?.as_ref() != Some(&newest.bytes)
-            || self.state.document("root")?.as_ref() != Some(&newest.bytes)
+            || self.state.root(newest.version())?.as_deref() != Some(&*newest.bytes)
+            || self.state.document("root")?.as_deref() != Some(&*newest.bytes)
         {
             put = put.and(self.state.put_root(newest.version(), &newest.bytes, memory));
         }
@@ -540,25 +540,25 @@ fn start(
         .filter(|bytes| memory.root.is_some_and(|seen| seen.digest == Some(Digest::of(bytes))));
     let root = match (stored, memory.root) {
         // The record says which root this version is; the chain's copy of it may be torn.
-        (Some(bytes), Some(seen)) if seen.version == pinned.version() && bytes != pinned.bytes => {
+        (Some(bytes), Some(seen)) if seen.version == pinned.version() && pinned.bytes != bytes => {
             return Err(UpdateError::PinnedRoot { version: pinned.version() });
         }
         (Some(bytes), Some(seen)) if seen.version > pinned.version() => {
             match state.root(pinned.version())? {
-                Some(known) if known == pinned.bytes => bytes,
+                Some(known) if pinned.bytes == known => bytes,
                 // A copy with a flipped bit would not verify.
                 Some(known) if Trusted::new(&known, now).is_ok() => {
                     return Err(UpdateError::PinnedRoot { version: pinned.version() });
                 }
                 // Pinned below where the stored chain starts, or the copy is torn: walk from the pinned root, and reach
                 // the stored one.
-                Some(_) | None => pinned.bytes.clone(),
+                Some(_) | None => pinned.bytes.to_vec(),
             }
         }
         // Pinned ahead of the stored chain: the chain must lead to it, byte by byte.
         (Some(bytes), Some(_)) => bytes,
         // First use, or a torn root: from the pinned one, and at least up to the one remembered.
-        _ => pinned.bytes.clone(),
+        _ => pinned.bytes.to_vec(),
     };
     let timestamp = state.document("timestamp")?;
     Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?)

@@ -296,8 +296,8 @@ impl Draft {
     /// What it starts from.
     pub fn base(&self) -> Base {
         Base {
-            roots: self.roots.iter().map(|root| root.bytes.clone()).collect(),
-            documents: self.base.iter().map(|(role, held)| (role.clone(), held.bytes.clone())).collect(),
+            roots: self.roots.iter().map(|root| root.bytes.to_vec()).collect(),
+            documents: self.base.iter().map(|(role, held)| (role.clone(), held.bytes.to_vec())).collect(),
         }
     }
 
@@ -345,8 +345,8 @@ impl Draft {
 
     /// The documents with the signatures they have, by role.
     pub fn documents(&self) -> BTreeMap<String, Vec<u8>> {
-        let root = self.root.iter().map(|root| ("root".to_owned(), root.bytes.clone()));
-        let targets = self.targets.iter().map(|(role, document)| (role.clone(), document.bytes.clone()));
+        let root = self.root.iter().map(|root| ("root".to_owned(), root.bytes.to_vec()));
+        let targets = self.targets.iter().map(|(role, document)| (role.clone(), document.bytes.to_vec()));
         root.chain(targets).collect()
     }
 

@@ -330,7 +330,7 @@ impl Head {
         let roots = if travels {
             self.session.root_chain().await?
         } else {
-            vec![self.session.trusted().root().bytes.clone()]
+            vec![self.session.trusted().root().bytes.to_vec()]
         };
         let mut documents = BTreeMap::new();
         for changed in roles.into_iter().filter(|role| role != "root") {
@@ -339,8 +339,8 @@ impl Head {
                     continue;
                 }
                 let bytes = match self.session.trusted().role(&role) {
-                    Some((_, document)) => document.bytes.clone(),
-                    None => self.session.orphan(&role).await?.bytes,
+                    Some((_, document)) => document.bytes.to_vec(),
+                    None => self.session.orphan(&role).await?.bytes.into(),
                 };
                 documents.insert(role, bytes);
             }

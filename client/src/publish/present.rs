@@ -30,7 +30,7 @@ impl Publisher {
                 Ok(mut head) => {
                     let session = head.session();
                     // The snapshot is read for this, if it was not before.
-                    let targets = session.orphan("targets").await?.bytes;
+                    let targets = session.orphan("targets").await?.bytes.into();
                     let roots = session.root_chain().await?;
                     let (timestamp, snapshot) = (session.trusted().timestamp(), session.trusted().snapshot());
                     let (Some(timestamp), Some(snapshot)) = (timestamp, snapshot) else {
@@ -39,7 +39,7 @@ impl Publisher {
                             UpdateError::from(tuf::Error::Order { role: "targets".into(), missing }).into()
                         );
                     };
-                    let (timestamp, snapshot) = (timestamp.bytes.clone(), Document::clone(snapshot));
+                    let (timestamp, snapshot) = (timestamp.bytes.to_vec(), Document::clone(snapshot));
                     return Ok(Present { roots, timestamp, snapshot, targets });
                 }
                 Err(PublishError::Update(UpdateError::Tuf(tuf::Error::Expired {
@@ -69,7 +69,7 @@ impl Present {
     pub(super) fn moved(&self, draft: &Draft) -> Option<String> {
         let newest = self.roots.last();
         let moved = |role: &String| match role.as_str() {
-            "root" => draft.roots().last().map(|root| &root.bytes) != newest,
+            "root" => draft.roots().last().map(|root| &*root.bytes) != newest.map(Vec::as_slice),
             role => {
                 let listed = self.snapshot.signed.role(role).map(|meta| (meta.version, meta.digest()));
                 listed != draft.present(role).map(|held| (held.version(), Some(held.digest())))

@@ -11,9 +11,10 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, Refusal, RefusalCode, Submission};
-use plimsoll_core::tuf::json::{self, Value};
+use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, Refusal, RefusalCode};
+use plimsoll_core::tuf::json;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
@@ -135,24 +136,29 @@ pub(crate) fn read(bytes: &Bytes) -> Result<BTreeMap<String, Vec<u8>>, Refusal> 
 
 /// The documents of a submission, by role, each verbatim. Their content is not looked at.
 fn documents(bytes: &Bytes) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let parsed = json::parse(bytes)
-        .map_err(|e| Failure::malformed(format!("the submission is not strict JSON: {e}")))?;
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sent<'a> {
+        #[serde(borrow)]
+        documents: BTreeMap<String, &'a RawValue>,
+    }
+    let strict = json::check(bytes);
+    strict.map_err(|e| Failure::malformed(format!("the submission is not strict JSON: {e}")))?;
     let shape =
         || Failure::malformed("a submission is {\"documents\": {ROLE: DOCUMENT, …}} and nothing else");
-    let Value::Object(members) = &parsed else { return Err(shape()) };
-    let [(name, Value::Object(listed))] = members.as_slice() else { return Err(shape()) };
-    if name != "documents" || listed.is_empty() || !listed.iter().all(|(_, d)| matches!(d, Value::Object(_)))
-    {
+    // serde takes a list for a record, too.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(shape());
     }
-    if listed.len() > MAX_DOCUMENTS {
-        let message = format!("{} documents; a submission has at most {MAX_DOCUMENTS}", listed.len());
+    let Sent { documents } = serde_json::from_slice(bytes).map_err(|_| shape())?;
+    if documents.is_empty() || !documents.values().all(|document| document.get().starts_with('{')) {
+        return Err(shape());
+    }
+    if documents.len() > MAX_DOCUMENTS {
+        let message = format!("{} documents; a submission has at most {MAX_DOCUMENTS}", documents.len());
         return Err(Failure::new(RefusalCode::TooLarge, message));
     }
-    drop(parsed);
-    let submission: Submission = serde_json::from_slice(bytes).map_err(|_| shape())?;
-    let verbatim = submission.documents.into_iter().map(|(role, raw)| (role, raw.get().as_bytes().to_vec()));
-    Ok(verbatim.collect())
+    Ok(documents.into_iter().map(|(role, raw)| (role, raw.get().as_bytes().to_vec())).collect())
 }
 
 #[cfg(test)]

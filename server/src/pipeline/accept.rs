@@ -23,10 +23,11 @@ use plimsoll_core::{
     tuf::{self, Document, Key, KeyId, MAX_VERIFICATIONS, Root, Targets, limit, metadata::RoleType},
 };
 
+pub(crate) use self::parsed::Sent;
 use self::signatures::{Chain, RoleKeys, Signatures, role_keys};
 pub(super) use self::{
-    parsed::Parsed,
-    signatures::{Vouched, vouch},
+    parsed::{Kept, Parsed, RoleDocument},
+    signatures::vouch,
 };
 use crate::{
     keys::Keyring,
@@ -74,16 +75,14 @@ pub(super) struct Rules<'a> {
     pub(super) quota: &'a Quota,
     /// Documents that were read before.
     pub(super) parsed: &'a Parsed,
-    /// Signatures that were verified before.
-    pub(super) vouched: &'a Vouched,
     pub(super) now: DateTime<Utc>,
 }
 
 /// A set that was accepted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AcceptedSet {
-    /// Role, version, bytes.
-    pub(super) documents: Vec<(String, u64, Bytes)>,
+    /// By role.
+    pub(super) documents: Vec<(String, RoleDocument)>,
     /// Role names that are delegated to no more; never to be given to others.
     pub(super) retired: BTreeSet<String>,
     /// Faults that a parent's change causes below it: reported, never a reason to refuse the parent.
@@ -96,10 +95,10 @@ pub(super) struct AcceptedSet {
 /// [`Refusal`], with a message for the publisher.
 pub(super) fn accept(
     present: &impl Present,
-    documents: &BTreeMap<String, Vec<u8>>,
+    documents: &BTreeMap<String, Sent>,
     rules: Rules<'_>,
 ) -> Result<AcceptedSet, Refusal> {
-    let signatures = Signatures::new(present, documents, rules.parsed, rules.vouched.clone())?;
+    let signatures = Signatures::new(present, documents, rules.parsed)?;
     let mut set = Set { present, documents, rules, signatures, accepted: AcceptedSet::default() };
     for role in in_order(documents) {
         set.signatures.check_version(role)?;
@@ -114,7 +113,7 @@ pub(super) fn accept(
 }
 
 /// root, targets, then delegated roles, parents before children.
-fn in_order(documents: &BTreeMap<String, Vec<u8>>) -> Vec<&str> {
+fn in_order(documents: &BTreeMap<String, Sent>) -> Vec<&str> {
     let mut roles: Vec<&str> = documents.keys().map(String::as_str).collect();
     roles.sort_by_key(|role| match *role {
         "root" => (0, 0, ""),
@@ -126,7 +125,7 @@ fn in_order(documents: &BTreeMap<String, Vec<u8>>) -> Vec<&str> {
 
 struct Set<'a, P> {
     present: &'a P,
-    documents: &'a BTreeMap<String, Vec<u8>>,
+    documents: &'a BTreeMap<String, Sent>,
     rules: Rules<'a>,
     signatures: Signatures<'a, P>,
     accepted: AcceptedSet,
@@ -134,35 +133,34 @@ struct Set<'a, P> {
 
 impl<P: Present> Set<'_, P> {
     fn targets(&mut self, role: &str) -> Result<(), Refusal> {
-        let bytes = &self.documents[role];
-        let document: Document<Targets> = parse(role, bytes)?;
+        let document = self.documents[role].read::<Targets>(role)?;
         let chain = self.signatures.chain(role, &document)?;
         self.check_common(role, &document)?;
         self.check_room(role)?;
-        let before = match self.present.document(role)? {
-            Some(bytes) => Some(parse::<Targets>(role, &bytes)?.signed),
-            None => None,
-        };
-        entries::check(role, before.as_ref(), &document.signed, &chain)?;
+        let before = self.signatures.published::<Targets>(role)?;
+        let before = before.as_ref().map(|before| &before.signed);
+        entries::check(role, before, &document.signed, &chain)?;
         self.check_delegations(role, &document.signed, &chain)?;
-        revocations::check(role, before.as_ref(), &document.signed, &chain, self.rules.now)?;
-        self.report_children(role, before.as_ref(), &document.signed)?;
-        self.take(role, document.version(), bytes);
+        revocations::check(role, before, &document.signed, &chain, self.rules.now)?;
+        self.report_children(role, before, &document.signed)?;
+        self.take(role, RoleDocument::Targets(document));
         Ok(())
     }
 
-    fn take(&mut self, role: &str, version: u64, bytes: &[u8]) {
-        self.accepted.documents.push((role.to_owned(), version, Bytes::copy_from_slice(bytes)));
+    fn take(&mut self, role: &str, document: RoleDocument) {
+        self.accepted.documents.push((role.to_owned(), document));
     }
 
     /// What every document must be: ours, of this trust repository, alive, and not for longer than its role may.
     fn check_common<T: RoleType>(&self, role: &str, document: &Document<T>) -> Result<(), Refusal> {
-        let value =
-            tuf::json::parse(&document.bytes).map_err(|_| malformed(format!("{role}: not strict JSON")))?;
-        if let tuf::json::Value::Object(members) = &value
-            && let Some((name, _)) = members.iter().find(|(name, _)| name != "signed" && name != "signatures")
-        {
-            // Unsigned members are nobody's word: read past by clients, published by nobody (T50).
+        if document.has_unsigned_members() {
+            // They are nobody's word: read past by clients, published by nobody (T50).
+            let names = match tuf::json::parse(&document.bytes) {
+                Ok(tuf::json::Value::Object(members)) => members,
+                _ => Vec::new(),
+            };
+            let name = names.iter().find(|(name, _)| name != "signed" && name != "signatures");
+            let name = name.map_or("", |(name, _)| name.as_ref());
             let message = format!("{role}: unsigned member `{name}` beside `signed` and `signatures`");
             return Err(refused(Why::Form, message));
         }
@@ -206,7 +204,7 @@ impl<P: Present> Set<'_, P> {
         }
         let new = |prefix: &str| {
             let taken = self.accepted.documents.iter();
-            taken.filter(|(role, version, _)| *version == 1 && role.starts_with(prefix)).count()
+            taken.filter(|(role, document)| document.version() == 1 && role.starts_with(prefix)).count()
         };
         let room = |prefix: &str, most| self.present.count(prefix) + new(prefix) < most;
         if !room("targets--", MAX_ROLES) {

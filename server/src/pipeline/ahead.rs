@@ -1,5 +1,7 @@
 //! Going on above what others may have signed: after a restore, and for a store that is behind the registry. Pure.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll::publish::author;
@@ -76,16 +78,17 @@ pub(crate) fn go_on(
         timestamp: Some(newest.timestamp.clone()),
         snapshot: Some(newest.snapshot.clone()),
     };
+    let client = held.client(now).map_err(RoundError::Stored)?;
     // The walk from the first root is made when the daemon starts on this.
     let offered = Offered {
         roots: vec![],
         chain: None,
-        timestamp: &timestamp_bytes,
-        snapshot: &snapshot_bytes,
+        timestamp: Arc::new(Document::parse("timestamp", &timestamp_bytes).map_err(RoundError::Stored)?),
+        snapshot: Arc::new(Document::parse("snapshot", &snapshot_bytes).map_err(RoundError::Stored)?),
         roles: vec![],
         targets: None,
     };
-    let reports = check::check(&held, &offered, now).map_err(RoundError::Check)?;
+    let (_, reports) = check::check(&client, &offered, now).map_err(RoundError::Check)?;
     for (role, bytes) in [("snapshot", snapshot_bytes), ("timestamp", timestamp_bytes)] {
         let entry = RoleHead { version, digest: Digest::of(&bytes), length: bytes.len() as u64 };
         head.roles.insert(role.to_owned(), entry);

@@ -9,13 +9,15 @@
 //! for each newest root, and once after each start of the daemon, which finds a chain that was damaged meanwhile; in
 //! between a fresh client starts at the newest root.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
-    tuf::{self, Document, HighWater, Mark, Snapshot, SnapshotMark, Timestamp, TimestampUpdate, Trusted},
+    tuf::{
+        self, Document, HighWater, Mark, Snapshot, SnapshotMark, Targets, Timestamp, TimestampUpdate, Trusted,
+    },
 };
 
 /// The documents a client holds after the last commit.
@@ -33,15 +35,31 @@ pub(super) struct Offered<'a> {
     pub(super) roots: Vec<&'a [u8]>,
     /// All roots, from version 1 to the newest, if the walk along them is to be made.
     pub(super) chain: Option<Vec<Bytes>>,
-    pub(super) timestamp: &'a [u8],
-    pub(super) snapshot: &'a [u8],
+    pub(super) timestamp: Arc<Document<Timestamp>>,
+    /// A new one, or the one that is held.
+    pub(super) snapshot: Arc<Document<Snapshot>>,
     /// Changed targets roles, each with the roles on its path from `targets` down to itself.
-    pub(super) roles: Vec<Vec<(String, Bytes)>>,
+    pub(super) roles: Vec<Vec<(String, Arc<Document<Targets>>)>>,
     /// `targets`, if it did not change and the snapshot, or the root, that vouch for it did.
-    pub(super) targets: Option<Bytes>,
+    pub(super) targets: Option<Arc<Document<Targets>>>,
 }
 
-/// Runs the client workflow at `now` over what it holds and what it is offered.
+impl Held {
+    /// A client that took these documents.
+    ///
+    /// # Errors
+    /// [`tuf::Error`] if one cannot be read.
+    pub(super) fn client(&self, now: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
+        let mut client = Trusted::resume(&self.root, memory(self)?, self.timestamp.as_deref(), now)?;
+        if let Some(snapshot) = &self.snapshot {
+            client.hold_snapshot(snapshot)?;
+        }
+        Ok(client)
+    }
+}
+
+/// Runs the client workflow at `now` over what the client `held` holds and what it is offered. Gives that client after it,
+/// and what the operator should know.
 ///
 /// A root or parent that has expired is the publisher's to renew and does not stop us: it is returned as a report, and
 /// the rest is checked as of the last moment at which it was alive. So freshness goes on, and the renewal takes effect
@@ -50,20 +68,20 @@ pub(super) struct Offered<'a> {
 /// # Errors
 /// Any other refusal: publishing this would make clients refuse it.
 pub(super) fn check(
-    held: &Held,
+    held: &Trusted,
     offered: &Offered<'_>,
     now: DateTime<Utc>,
-) -> Result<Vec<String>, tuf::Error> {
+) -> Result<(Trusted, Vec<String>), tuf::Error> {
     let mut at = now;
     // With nothing new but the timestamp, it is all that a fresh client has not been shown before.
     let news = !offered.roots.is_empty()
         || offered.chain.is_some()
-        || held.snapshot.as_deref() != Some(offered.snapshot);
+        || held.held_snapshot() != Some(&*offered.snapshot.bytes);
     let (client, mut reports) = loop {
         let client = warm(held, offered, at);
         let taken = client.and_then(|client| {
-            let reports = if news { fresh(held, offered, at)? } else { Vec::new() };
-            Ok((reports, client))
+            let reports = if news { fresh(&client, offered, at)? } else { Vec::new() };
+            Ok((client, reports))
         });
         match taken {
             // Each step is strictly earlier than the one before, and each expiry is met once.
@@ -72,25 +90,19 @@ pub(super) fn check(
             {
                 at = expires - TimeDelta::seconds(1);
             }
-            other => {
-                let (reports, client) = other?;
-                break (client, reports);
-            }
+            other => break other?,
         }
     };
     let names: BTreeSet<&str> = offered.roles.iter().flatten().map(|(role, _)| role.as_str()).collect();
     let roles = names.into_iter().filter_map(|role| client.role(role)?.1.check_expiry(role, now).err());
     let root = client.root().check_expiry("root", now).err();
     reports.extend(root.into_iter().chain(roles).map(|error| error.to_string()));
-    Ok(reports)
+    Ok((client, reports))
 }
 
 /// As a client that holds what was published before.
-fn warm(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
-    let mut client = Trusted::resume(&held.root, memory(held)?, held.timestamp.as_deref(), at)?;
-    if let Some(snapshot) = &held.snapshot {
-        client.hold_snapshot(snapshot)?;
-    }
+fn warm(held: &Trusted, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted, tuf::Error> {
+    let mut client = held.again(at);
     for root in &offered.roots {
         client.update_root(root)?;
     }
@@ -98,22 +110,25 @@ fn warm(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Trusted
     Ok(client)
 }
 
-/// As a client that comes fresh. Returns what is wrong with `targets` and is not ours to judge.
-fn fresh(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Vec<String>, tuf::Error> {
-    let newest = offered.roots.last().copied().unwrap_or(&held.root);
-    let chain = offered.chain.iter().flatten().map(Bytes::as_ref);
-    let mut roots = chain.chain(offered.chain.is_none().then_some(newest));
-    let mut client = Trusted::new(roots.next().unwrap_or(newest), at)?;
-    for root in roots {
-        client.update_root(root)?;
-    }
-    if client.root().bytes != newest {
-        let (expected, found) = (root_version(newest)?, client.root().version());
+/// As a client that comes fresh, where `warm` came to. Returns what is wrong with `targets` and is not ours to judge.
+fn fresh(warm: &Trusted, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Vec<String>, tuf::Error> {
+    let mut client = match offered.chain.as_deref() {
+        None | Some([]) => warm.afresh(at)?,
+        Some([first, rest @ ..]) => {
+            let mut client = Trusted::new(first, at)?;
+            for root in rest {
+                client.update_root(root)?;
+            }
+            client
+        }
+    };
+    if client.root().bytes != *warm.root().bytes {
+        let (expected, found) = (warm.root().version(), client.root().version());
         return Err(tuf::Error::RootVersion { expected, found });
     }
     take(&mut client, offered)?;
     let Some(targets) = &offered.targets else { return Ok(Vec::new()) };
-    match client.update_targets("targets", "root", targets) {
+    match client.take_targets("targets", "root", targets.clone()) {
         Ok(()) => Ok(Vec::new()),
         Err(error @ (tuf::Error::Threshold { .. } | tuf::Error::Expired { .. })) => {
             Ok(vec![error.to_string()])
@@ -125,25 +140,23 @@ fn fresh(held: &Held, offered: &Offered<'_>, at: DateTime<Utc>) -> Result<Vec<St
 /// Everything after the roots.
 fn take(client: &mut Trusted, offered: &Offered<'_>) -> Result<(), tuf::Error> {
     client.finish_root()?;
-    if client.update_timestamp(offered.timestamp)? != TimestampUpdate::New {
-        let version = Document::<Timestamp>::parse("timestamp", offered.timestamp)?.version();
+    if client.take_timestamp(offered.timestamp.clone())? != TimestampUpdate::New {
+        let version = offered.timestamp.version();
         return Err(tuf::Error::Equivocation { role: "timestamp".to_owned(), version });
     }
-    client.update_snapshot(offered.snapshot)?;
+    if !client.keep_snapshot()? {
+        client.take_snapshot(offered.snapshot.clone())?;
+    }
     for path in &offered.roles {
         let mut delegator = "root";
-        for (role, bytes) in path {
+        for (role, document) in path {
             if !matches!(client.role(role), Some((by, _)) if by == delegator) {
-                client.update_targets(role, delegator, bytes)?;
+                client.take_targets(role, delegator, document.clone())?;
             }
             delegator = role;
         }
     }
     Ok(())
-}
-
-fn root_version(bytes: &[u8]) -> Result<u64, tuf::Error> {
-    Ok(Document::<tuf::Root>::parse("root", bytes)?.version())
 }
 
 /// What a client that took `held` remembers.

@@ -120,7 +120,12 @@ async fn round(
             Ok(outcome) => !outcome.signed,
             Err(error) => matches!(error, RoundError::Clock(_)),
         };
-        let read = if same && !unread { Ok(()) } else { working.read_head().map(|_| ()) };
+        let read = match &outcome {
+            // A round after one of which nobody knows has read the store itself.
+            Ok(_) if !same || unread => working.note_head(),
+            Err(_) if !same || unread => working.read_head(),
+            _ => Ok(()),
+        };
         working.unread.store(read.is_err(), Ordering::SeqCst);
         outcome = outcome.and_then(|outcome| read.map(|()| outcome));
         working.note_round(began.elapsed(), &outcome);

@@ -9,6 +9,7 @@ mod accept;
 pub(crate) mod ahead;
 mod beat;
 mod check;
+mod committed;
 mod committer;
 mod files;
 mod plan;
@@ -62,12 +63,13 @@ use crate::{
     freshness::{Freshness, FreshnessError, Guard, Reading},
     keys::Keyring,
     quota::{Quota, Rates},
-    store::{Head, Store, StoreError, SubmissionRecord, TrustKey},
+    store::{Store, StoreError, SubmissionRecord, TrustKey},
 };
-use accept::Parsed;
+use accept::{Parsed, Sent};
 use beat::Beat;
+use committed::Committed;
 use push::{Push, Shown};
-use round::{Glance, Setup, Submitted, unavailable};
+use round::{Overlay, Setup, Submitted, unavailable};
 
 /// Submissions that wait for the committer; beyond that the answer is 503.
 const QUEUE: usize = 256;
@@ -190,9 +192,6 @@ struct Status {
     /// When the online keys last signed.
     last_signed: Option<DateTime<Utc>>,
     trust_id: Option<String>,
-    heads: BTreeMap<String, u64>,
-    /// The newest head, for who must not wait for a round or the disk.
-    head: Arc<Head>,
     /// The online keys in use; known once the store was read.
     online: Option<OnlineKeys>,
     /// Those that wait.
@@ -291,7 +290,7 @@ impl Engine {
             refusal
         };
         let stopping = || unavailable("the daemon is stopping; try again".to_owned());
-        let bytes = submitted.documents.iter().map(|(role, bytes)| role.len() + bytes.len()).sum::<usize>();
+        let bytes = submitted.documents.iter().map(|(role, sent)| role.len() + sent.len()).sum::<usize>();
         let kib = u32::try_from(bytes / 1024 + 1).map_err(|_| busy())?;
         let room = self.shared.room.clone().try_acquire_many_owned(kib).map_err(|_| busy())?;
         let (answer, answered) = oneshot::channel();
@@ -352,6 +351,10 @@ impl Engine {
     /// # Panics
     /// Never: an engine that started has read its store.
     pub fn info(&self) -> TrustInfo {
+        let heads = {
+            let head = self.shared.setup.committed.head();
+            head.roles.iter().map(|(role, head)| (role.clone(), head.version)).collect()
+        };
         let status = self.shared.status();
         TrustInfo {
             name: self.shared.name.clone(),
@@ -359,7 +362,7 @@ impl Engine {
             online: status.online.clone().expect("the store was read before the engine started"),
             online_next: status.online_next.clone(),
             trust_id: status.trust_id.clone(),
-            heads: status.heads.clone(),
+            heads,
             alarm: status.alarm.clone(),
         }
     }
@@ -477,6 +480,7 @@ async fn prepare(
     options.freshness.check()?;
     let keys = Arc::new(Mutex::new(options.keys));
     let key = TrustKey::whole(&options.name);
+    let committed = Arc::new(Committed::default());
     let pusher = Push::new(
         options.registry,
         options.repository.clone(),
@@ -484,6 +488,7 @@ async fn prepare(
         options.store.clone(),
         key.clone(),
         keys.clone(),
+        committed.clone(),
     );
     let setup = Setup {
         store: options.store,
@@ -495,6 +500,8 @@ async fn prepare(
         quota: options.quota,
         parsed: Parsed::default(),
         walked: Mutex::default(),
+        committed,
+        working: Mutex::default(),
     };
     let (queue, requests) = mpsc::channel(QUEUE);
     let shared = Arc::new(Shared {
@@ -531,10 +538,10 @@ async fn prepare(
 }
 
 /// The same documents have the same id, so a submission that is sent again is known.
-fn submission_id(documents: &BTreeMap<String, Vec<u8>>) -> String {
+fn submission_id(documents: &BTreeMap<String, Sent>) -> String {
     let mut all = Vec::new();
-    for (role, bytes) in documents {
-        all.extend_from_slice(format!("{role} {}\n", Digest::of(bytes)).as_bytes());
+    for (role, sent) in documents {
+        all.extend_from_slice(format!("{role} {}\n", sent.digest()).as_bytes());
     }
     Digest::of(&all).hex()[..32].to_owned()
 }
@@ -557,27 +564,33 @@ impl Shared {
 
     /// What was published is read once; from then on the pusher says it.
     fn read_start(&self) -> Result<(), RoundError> {
-        let head = self.read_head()?;
-        self.shown.send_replace(self.setup.shown(&head)?);
+        self.read_head()?;
+        self.shown.send_replace(self.setup.shown()?);
         Ok(())
     }
 
-    /// Brings status and the pusher's goal up to what is stored.
-    fn read_head(&self) -> Result<Head, RoundError> {
-        let head = self.setup.store.head(&self.setup.key)?;
-        let trust_id = self.setup.trust_id(&head)?;
+    /// Reads what is stored, and brings status and the pusher's goal up to that.
+    fn read_head(&self) -> Result<(), RoundError> {
+        self.setup.reload(self.clock.now())?;
+        self.note_head()
+    }
+
+    /// Brings status and the pusher's goal up to what is committed.
+    fn note_head(&self) -> Result<(), RoundError> {
+        let root = self.setup.newest_root()?;
+        let (last_signed, newest) = {
+            let head = self.setup.committed.head();
+            (head.last_signed, head.roles.get("timestamp").map_or(0, |role| role.version))
+        };
         {
             let mut status = self.status();
-            status.trust_id = trust_id;
-            status.last_signed = head.last_signed;
-            status.heads = head.roles.iter().map(|(role, head)| (role.clone(), head.version)).collect();
-            status.head = Arc::new(head.clone());
+            let identity = root.and_then(|root| root.signed.common.identity.clone());
+            status.trust_id = identity.map(|identity| identity.trust);
+            status.last_signed = last_signed;
         }
-        let newest = head.roles.get("timestamp").map_or(0, |role| role.version);
         // The pusher asks the registry each time this changes, so only when it does.
         self.committed.send_if_modified(|goal| std::mem::replace(goal, newest) != newest);
-        self.settle_keys(false)?;
-        Ok(head)
+        self.settle_keys(false)
     }
 
     /// Brings the key folder, and what is said of the keys, up to the newest root. With `reload`, looks at the folder first,
@@ -593,17 +606,17 @@ impl Shared {
                 return Ok(());
             }
         }
-        let head = self.setup.store.head(&self.setup.key)?;
-        let root = self.setup.newest_root(&head)?;
-        if let Some(root) = &root
+        let root = self.setup.newest_root()?;
+        let root = root.as_ref().map(|root| &root.signed);
+        if let Some(root) = root
             && keys.is_taken()
-            && let Err(error) = keys.settle(root, self.setup.is_shown(&head, root)?)
+            && let Err(error) = keys.settle(root, self.setup.is_shown(root)?)
         {
             warn!(trust = self.name, "the folder of the online keys: {}", verify::chain(&error));
         }
         let mut status = self.status();
-        status.online = Some(keys.public(root.as_ref()));
-        status.online_next = keys.next(root.as_ref());
+        status.online = Some(keys.public(root));
+        status.online_next = keys.next(root);
         Ok(())
     }
 
@@ -648,13 +661,14 @@ impl Shared {
         if let Some(why) = self.blocked() {
             return Err(unavailable(why));
         }
-        let head = self.status().head.clone();
-        let (id, setup) = (submission_id(&documents), &self.setup);
-        match accept::vouch(&Glance { setup, head: &head }, &documents, &setup.parsed) {
-            Ok(vouched) => Ok(Examined::New(Submitted { id, documents, vouched })),
+        let documents: BTreeMap<String, Sent> =
+            documents.into_iter().map(|(role, bytes)| (role, bytes.into())).collect();
+        let setup = &self.setup;
+        match accept::vouch(&Overlay::new(setup), &documents, &setup.parsed) {
+            Ok(()) => Ok(Examined::New(Submitted { id: submission_id(&documents), documents })),
             // What was taken, and whose answer was lost, is not newer than itself.
             Err(conflict) if conflict.code == RefusalCode::Conflict => {
-                let known = setup.store.submission(&setup.key, &id);
+                let known = setup.store.submission(&setup.key, &submission_id(&documents));
                 let known = known.map_err(|error| unavailable(error.to_string()))?;
                 known.map(Examined::Known).ok_or(conflict)
             }

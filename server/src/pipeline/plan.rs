@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll_core::tuf::{Identity, MetaFile, Snapshot, Timestamp, metadata::Common};
 
+use super::accept::RoleDocument;
 use crate::freshness::Freshness;
 
 /// The online documents to be signed.
@@ -33,7 +33,7 @@ pub(super) struct Base<'a> {
 /// those that a snapshot lists.
 pub(super) fn plan(
     base: &Base<'_>,
-    changed: &[(String, u64, Bytes)],
+    changed: &[(String, RoleDocument)],
     snapshot_due: bool,
     freshness: &Freshness,
     now: DateTime<Utc>,
@@ -42,8 +42,10 @@ pub(super) fn plan(
     let snapshot = (!listed.is_empty() || snapshot_due || base.snapshot.is_none()).then(|| {
         // 5.5.5: a role once listed stays listed, also when nobody delegates to it any more.
         let mut meta = base.snapshot.map(|snapshot| snapshot.meta.clone()).unwrap_or_default();
-        for (role, version, bytes) in listed {
-            meta.insert(format!("{role}.json"), MetaFile::of(*version, bytes));
+        for (role, document) in listed {
+            let bytes = document.verbatim();
+            let listed = MetaFile::named(document.version(), bytes.len() as u64, &bytes.digest());
+            meta.insert(format!("{role}.json"), listed);
         }
         let version = base.snapshot.map_or(0, |snapshot| snapshot.common.version) + 1;
         Snapshot {

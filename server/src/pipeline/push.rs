@@ -5,7 +5,7 @@
 //! or after a restart, does the same again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,9 +18,10 @@ use plimsoll::{
 };
 use plimsoll_core::{
     oci::{
-        Digest, Manifest, RepositoryAddress,
+        Digest, EMPTY_CONFIG, Manifest, RepositoryAddress,
         mapping::{
-            self, Artifact, LATEST, Listing, MAX_LAYERS, MAX_MANIFEST, Profile, RepositoryFiles, SNAPSHOTS,
+            self, Artifact, FileEntry, LATEST, Listing, MAX_LAYERS, MAX_MANIFEST, Profile, RepositoryEntries,
+            SNAPSHOTS,
         },
         media_type,
     },
@@ -28,7 +29,10 @@ use plimsoll_core::{
 };
 use tokio::task::spawn_blocking;
 
-use super::beat::Beat;
+use super::{
+    beat::Beat,
+    committed::{Committed, News, TopLevel, is_top_level},
+};
 use crate::{
     keys::{Keyring, OnlineRole},
     store::{Head, Published, Store, StoreError, TrustKey},
@@ -49,6 +53,8 @@ pub(super) struct Push {
     pub(super) key: TrustKey,
     /// By them we know our own hand.
     pub(super) keys: Arc<Mutex<Keyring>>,
+    /// What is to be pushed.
+    committed: Arc<Committed>,
     /// What we last published, so that a look costs one conditional request.
     seen: Option<Known>,
     /// What may stand at `:latest` without surprise: what the last look found there (none for nothing), and what was put
@@ -56,11 +62,37 @@ pub(super) struct Push {
     expected: [Option<Digest>; 2],
     /// Which version of each delegated role the registry has, as far as we know; at most one entry for each role.
     pushed: BTreeMap<String, u64>,
+    /// Delegated roles that it may not have in their newest version.
+    todo: News,
+    /// Blobs of the last `:latest` that it took, which it has then.
+    there: BTreeSet<Digest>,
+    /// The files of `:latest` that were read last, by role and version.
+    files: BTreeMap<(&'static str, u64), File>,
     /// What was found at [`SECOND_SIGNER`], once it was looked at. What was there at the start was told to the operator by the
     /// daemon before, and does not stop this one.
     second: Option<Option<Digest>>,
     /// A push may take as long as it has steps, each of which is a sign of life.
     beat: Arc<Beat>,
+}
+
+/// A file of `:latest`.
+#[derive(Debug, Clone)]
+struct File {
+    digest: Digest,
+    size: u64,
+    /// The bytes, if they are few enough to travel inside the manifest.
+    small: Option<Bytes>,
+}
+
+/// `:latest`, made for what was committed.
+struct EntryPoint {
+    manifest: Vec<u8>,
+    digest: Digest,
+    /// The blobs that it needs, each with its bytes unless the registry has it.
+    blobs: Vec<(Digest, Option<Bytes>)>,
+    files: BTreeMap<(&'static str, u64), File>,
+    timestamp_version: u64,
+    expires: DateTime<Utc>,
 }
 
 /// What the registry shows at `:latest`, compared with our store.
@@ -134,6 +166,7 @@ impl Push {
         store: Arc<dyn Store>,
         key: TrustKey,
         keys: Arc<Mutex<Keyring>>,
+        committed: Arc<Committed>,
     ) -> Self {
         Self {
             registry,
@@ -142,9 +175,13 @@ impl Push {
             store,
             key,
             keys,
+            committed,
             seen: None,
             expected: [None; 2],
             pushed: BTreeMap::new(),
+            todo: News::Any,
+            there: BTreeSet::new(),
+            files: BTreeMap::new(),
             second: None,
             beat: Arc::default(),
         }
@@ -157,7 +194,6 @@ impl Push {
 
     /// Reads `:latest` and compares it with the store. One request when nothing changed since the last look.
     pub(super) async fn look(&mut self) -> Result<Standing, PushError> {
-        let head = self.stored(|store, key| Ok(store.head(key)?)).await?;
         let answer =
             self.registry.manifest(&self.repository, LATEST, MAX_MANIFEST as u64, self.seen.as_ref()).await;
         let manifest = match answer {
@@ -175,7 +211,8 @@ impl Push {
             Err(error) => return Err(error.into()),
         };
         let known = Known { etag: manifest.etag, digest: manifest.digest };
-        if let Some(published) = head.published.filter(|published| published.manifest == known.digest) {
+        let published = self.committed.head().published;
+        if let Some(published) = published.filter(|published| published.manifest == known.digest) {
             if self.pushed.is_empty() {
                 self.pushed = self.stored(move |store, key| roles_in(store, key, &published)).await?;
             }
@@ -193,8 +230,16 @@ impl Push {
             },
             None => None,
         };
-        let keys = self.keys.clone();
-        self.stored(move |store, key| compare(store, key, &keys, shown.as_deref(), &head)).await
+        let (keys, known) = (self.keys.clone(), self.known());
+        self.stored(move |store, key| compare(store, key, &keys, shown.as_deref(), &known)).await
+    }
+
+    /// What [`compare`] needs of the head.
+    fn known(&self) -> Head {
+        let head = self.committed.head();
+        let role = |role: &str| Some((role.to_owned(), *head.roles.get(role)?));
+        let roles = ["root", "timestamp"].into_iter().filter_map(role).collect();
+        Head { roles, taken_over: head.taken_over, ..Head::default() }
     }
 
     /// Notes what stands at `:latest`, which is not what was last recorded.
@@ -211,40 +256,96 @@ impl Push {
     fn surprised(&mut self) {
         self.seen = None;
         self.pushed.clear();
+        self.todo = News::Any;
+        self.there.clear();
     }
 
-    /// Puts the head of the store into the registry and records that.
+    /// Puts what is committed into the registry and records that. Costs as much as what is new there: nothing is sent, asked
+    /// for or read again that the registry took before.
+    ///
+    /// # Panics
+    /// Never: it is called once something was committed.
     pub(super) async fn push(&mut self, clock: &dyn Clock) -> Result<Shown, PushError> {
-        let head = self.stored(|store, key| Ok(store.head(key)?)).await?;
+        let pushed = self.push_all(clock).await;
+        if pushed.is_err() {
+            // Maybe because it lost something that we took to be there.
+            self.there.clear();
+        }
+        pushed
+    }
+
+    async fn push_all(&mut self, clock: &dyn Clock) -> Result<Shown, PushError> {
+        let (top, news) = self.committed.take();
+        let top = top.expect("every commit has all four top-level roles");
+        match (&mut self.todo, news) {
+            (News::Roles(todo), News::Roles(news)) => todo.extend(news),
+            (todo, _) => *todo = News::Any,
+        }
         // Role manifests first: who reads the new `:latest` finds everything it leads to.
-        for (role, version) in delegated(&head) {
-            if self.pushed.get(&role) == Some(&version) {
-                continue;
+        for (role, version) in self.due() {
+            let put = self.put_role(&role, version).await;
+            if put.is_err() {
+                self.pushed.remove(&role);
             }
-            let (name, profile) = (role.clone(), self.profile);
-            let artifact = self.stored(move |store, key| role_artifact(store, key, &name, version, profile));
-            let artifact = artifact.await?;
-            self.put(&artifact).await?;
+            put?;
             self.pushed.insert(role, version);
         }
-        let profile = self.profile;
-        let (artifact, timestamp_version, expires) =
-            self.stored(move |store, key| entry_point(store, key, &head, profile)).await?;
+        self.todo = News::Roles(BTreeSet::new());
+
+        let (profile, files, there) = (self.profile, std::mem::take(&mut self.files), self.there.clone());
+        let made =
+            self.stored(move |store, key| entry_point(store, key, &top, files, &there, profile)).await?;
+        self.files = made.files;
         // Noted before it is sent: if the answer is lost, it may be there.
-        self.expected[1] = Some(artifact.digest);
-        self.put(&artifact).await?;
+        self.expected[1] = Some(made.digest);
+        for bytes in made.blobs.iter().filter_map(|(_, bytes)| bytes.clone()) {
+            self.put_blob(bytes).await?;
+        }
+        self.put_manifest(LATEST, made.manifest.into()).await?;
         // Registries have no compare-and-swap: read back what is there now.
-        let known = Known { etag: None, digest: artifact.digest };
+        let known = Known { etag: None, digest: made.digest };
         let answer =
             self.registry.manifest(&self.repository, LATEST, MAX_MANIFEST as u64, Some(&known)).await?;
         if answer != ManifestAnswer::NotModified {
             return Err(PushError::NotReadBack { repository: self.repository.clone() });
         }
-        let published = Published { timestamp_version, manifest: artifact.digest, at: clock.now() };
+        self.there = made.blobs.into_iter().map(|(digest, _)| digest).collect();
+        let timestamp_version = made.timestamp_version;
+        let published = Published { timestamp_version, manifest: made.digest, at: clock.now() };
         self.stored(move |store, key| Ok(store.record_published(key, &published)?)).await?;
-        self.expected = [Some(artifact.digest); 2];
+        self.committed.record(published);
+        self.expected = [Some(made.digest); 2];
         self.seen = Some(known);
-        Ok(Shown { published, expires })
+        Ok(Shown { published, expires: made.expires })
+    }
+
+    /// The delegated roles that the registry does not have in their newest version, as far as we know.
+    fn due(&self) -> Vec<(String, u64)> {
+        let head = self.committed.head();
+        let newer = |role: &String, version: u64| {
+            (!is_top_level(role) && self.pushed.get(role) != Some(&version)).then(|| (role.clone(), version))
+        };
+        match &self.todo {
+            News::Any => head.roles.iter().filter_map(|(role, head)| newer(role, head.version)).collect(),
+            News::Roles(roles) => {
+                roles.iter().filter_map(|role| newer(role, head.roles.get(role)?.version)).collect()
+            }
+        }
+    }
+
+    async fn put_role(&self, role: &str, version: u64) -> Result<(), PushError> {
+        let (name, profile) = (role.to_owned(), self.profile);
+        let artifact =
+            self.stored(move |store, key| role_artifact(store, key, &name, version, profile)).await?;
+        // The version before it is the second file, and was pushed as the first of the manifest before.
+        let had = self.pushed.get(role).is_some_and(|had| had + 1 == version);
+        let news = if had { 2 } else { artifact.blobs.len() };
+        for (digest, bytes) in artifact.blobs.into_iter().take(news) {
+            if !self.there.contains(&digest) {
+                self.put_blob(bytes.into()).await?;
+            }
+        }
+        self.put_manifest(&artifact.tag, artifact.manifest.into()).await
     }
 
     /// Leaves our timestamp `version`, of which there is another one, for whoever signed that.
@@ -257,7 +358,10 @@ impl Push {
             })
             .await?;
         artifact.tag = SECOND_SIGNER.to_owned();
-        self.put(&artifact).await
+        for (_, bytes) in artifact.blobs {
+            self.put_blob(bytes.into()).await?;
+        }
+        self.put_manifest(&artifact.tag, artifact.manifest.into()).await
     }
 
     /// Looks whether a second signer left a timestamp since this was first asked: its version, if our keys signed it and we
@@ -280,26 +384,24 @@ impl Push {
         let Some(listed) = listed.filter(|listed| listed.size <= limit::TIMESTAMP) else { return Ok(None) };
         self.beat.step();
         let theirs = self.registry.blob(&self.repository, &listed.digest, listed.size, true).await?;
-        let keys = self.keys.clone();
-        let standing = self.stored(move |store, key| {
-            let head = store.head(key)?;
-            compare(store, key, &keys, theirs.as_deref(), &head)
-        });
+        let (keys, known) = (self.keys.clone(), self.known());
+        let standing = self.stored(move |store, key| compare(store, key, &keys, theirs.as_deref(), &known));
         Ok(match standing.await? {
             Standing::Ahead { version } | Standing::Twin { version } => Some(version),
             _ => None,
         })
     }
 
-    async fn put(&self, artifact: &Artifact) -> Result<(), PushError> {
-        // One after the other: some registries refuse concurrent links of the same blob.
-        for (_, bytes) in &artifact.blobs {
-            self.beat.step();
-            self.registry.put_blob(&self.repository, bytes.clone().into()).await?;
-        }
+    /// One after the other: some registries refuse concurrent links of the same blob.
+    async fn put_blob(&self, bytes: Bytes) -> Result<(), PushError> {
         self.beat.step();
-        let bytes = Bytes::from(artifact.manifest.clone());
-        self.registry.put_manifest(&self.repository, &artifact.tag, media_type::MANIFEST, bytes).await?;
+        self.registry.put_blob(&self.repository, bytes).await?;
+        Ok(())
+    }
+
+    async fn put_manifest(&self, tag: &str, bytes: Bytes) -> Result<(), PushError> {
+        self.beat.step();
+        self.registry.put_manifest(&self.repository, tag, media_type::MANIFEST, bytes).await?;
         Ok(())
     }
 
@@ -330,7 +432,7 @@ pub(crate) fn compare(
     let version = document.version();
     // Also after a change of our key, what we once signed is ours.
     let ours = store.document(key, "timestamp", version)?;
-    if ours.as_deref() == Some(document.bytes.as_slice()) {
+    if ours.as_deref() == Some(&*document.bytes) {
         return Ok(Standing::Behind);
     }
     let newest = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
@@ -390,48 +492,75 @@ fn role_artifact(
     Ok(mapping::role(role, (version, &current), previous, profile))
 }
 
-/// `:latest` for the head, the version of its timestamp, and when that expires.
+/// `:latest` for `top`. Of what is among `files`, and of blobs that are `there`, nothing is read again.
 fn entry_point(
     store: &dyn Store,
     key: &TrustKey,
-    head: &Head,
+    top: &TopLevel,
+    mut files: BTreeMap<(&'static str, u64), File>,
+    there: &BTreeSet<Digest>,
     profile: Profile,
-) -> Result<(Artifact, u64, DateTime<Utc>), PushError> {
-    let newest = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
-    let timestamp_version = newest("timestamp");
-    let timestamp = document(store, key, "timestamp", timestamp_version)?;
+) -> Result<EntryPoint, PushError> {
+    let timestamp = document(store, key, "timestamp", top.timestamp.version)?;
     let expires = Document::<Timestamp>::parse("timestamp", &timestamp)?.signed.common.expires;
-    let targets = document(store, key, "targets", newest("targets"))?;
-    let mut roots = Vec::new();
-    // More are not written, so they are not read.
-    for version in (1..=newest("root")).rev().take(MAX_LAYERS) {
-        roots.push((version, document(store, key, "root", version)?));
+    let mut wanted = vec![("snapshot", top.snapshot.version), ("targets", top.targets.version)];
+    // More roots are not written, so they are not read. Snapshots not by `Store::versions`: there may be very many, and
+    // their versions may have gaps, which only shorten this.
+    wanted.extend((1..=top.root.version).rev().take(MAX_LAYERS).map(|version| ("root", version)));
+    let older = (1..top.snapshot.version).rev().take(SNAPSHOTS - 1).map(|version| ("snapshot", version));
+    wanted.extend(older);
+    let (mut kept, mut blobs) = (BTreeMap::new(), Vec::new());
+    let config = Bytes::from_static(EMPTY_CONFIG);
+    for (digest, bytes) in [(Digest::of(&config), config), (top.timestamp.digest, timestamp.clone())] {
+        blobs.push((digest, (!there.contains(&digest)).then_some(bytes)));
     }
-    // Not by `Store::versions`: there may be very many, and snapshot versions may have gaps, which only shorten this.
-    let mut snapshots = vec![(newest("snapshot"), document(store, key, "snapshot", newest("snapshot"))?)];
-    for version in (1..newest("snapshot")).rev().take(SNAPSHOTS - 1) {
-        snapshots.extend(store.document(key, "snapshot", version)?.map(|bytes| (version, bytes)));
+    for of in wanted {
+        let (role, version) = of;
+        let file = match files.remove(&of) {
+            Some(file) if there.contains(&file.digest) => {
+                blobs.push((file.digest, None));
+                file
+            }
+            known => {
+                let Some(bytes) = store.document(key, role, version)? else {
+                    if role == "snapshot" && version != top.snapshot.version {
+                        continue;
+                    }
+                    return Err(PushError::Missing { role: role.to_owned(), version });
+                };
+                let size = bytes.len() as u64;
+                let small = mapping::travels_inside(size).then(|| bytes.clone());
+                let digest = known.map_or_else(|| Digest::of(&bytes), |file| file.digest);
+                blobs.push((digest, (!there.contains(&digest)).then_some(bytes)));
+                File { digest, size, small }
+            }
+        };
+        kept.insert(of, file);
     }
-    let files = RepositoryFiles {
-        timestamp: &timestamp,
-        snapshots: snapshots.iter().map(|(version, bytes)| (*version, bytes.as_ref())).collect(),
-        targets: (newest("targets"), &targets),
-        roots: roots.iter().map(|(version, bytes)| (*version, bytes.as_ref())).collect(),
+    let entry = |(&(_, version), file): (&(&str, u64), &'_ File)| FileEntry {
+        version,
+        digest: file.digest,
+        size: file.size,
+        bytes: None,
     };
-    Ok((mapping::repository(&files, profile), timestamp_version, expires))
+    let inside = |of: (&'static str, u64)| {
+        let file = &kept[&of];
+        FileEntry { bytes: file.small.as_deref(), ..entry((&of, file)) }
+    };
+    let of_role = |role: &'static str| kept.range((role, 0)..=(role, u64::MAX));
+    let newest = inside(("snapshot", top.snapshot.version));
+    let older = of_role("snapshot").filter(|((_, version), _)| *version != top.snapshot.version).map(entry);
+    let entries = RepositoryEntries {
+        timestamp: FileEntry::of(top.timestamp.version, &timestamp),
+        snapshots: std::iter::once(newest).chain(older).collect(),
+        targets: inside(("targets", top.targets.version)),
+        roots: of_role("root").map(entry).collect(),
+    };
+    let (manifest, digest) = mapping::entry_point(&entries, profile);
+    Ok(EntryPoint { manifest, digest, blobs, files: kept, timestamp_version: top.timestamp.version, expires })
 }
 
 fn document(store: &dyn Store, key: &TrustKey, role: &str, version: u64) -> Result<Bytes, PushError> {
     let missing = || PushError::Missing { role: role.to_owned(), version };
     store.document(key, role, version)?.ok_or_else(missing)
-}
-
-/// The delegated roles of `head` and their versions.
-fn delegated(head: &Head) -> Vec<(String, u64)> {
-    let top = ["root", "timestamp", "snapshot", "targets"];
-    head.roles
-        .iter()
-        .filter(|(role, _)| !top.contains(&role.as_str()))
-        .map(|(role, head)| (role.clone(), head.version))
-        .collect()
 }

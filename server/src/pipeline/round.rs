@@ -29,12 +29,13 @@ use plimsoll::{
 };
 use plimsoll_core::{
     oci::Digest,
-    tuf::{self, Document, KeyId, Root, Snapshot, Timestamp},
+    tuf::{self, Document, KeyId, Root, Snapshot, Targets, Timestamp, Trusted},
 };
 
 use super::{
-    accept::{self, AcceptedSet, Parsed, Present, Rules, Vouched},
+    accept::{self, AcceptedSet, Kept, Parsed, Present, RoleDocument, Rules, Sent},
     check::{self, Held, Offered},
+    committed::Committed,
     plan::{self, Base},
     push::Shown,
 };
@@ -61,15 +62,26 @@ pub(super) struct Setup {
     pub(super) parsed: Parsed,
     /// The newest root to which the walk from the first one was made.
     pub(super) walked: Mutex<Option<Digest>>,
+    /// The newest head.
+    pub(super) committed: Arc<Committed>,
+    /// What the next round goes on from; none if the store must be read first.
+    pub(super) working: Mutex<Option<Working>>,
+}
+
+/// What is committed, as a round needs it.
+#[derive(Debug)]
+pub(super) struct Working {
+    /// A client that took it; none before the first submission.
+    client: Option<Trusted>,
+    /// When its online documents were signed, and expire.
+    signed: Option<Signed>,
 }
 
 /// A submission as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Submitted {
     pub(super) id: String,
-    pub(super) documents: BTreeMap<String, Vec<u8>>,
-    /// Signatures that were verified before it got here.
-    pub(super) vouched: Vouched,
+    pub(super) documents: BTreeMap<String, Sent>,
 }
 
 /// What of a batch was accepted.
@@ -157,14 +169,47 @@ impl Setup {
     /// # Errors
     /// As [`round`](Self::round).
     pub(super) fn renew(&self, now: DateTime<Utc>) -> Result<Outcome, RoundError> {
-        let head = self.store.head(&self.key)?;
-        let Some(signed) = self.signed(&head)? else { return Ok(Outcome::default()) };
-        let due = freshness::due(&self.freshness(), &signed, self.jitter(&signed), now);
+        let working = self.take_working(now)?;
+        let Some(signed) = &working.signed else {
+            self.keep_working(working);
+            return Ok(Outcome::default());
+        };
+        let due = freshness::due(&self.freshness(), signed, self.jitter(signed), now);
         let due = due.map_err(ClockFault::from)?;
-        let (mut keys, overlay) = (self.keys(), Overlay::new(self, head));
+        let (mut keys, overlay) = (self.keys(), Overlay::new(self));
         let nothing = Taken { batch: &[], sets: &[] };
-        let (_, reports) = self.sign_and_store(&mut keys, &overlay, &[], nothing, due.snapshot, now)?;
-        Ok(Outcome { answers: Vec::new(), signed: true, reports })
+        let stored = self.sign_and_store(&mut keys, &working, &overlay, &[], nothing, due.snapshot, now)?;
+        self.keep_working(stored.working);
+        Ok(Outcome { answers: Vec::new(), signed: true, reports: stored.reports })
+    }
+
+    /// What the last round left, or what the store holds. Until it is kept again, the next round reads the store.
+    pub(super) fn take_working(&self, now: DateTime<Utc>) -> Result<Working, RoundError> {
+        let kept = self.working.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.map_or_else(|| self.read_store(now), Ok)
+    }
+
+    fn keep_working(&self, working: Working) {
+        *self.working.lock().unwrap_or_else(PoisonError::into_inner) = Some(working);
+    }
+
+    /// Reads the store anew: whatever a round, or a failure, left there is what the next one goes on from.
+    ///
+    /// # Errors
+    /// [`RoundError`].
+    pub(super) fn reload(&self, now: DateTime<Utc>) -> Result<(), RoundError> {
+        let working = self.read_store(now)?;
+        self.keep_working(working);
+        Ok(())
+    }
+
+    fn read_store(&self, now: DateTime<Utc>) -> Result<Working, RoundError> {
+        self.committed.read(self.store.head(&self.key)?);
+        let Some(root) = self.newest("root")? else { return Ok(Working { client: None, signed: None }) };
+        let (timestamp, snapshot) = (self.newest("timestamp")?, self.newest("snapshot")?);
+        let client = Held { root, timestamp, snapshot }.client(now).map_err(RoundError::Stored)?;
+        let signed = signed(&client, self.committed.head().last_signed);
+        Ok(Working { client: Some(client), signed })
     }
 
     /// Lives and intervals, as they are now.
@@ -184,13 +229,19 @@ impl Setup {
         batch: &[Submitted],
         now: DateTime<Utc>,
     ) -> Result<Outcome, RoundError> {
-        let head = self.store.head(&self.key)?;
-        let due = match self.signed(&head)? {
-            Some(signed) => freshness::due(&self.freshness(), &signed, self.jitter(&signed), now)
-                .map_err(ClockFault::from)?,
-            None => freshness::Due { snapshot: false, timestamp: false },
+        let working = self.take_working(now)?;
+        let due = match &working.signed {
+            Some(signed) => freshness::due(&self.freshness(), signed, self.jitter(signed), now),
+            None => Ok(freshness::Due { snapshot: false, timestamp: false }),
         };
-        let mut overlay = Overlay::new(self, head);
+        let due = match due {
+            Ok(due) => due,
+            Err(fault) => {
+                self.keep_working(working);
+                return Err(ClockFault::from(fault).into());
+            }
+        };
+        let mut overlay = Overlay::new(self);
         let mut outcome = Outcome::default();
         let mut taken: Vec<(usize, AcceptedSet)> = Vec::new();
         let mut first: BTreeMap<&str, usize> = BTreeMap::new();
@@ -211,7 +262,6 @@ impl Setup {
                 refused_keys: &self.refused_keys,
                 quota: &self.quota,
                 parsed: &self.parsed,
-                vouched: &submitted.vouched,
                 now,
             };
             let accepted = accept::accept(&overlay, &submitted.documents, rules);
@@ -225,23 +275,27 @@ impl Setup {
                 Err(refusal) => outcome.answers.push(Err(refusal)),
             }
         }
-        if !taken.is_empty() || due.timestamp {
+        if taken.is_empty() && !due.timestamp {
+            self.keep_working(working);
+        } else {
             let changed: Vec<_> = taken.iter().flat_map(|(_, set)| set.documents.clone()).collect();
             let of = Taken { batch, sets: &taken };
-            let stored = self.sign_and_store(keys, &overlay, &changed, of, due.snapshot, now);
+            let stored = self.sign_and_store(keys, &working, &overlay, &changed, of, due.snapshot, now);
             if stored.is_err() {
                 taken.iter().for_each(|(_, set)| self.rates().give_back(&publishes_of(set)));
             }
             match stored {
-                Ok((records, reports)) => {
+                Ok(stored) => {
+                    self.keep_working(stored.working);
                     outcome.signed = true;
-                    outcome.reports = reports;
-                    for ((at, set), record) in taken.into_iter().zip(records) {
+                    outcome.reports = stored.reports;
+                    for ((at, set), record) in taken.into_iter().zip(stored.records) {
                         outcome.reports.extend(set.reports);
                         outcome.answers[at] = Ok(record);
                     }
                 }
                 Err(RoundError::Check(error)) if !taken.is_empty() => {
+                    self.keep_working(working);
                     self.one_by_one(keys, of, &error, now, &mut outcome)?;
                 }
                 Err(error) => return Err(error),
@@ -296,32 +350,13 @@ impl Setup {
         Ok(())
     }
 
-    /// When the newest online documents were signed and expire; none before the first submission.
+    /// What is recorded as published, and until when that is good.
     ///
     /// # Errors
     /// [`RoundError`].
-    pub(super) fn signed(&self, head: &Head) -> Result<Option<Signed>, RoundError> {
-        let Some(timestamp) = self.head_document(head, "timestamp")? else { return Ok(None) };
-        let timestamp = Document::<Timestamp>::parse("timestamp", &timestamp).map_err(RoundError::Stored)?;
-        let snapshot = self.required(head, "snapshot")?;
-        let snapshot = Document::<Snapshot>::parse("snapshot", &snapshot).map_err(RoundError::Stored)?;
-        let expires = timestamp.signed.common.expires;
-        let snapshot = snapshot.signed.common;
-        let snapshot_at = snapshot.identity.as_ref().map(|identity| identity.at);
-        Ok(Some(Signed {
-            timestamp_at: head.last_signed.unwrap_or(expires),
-            timestamp_expires: expires,
-            snapshot_at: snapshot_at.unwrap_or(snapshot.expires),
-            snapshot_expires: snapshot.expires,
-        }))
-    }
-
-    /// What `head` records as published, and until when that is good.
-    ///
-    /// # Errors
-    /// [`RoundError`].
-    pub(super) fn shown(&self, head: &Head) -> Result<Option<Shown>, RoundError> {
-        let Some(published) = head.published else { return Ok(None) };
+    pub(super) fn shown(&self) -> Result<Option<Shown>, RoundError> {
+        let published = self.committed.head().published;
+        let Some(published) = published else { return Ok(None) };
         let version = published.timestamp_version;
         let missing = || RoundError::Missing { role: "timestamp".to_owned(), version };
         let timestamp = self.store.document(&self.key, "timestamp", version)?.ok_or_else(missing)?;
@@ -331,11 +366,12 @@ impl Setup {
 
     /// How long from `now` until something may be due.
     pub(super) fn pause(&self, now: DateTime<Utc>) -> Duration {
-        let head = self.store.head(&self.key).map_err(RoundError::from);
-        match head.and_then(|head| self.signed(&head)) {
-            Ok(Some(signed)) => freshness::next_check(&self.freshness(), &signed, self.jitter(&signed), now),
-            Ok(None) => freshness::LONGEST_CHECK,
-            Err(_) => Duration::from_secs(1),
+        match &*self.working.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Working { signed: Some(signed), .. }) => {
+                freshness::next_check(&self.freshness(), signed, self.jitter(signed), now)
+            }
+            Some(Working { signed: None, .. }) => freshness::LONGEST_CHECK,
+            None => Duration::from_secs(1),
         }
     }
 
@@ -348,21 +384,23 @@ impl Setup {
         Jitter { timestamp: of(signed.timestamp_at), snapshot: of(signed.snapshot_at) }
     }
 
-    /// The trust id of the newest root; none before the first submission.
-    ///
-    /// # Errors
-    /// [`RoundError`].
-    pub(super) fn trust_id(&self, head: &Head) -> Result<Option<String>, RoundError> {
-        Ok(self.newest_root(head)?.and_then(|root| root.common.identity).map(|identity| identity.trust))
-    }
-
     /// The newest root; none before the first submission.
     ///
     /// # Errors
     /// [`RoundError`].
-    pub(super) fn newest_root(&self, head: &Head) -> Result<Option<Root>, RoundError> {
-        let Some(root) = self.head_document(head, "root")? else { return Ok(None) };
-        Ok(Some(Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?.signed))
+    pub(super) fn newest_root(&self) -> Result<Option<Arc<Document<Root>>>, RoundError> {
+        self.newest_parsed("root")
+    }
+
+    fn newest_parsed<T: Kept>(&self, role: &str) -> Result<Option<Arc<Document<T>>>, RoundError> {
+        let entry = self.committed.head().roles.get(role).copied();
+        if let Some(known) = entry.and_then(|entry| self.parsed.find(&entry.digest)) {
+            return Ok(Some(known));
+        }
+        let Some(bytes) = self.newest(role)? else { return Ok(None) };
+        let document = Arc::new(Document::parse(role, &bytes).map_err(RoundError::Stored)?);
+        self.parsed.keep(&document);
+        Ok(Some(document))
     }
 
     /// The bytes of the newest root.
@@ -370,15 +408,16 @@ impl Setup {
     /// # Errors
     /// [`RoundError::Missing`] before the first submission, any other [`RoundError`].
     pub(super) fn newest_root_bytes(&self) -> Result<Bytes, RoundError> {
-        self.required(&self.store.head(&self.key)?, "root")
+        self.newest("root")?.ok_or_else(|| missing("root"))
     }
 
     /// True if the registry shows a timestamp and a snapshot that the keys of `root` signed, so `root` too.
     ///
     /// # Errors
     /// [`RoundError`].
-    pub(super) fn is_shown(&self, head: &Head, root: &Root) -> Result<bool, RoundError> {
-        let Some(published) = head.published else { return Ok(false) };
+    pub(super) fn is_shown(&self, root: &Root) -> Result<bool, RoundError> {
+        let published = self.committed.head().published;
+        let Some(published) = published else { return Ok(false) };
         let read = |role: &str, version| -> Result<Bytes, RoundError> {
             let missing = || RoundError::Missing { role: role.to_owned(), version };
             self.store.document(&self.key, role, version)?.ok_or_else(missing)
@@ -391,60 +430,53 @@ impl Setup {
             && is_signed(&snapshot, OnlineRole::Snapshot, root))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a step of the round, with what the steps before it found")]
     pub(super) fn sign_and_store(
         &self,
         keys: &mut Keyring,
+        working: &Working,
         overlay: &Overlay<'_>,
-        changed: &[(String, u64, Bytes)],
+        changed: &[(String, RoleDocument)],
         taken: Taken<'_>,
         snapshot_due: bool,
         now: DateTime<Utc>,
-    ) -> Result<(Vec<SubmissionRecord>, Vec<String>), RoundError> {
-        let head = &overlay.head;
-        let root = overlay.newest("root")?;
-        let root = Document::<Root>::parse("root", &root).map_err(RoundError::Stored)?.signed;
+    ) -> Result<Stored, RoundError> {
+        let root_document = overlay.newest_root()?;
+        let root = &root_document.signed;
         let trust = root.common.identity.as_ref().map(|identity| identity.trust.clone()).unwrap_or_default();
-        let before = self.head_document(head, "snapshot")?;
-        let snapshot = before
-            .as_deref()
-            .map(|bytes| Document::<Snapshot>::parse("snapshot", bytes))
-            .transpose()
-            .map_err(RoundError::Stored)?;
+        let before = working.client.as_ref().and_then(Trusted::remembered).map(|(_, snapshot)| snapshot);
 
         // A root with another snapshot key makes the present snapshot worthless, whatever it lists.
-        let snapshot_due = snapshot_due
-            || snapshot.as_ref().is_some_and(|document| !is_signed(document, OnlineRole::Snapshot, &root));
+        let snapshot_due =
+            snapshot_due || before.is_some_and(|document| !is_signed(document, OnlineRole::Snapshot, root));
 
         // plan
-        let version = |role: &str| head.roles.get(role).map_or(0, |role| role.version);
-        let base = Base {
-            trust: &trust,
-            snapshot: snapshot.as_ref().map(|document| &document.signed),
-            timestamp_version: version("timestamp"),
-        };
+        let head = self.committed.head();
+        let (sequence, taken_over) = (head.sequence + 1, head.taken_over);
+        let timestamp_version = head.roles.get("timestamp").map_or(0, |role| role.version);
+        drop(head);
+        let base =
+            Base { trust: &trust, snapshot: before.map(|document| &document.signed), timestamp_version };
         let plan = plan::plan(&base, changed, snapshot_due, &self.freshness(), now);
 
         // sign
-        let mut documents: Vec<(String, u64, Bytes)> = changed.to_vec();
-        let (snapshot_version, snapshot_bytes) = match &plan.snapshot {
-            Some(snapshot) => {
-                let bytes =
-                    Bytes::from(author::sign(snapshot, &[signer(keys, OnlineRole::Snapshot, &root)?])?);
-                documents.push(("snapshot".to_owned(), snapshot.common.version, bytes.clone()));
-                (snapshot.common.version, bytes)
+        let snapshot = match (&plan.snapshot, before) {
+            (Some(snapshot), _) => {
+                let bytes = author::sign(snapshot, &[signer(keys, OnlineRole::Snapshot, root)?])?;
+                Arc::new(Document::parse("snapshot", &bytes).map_err(RoundError::Check)?)
             }
-            None => (version("snapshot"), self.required(head, "snapshot")?),
+            (None, Some(before)) => before.clone(),
+            (None, None) => return Err(missing("snapshot")),
         };
-        let timestamp = plan.timestamp(snapshot_version, &snapshot_bytes);
-        let timestamp_bytes =
-            Bytes::from(author::sign(&timestamp, &[signer(keys, OnlineRole::Timestamp, &root)?])?);
-        documents.push(("timestamp".to_owned(), plan.timestamp_version, timestamp_bytes.clone()));
+        let timestamp = plan.timestamp(snapshot.version(), &snapshot.bytes);
+        let timestamp = author::sign(&timestamp, &[signer(keys, OnlineRole::Timestamp, root)?])?;
+        let timestamp = Arc::new(Document::parse("timestamp", &timestamp).map_err(RoundError::Check)?);
 
         // check
-        let reports = self.check(overlay, changed, before, &timestamp_bytes, &snapshot_bytes, now)?;
+        let (client, reports) = self.check(working, overlay, changed, &timestamp, &snapshot, now)?;
 
         // claim: from the commit on nothing but these keys will do.
-        keys.claim(&root)?;
+        keys.claim(root)?;
 
         // store: from here on the versions are taken and the submissions are safe.
         let records: Vec<SubmissionRecord> = taken
@@ -452,98 +484,130 @@ impl Setup {
             .iter()
             .map(|(at, set)| SubmissionRecord {
                 id: taken.batch[*at].id.clone(),
-                roles: set.documents.iter().map(|(role, version, _)| (role.clone(), *version)).collect(),
+                roles: set.documents.iter().map(|(role, doc)| (role.clone(), doc.version())).collect(),
                 timestamp_version: plan.timestamp_version,
                 at: now,
             })
             .collect();
-        let mut new = head.clone();
-        new.sequence += 1;
-        new.last_signed = Some(now);
-        for (role, version, bytes) in &documents {
-            let entry = RoleHead { version: *version, digest: Digest::of(bytes), length: bytes.len() as u64 };
-            new.roles.insert(role.clone(), entry);
+        let mut documents = Vec::new();
+        let mut head = Head { sequence, last_signed: Some(now), taken_over, ..Head::default() };
+        let mut add = |role: &str, version: u64, bytes: &tuf::Verbatim| {
+            let entry = RoleHead { version, digest: bytes.digest(), length: bytes.len() as u64 };
+            head.roles.insert(role.to_owned(), entry);
+            documents.push((role.to_owned(), version, Bytes::copy_from_slice(bytes)));
+        };
+        for (role, document) in changed {
+            add(role, document.version(), document.verbatim());
         }
-        for (_, set) in taken.sets {
-            new.retired.extend(set.retired.iter().cloned());
+        if plan.snapshot.is_some() {
+            add("snapshot", snapshot.version(), &snapshot.bytes);
         }
-        self.store.commit(&self.key, &Commit { documents, head: new, submissions: records.clone() })?;
-        Ok((records, reports))
+        add("timestamp", timestamp.version(), &timestamp.bytes);
+        head.retired = taken.sets.iter().flat_map(|(_, set)| set.retired.iter().cloned()).collect();
+        let commit = Commit { documents, head, submissions: records };
+        self.store.commit(&self.key, &commit)?;
+        self.committed.apply(&commit);
+        let signed = signed(&client, Some(now));
+        let working = Working { client: Some(client), signed };
+        Ok(Stored { records: commit.submissions, reports, working })
     }
 
     fn check(
         &self,
+        working: &Working,
         overlay: &Overlay<'_>,
-        changed: &[(String, u64, Bytes)],
-        held_snapshot: Option<Bytes>,
-        timestamp: &[u8],
-        snapshot: &[u8],
+        changed: &[(String, RoleDocument)],
+        timestamp: &Arc<Document<Timestamp>>,
+        snapshot: &Arc<Document<Snapshot>>,
         now: DateTime<Utc>,
-    ) -> Result<Vec<String>, RoundError> {
-        let head = &overlay.head;
-        let mut roots = changed.iter().filter(|(role, ..)| role == "root").map(|(.., bytes)| bytes);
-        let (held_root, new_roots): (Bytes, Vec<&[u8]>) = match self.head_document(head, "root")? {
-            Some(held) => (held, roots.map(Bytes::as_ref).collect()),
+    ) -> Result<(Trusted, Vec<String>), RoundError> {
+        let mut roots = changed.iter().filter(|(role, _)| role == "root").map(|(_, root)| root);
+        let started;
+        let held = match &working.client {
+            Some(client) => client,
             // The first root is what clients pin.
             None => {
-                let first = roots.next().cloned();
-                let first = first.ok_or(RoundError::Missing { role: "root".to_owned(), version: 1 })?;
-                (first, roots.map(Bytes::as_ref).collect())
+                let missing = RoundError::Missing { role: "root".to_owned(), version: 1 };
+                let first =
+                    Held { root: roots.next().ok_or(missing)?.bytes(), timestamp: None, snapshot: None };
+                started = first.client(now).map_err(RoundError::Check)?;
+                &started
             }
         };
-        let held = Held {
-            root: held_root,
-            timestamp: self.head_document(head, "timestamp")?,
-            snapshot: held_snapshot,
-        };
+        let roots: Vec<&[u8]> = roots.map(|root| &**root.verbatim()).collect();
         // The newest version of each changed role, with the roles that lead to it.
         let names: BTreeSet<&str> =
-            changed.iter().map(|(role, ..)| role.as_str()).filter(|role| *role != "root").collect();
+            changed.iter().map(|(role, _)| role.as_str()).filter(|role| *role != "root").collect();
         let mut roles = Vec::new();
         for role in names {
             let mut path = Vec::new();
             for (at, _) in role.match_indices("--").chain([(role.len(), "")]) {
-                path.push((role[..at].to_owned(), overlay.newest(&role[..at])?));
+                path.push((role[..at].to_owned(), overlay.newest_targets(&role[..at])?));
             }
             roles.push(path);
         }
-        let changed_targets = changed.iter().any(|(role, ..)| role == "targets");
-        let vouched_anew = !new_roots.is_empty() || held.snapshot.as_deref() != Some(snapshot);
-        let targets = (vouched_anew && !changed_targets).then(|| overlay.newest("targets")).transpose()?;
-        let newest = Digest::of(&overlay.newest("root")?);
+        let changed_targets = changed.iter().any(|(role, _)| role == "targets");
+        let vouched_anew = !roots.is_empty() || held.held_snapshot() != Some(&*snapshot.bytes);
+        let targets =
+            (vouched_anew && !changed_targets).then(|| overlay.newest_targets("targets")).transpose()?;
+        let newest = overlay.newest_root()?.digest();
         let walked = || self.walked.lock().unwrap_or_else(PoisonError::into_inner);
         let chain = (*walked() != Some(newest)).then(|| overlay.roots()).transpose()?;
-        let offered = Offered { roots: new_roots, chain, timestamp, snapshot, roles, targets };
-        let reports = check::check(&held, &offered, now).map_err(RoundError::Check)?;
+        let (timestamp, snapshot) = (timestamp.clone(), snapshot.clone());
+        let offered = Offered { roots, chain, timestamp, snapshot, roles, targets };
+        let checked = check::check(held, &offered, now).map_err(RoundError::Check)?;
         *walked() = Some(newest);
-        Ok(reports)
+        Ok(checked)
     }
 
-    fn head_document(&self, head: &Head, role: &str) -> Result<Option<Bytes>, RoundError> {
-        let Some(entry) = head.roles.get(role) else { return Ok(None) };
-        let missing = || RoundError::Missing { role: role.to_owned(), version: entry.version };
-        self.store.document(&self.key, role, entry.version)?.ok_or_else(missing).map(Some)
-    }
-
-    fn required(&self, head: &Head, role: &str) -> Result<Bytes, RoundError> {
-        let missing = || RoundError::Missing { role: role.to_owned(), version: 0 };
-        self.head_document(head, role)?.ok_or_else(missing)
+    /// The newest document of `role`. No lock is held while the disk is read.
+    fn newest(&self, role: &str) -> Result<Option<Bytes>, RoundError> {
+        let entry = self.committed.head().roles.get(role).copied();
+        let Some(RoleHead { version, .. }) = entry else { return Ok(None) };
+        let missing = || RoundError::Missing { role: role.to_owned(), version };
+        self.store.document(&self.key, role, version)?.ok_or_else(missing).map(Some)
     }
 }
 
-/// The head with what this round has taken so far.
+/// What every commit has is not there.
+fn missing(role: &str) -> RoundError {
+    RoundError::Missing { role: role.to_owned(), version: 0 }
+}
+
+/// What [`Setup::sign_and_store`] did.
+pub(super) struct Stored {
+    records: Vec<SubmissionRecord>,
+    reports: Vec<String>,
+    /// For the next round.
+    pub(super) working: Working,
+}
+
+/// When the online documents that `client` holds were signed and expire; none before the first submission.
+fn signed(client: &Trusted, last_signed: Option<DateTime<Utc>>) -> Option<Signed> {
+    let (timestamp, snapshot) = client.remembered()?;
+    let expires = timestamp.signed.common.expires;
+    let snapshot = &snapshot.signed.common;
+    let snapshot_at = snapshot.identity.as_ref().map(|identity| identity.at);
+    Some(Signed {
+        timestamp_at: last_signed.unwrap_or(expires),
+        timestamp_expires: expires,
+        snapshot_at: snapshot_at.unwrap_or(snapshot.expires),
+        snapshot_expires: snapshot.expires,
+    })
+}
+
+/// What is committed, with what a round has taken so far. Without a round: what is committed at each question.
 pub(super) struct Overlay<'a> {
     setup: &'a Setup,
-    head: Head,
-    documents: BTreeMap<String, (u64, Bytes)>,
+    documents: BTreeMap<String, RoleDocument>,
     /// All of this round, also those that were followed by another.
     new_roots: Vec<Bytes>,
     retired: BTreeSet<String>,
 }
 
 impl<'a> Overlay<'a> {
-    pub(super) fn new(setup: &'a Setup, head: Head) -> Self {
-        Self { setup, head, documents: BTreeMap::new(), new_roots: Vec::new(), retired: BTreeSet::new() }
+    pub(super) fn new(setup: &'a Setup) -> Self {
+        Self { setup, documents: BTreeMap::new(), new_roots: Vec::new(), retired: BTreeSet::new() }
     }
 
     fn add(&mut self, set: &AcceptedSet) {
@@ -551,18 +615,27 @@ impl<'a> Overlay<'a> {
         self.retired.extend(set.retired.iter().cloned());
     }
 
-    pub(super) fn add_all(&mut self, documents: &[(String, u64, Bytes)]) {
-        for (role, version, bytes) in documents {
-            if role == "root" {
-                self.new_roots.push(bytes.clone());
+    pub(super) fn add_all(&mut self, documents: &[(String, RoleDocument)]) {
+        for (role, document) in documents {
+            let before = self.digest(role);
+            match document {
+                RoleDocument::Root(root) => {
+                    self.new_roots.push(document.bytes());
+                    self.setup.parsed.keep(root);
+                }
+                // It will be asked for when the next version comes.
+                RoleDocument::Targets(targets) => {
+                    before.iter().for_each(|before| self.setup.parsed.drop::<Targets>(before));
+                    self.setup.parsed.keep(targets);
+                }
             }
-            self.documents.insert(role.clone(), (*version, bytes.clone()));
+            self.documents.insert(role.clone(), document.clone());
         }
     }
 
     /// Every root, from version 1 on.
     fn roots(&self) -> Result<Vec<Bytes>, RoundError> {
-        let held = self.head.roles.get("root").map_or(0, |root| root.version);
+        let held = self.setup.committed.head().roles.get("root").map_or(0, |root| root.version);
         let missing = |version| RoundError::Missing { role: "root".to_owned(), version };
         let stored = (1..=held).map(|version| {
             let root = self.setup.store.document(&self.setup.key, "root", version)?;
@@ -571,103 +644,77 @@ impl<'a> Overlay<'a> {
         stored.chain(self.new_roots.iter().cloned().map(Ok)).collect()
     }
 
-    fn newest(&self, role: &str) -> Result<Bytes, RoundError> {
-        match self.documents.get(role) {
-            Some((_, bytes)) => Ok(bytes.clone()),
-            None => self.setup.required(&self.head, role),
+    fn newest_root(&self) -> Result<Arc<Document<Root>>, RoundError> {
+        match self.documents.get("root") {
+            Some(RoleDocument::Root(root)) => Ok(root.clone()),
+            _ => self.setup.newest_root()?.ok_or_else(|| missing("root")),
         }
     }
-}
 
-/// What is committed, looked at beside a round.
-pub(super) struct Glance<'a> {
-    pub(super) setup: &'a Setup,
-    pub(super) head: &'a Head,
-}
-
-impl Present for Glance<'_> {
-    fn version(&self, role: &str) -> u64 {
-        self.head.roles.get(role).map_or(0, |role| role.version)
-    }
-
-    fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal> {
-        self.setup.head_document(self.head, role).map_err(|error| unavailable(error.to_string()))
-    }
-
-    fn is_retired(&self, role: &str) -> bool {
-        self.head.retired.contains(role)
-    }
-
-    fn digest(&self, role: &str) -> Option<Digest> {
-        self.head.roles.get(role).map(|role| role.digest)
-    }
-
-    fn length(&self, role: &str) -> Option<u64> {
-        self.head.roles.get(role).map(|role| role.length)
-    }
-
-    fn count(&self, prefix: &str) -> usize {
-        self.head.roles.keys().filter(|role| role.starts_with(prefix)).count()
-    }
-
-    fn usage(&self, subtree: &str) -> Usage {
-        usage(self.head, subtree)
+    fn newest_targets(&self, role: &str) -> Result<Arc<Document<Targets>>, RoundError> {
+        match self.documents.get(role) {
+            Some(RoleDocument::Targets(targets)) => Ok(targets.clone()),
+            _ => self.setup.newest_parsed(role)?.ok_or_else(|| missing(role)),
+        }
     }
 }
 
 impl Present for Overlay<'_> {
     fn version(&self, role: &str) -> u64 {
         match self.documents.get(role) {
-            Some((version, _)) => *version,
-            None => self.head.roles.get(role).map_or(0, |role| role.version),
+            Some(document) => document.version(),
+            None => self.setup.committed.head().roles.get(role).map_or(0, |role| role.version),
         }
     }
 
     fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal> {
-        if let Some((_, bytes)) = self.documents.get(role) {
-            return Ok(Some(bytes.clone()));
+        if let Some(document) = self.documents.get(role) {
+            return Ok(Some(document.bytes()));
         }
-        self.setup.head_document(&self.head, role).map_err(|error| unavailable(error.to_string()))
+        self.setup.newest(role).map_err(|error| unavailable(error.to_string()))
     }
 
     fn is_retired(&self, role: &str) -> bool {
-        self.head.retired.contains(role) || self.retired.contains(role)
+        self.retired.contains(role) || self.setup.committed.head().retired.contains(role)
     }
 
     fn digest(&self, role: &str) -> Option<Digest> {
         match self.documents.get(role) {
-            Some((_, bytes)) => Some(Digest::of(bytes)),
-            None => self.head.roles.get(role).map(|role| role.digest),
+            Some(document) => Some(document.verbatim().digest()),
+            None => self.setup.committed.head().roles.get(role).map(|role| role.digest),
         }
     }
 
     fn length(&self, role: &str) -> Option<u64> {
         match self.documents.get(role) {
-            Some((_, bytes)) => Some(bytes.len() as u64),
-            None => self.head.roles.get(role).map(|role| role.length),
+            Some(document) => Some(document.verbatim().len() as u64),
+            None => self.setup.committed.head().roles.get(role).map(|role| role.length),
         }
     }
 
     fn usage(&self, subtree: &str) -> Usage {
-        let mut usage = usage(&self.head, subtree);
-        for (role, (_, bytes)) in within(&self.documents, subtree) {
-            let old = self.head.roles.get(role).map(|role| role.length);
+        let head = self.setup.committed.head();
+        let mut usage = usage(&head, subtree);
+        for (role, document) in within(&self.documents, subtree) {
+            let old = head.roles.get(role).map(|role| role.length);
             usage.roles += u64::from(old.is_none());
-            usage.bytes = (usage.bytes + bytes.len() as u64).saturating_sub(old.unwrap_or_default());
+            let new = document.verbatim().len() as u64;
+            usage.bytes = (usage.bytes + new).saturating_sub(old.unwrap_or_default());
         }
         usage
     }
 
     fn count(&self, prefix: &str) -> usize {
-        let stored = self.head.roles.keys().filter(|role| role.starts_with(prefix)).count();
+        let head = self.setup.committed.head();
+        let stored = head.roles.keys().filter(|role| role.starts_with(prefix)).count();
         let new = self.documents.keys().filter(|role| role.starts_with(prefix));
-        stored + new.filter(|role| !self.head.roles.contains_key(*role)).count()
+        stored + new.filter(|role| !head.roles.contains_key(*role)).count()
     }
 }
 
 /// The subtrees that publish with a set; none if the owners do, whom no team's haste may hold up.
 fn publishes_of(set: &AcceptedSet) -> BTreeSet<String> {
-    let roles = || set.documents.iter().map(|(role, ..)| role.as_str());
+    let roles = || set.documents.iter().map(|(role, _)| role.as_str());
     if roles().any(|role| matches!(role, "root" | "targets")) {
         return BTreeSet::new();
     }

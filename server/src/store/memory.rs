@@ -101,13 +101,13 @@ impl Store for MemoryStore {
         let mut state = self.state();
         let held = state.trusts.get(trust);
         let stored = held.map(|t| t.head.clone()).unwrap_or_default();
-        let head = admit(&stored, commit, |role, version| {
+        admit(&stored, commit, |role, version| {
             Ok(held.and_then(|t| t.documents.get(&(role.to_owned(), version)).cloned()))
         })?;
         let fail = state.fail_commit.take();
         before(fail)?;
         let held = state.trusts.entry(trust.clone()).or_default();
-        held.head = head;
+        held.head.apply(commit);
         for (role, version, bytes) in &commit.documents {
             held.documents.insert((role.clone(), *version), bytes.clone());
         }

@@ -107,7 +107,8 @@ pub struct SubmissionRecord {
 pub struct Commit {
     /// New documents: role, the version inside, and the bytes exactly as they will be published.
     pub documents: Vec<(String, u64, Bytes)>,
-    /// The new head; its `sequence` is the stored one plus 1.
+    /// What changes of the head: its `roles` and `retired` are added to those stored, so that a commit costs as much as it
+    /// brings; the rest takes the place of what is stored. Its `sequence` is the stored one plus 1.
     pub head: Head,
     /// Submissions that this commit accepts. A record whose id is already stored replaces the stored one.
     pub submissions: Vec<SubmissionRecord>,
@@ -248,12 +249,25 @@ pub enum StoreError {
     },
 }
 
-/// The head to store for `commit`, after the checks that every store makes.
+impl Head {
+    /// This head after `commit`.
+    pub fn apply(&mut self, commit: &Commit) {
+        let Head { sequence, roles, retired, last_signed, published, taken_over } = &commit.head;
+        self.sequence = *sequence;
+        self.roles.extend(roles.iter().map(|(role, head)| (role.clone(), *head)));
+        self.retired.extend(retired.iter().cloned());
+        self.last_signed = *last_signed;
+        self.published = newer(self.published, *published);
+        self.taken_over = *taken_over;
+    }
+}
+
+/// The checks that every store makes before it stores `commit`. Of the head `stored`, the roles are not looked at.
 fn admit(
     stored: &Head,
     commit: &Commit,
     mut existing: impl FnMut(&str, u64) -> Result<Option<Bytes>, StoreError>,
-) -> Result<Head, StoreError> {
+) -> Result<(), StoreError> {
     let (expected, found) = (stored.sequence.saturating_add(1), commit.head.sequence);
     if expected != found {
         return Err(StoreError::Conflict { expected, found });
@@ -265,11 +279,11 @@ fn admit(
             return Err(StoreError::Rewrite { role: role.clone(), version: *version });
         }
     }
-    Ok(Head { published: newer(stored.published, commit.head.published), ..commit.head.clone() })
+    Ok(())
 }
 
 /// The one of the newer timestamp; of equals, `offered`.
-fn newer(stored: Option<Published>, offered: Option<Published>) -> Option<Published> {
+pub(crate) fn newer(stored: Option<Published>, offered: Option<Published>) -> Option<Published> {
     match (stored, offered) {
         (Some(stored), Some(offered)) if stored.timestamp_version > offered.timestamp_version => Some(stored),
         (stored, offered) => offered.or(stored),

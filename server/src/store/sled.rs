@@ -5,7 +5,9 @@
 //!
 //! | kind | rest of the key | value |
 //! |---|---|---|
-//! | `h` | trust | the [`Head`], JSON |
+//! | `h` | trust | the [`Head`] without roles and retired names, JSON |
+//! | `r` | trust, role | its [`RoleHead`], JSON |
+//! | `x` | trust, retired name | nothing |
 //! | `d` | trust, role, version | sha256 of the document (32 bytes), then its bytes |
 //! | `s` | trust, submission id | the [`SubmissionRecord`], JSON |
 //!
@@ -27,7 +29,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    Commit, Head, Published, Store, StoreError, SubmissionRecord, TrustKey, admit, newer,
+    Commit, Head, Published, RoleHead, Store, StoreError, SubmissionRecord, TrustKey, admit, newer,
     open::{Refusal, lock, open_guarded, set_aside, sync_folder},
 };
 
@@ -139,8 +141,20 @@ impl SledStore {
             .transpose()
     }
 
+    /// The head without roles and retired names, which may be many.
     fn stored_head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
         Ok(self.get_json(&key(b'h', trust, None), "head")?.unwrap_or_default())
+    }
+
+    /// The names that stand behind `kind` and `trust`, each with its value.
+    fn named(&self, kind: u8, trust: &TrustKey) -> impl Iterator<Item = Result<(String, IVec), StoreError>> {
+        let prefix = key(kind, trust, None);
+        let length = prefix.len() + size_of::<u64>();
+        self.db.scan_prefix(prefix).map(move |entry| {
+            let (key, value) = entry.map_err(|e| self.unreadable(e))?;
+            let name = key.get(length..).and_then(|name| std::str::from_utf8(name).ok());
+            Ok((name.ok_or_else(|| self.damaged("a key is too short".to_owned()))?.to_owned(), value))
+        })
     }
 
     fn stored_document(
@@ -160,7 +174,17 @@ impl SledStore {
 impl Store for SledStore {
     fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
         let _reading = self.reading()?;
-        self.stored_head(trust)
+        let mut head = self.stored_head(trust)?;
+        for entry in self.named(b'r', trust) {
+            let (role, value) = entry?;
+            let parsed: RoleHead = serde_json::from_slice(&value)
+                .map_err(|e| self.damaged(format!("the head of a role does not parse: {e}")))?;
+            head.roles.insert(role, parsed);
+        }
+        for entry in self.named(b'x', trust) {
+            head.retired.insert(entry?.0);
+        }
+        Ok(head)
     }
 
     fn document(&self, trust: &TrustKey, role: &str, version: u64) -> Result<Option<Bytes>, StoreError> {
@@ -213,13 +237,21 @@ impl Store for SledStore {
 
     fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
         let mut torn = self.writing()?;
-        let head = admit(&self.stored_head(trust)?, commit, |role, version| {
-            self.stored_document(trust, role, version)
-        })?;
+        let mut head = self.stored_head(trust)?;
+        admit(&head, commit, |role, version| self.stored_document(trust, role, version))?;
         let mut batch = Batch::default();
         for (role, version, bytes) in &commit.documents {
             batch.insert(document_key(trust, role, *version), [digest(bytes).as_ref(), bytes].concat());
         }
+        for (role, role_head) in &commit.head.roles {
+            batch.insert(key(b'r', trust, Some(role)), json(role_head));
+        }
+        for name in &commit.head.retired {
+            batch.insert(key(b'x', trust, Some(name)), &[]);
+        }
+        head.apply(commit);
+        head.roles.clear();
+        head.retired.clear();
         for record in &commit.submissions {
             batch.insert(key(b's', trust, Some(&record.id)), json(record));
         }

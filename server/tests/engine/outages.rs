@@ -229,6 +229,7 @@ async fn a_panic_costs_one_submission_and_nothing_else() {
     world.store = store.clone();
     let engine = world.engine().await;
     publish(&engine, world.init()).await;
+    publish(&engine, world.teams(2)).await;
 
     // In the pusher: tried again.
     store.record.store(true, Ordering::SeqCst);
@@ -236,7 +237,7 @@ async fn a_panic_costs_one_submission_and_nothing_else() {
     assert!(!store.record.load(Ordering::SeqCst), "it did panic");
 
     // In a round: the others are taken, the next timestamp too.
-    let (bad, good) = (world.vouch("acme/poison:v1", "x"), world.vouch("acme/app:v2", "x"));
+    let (bad, good) = (world.team_vouches(0, "poison"), world.team_vouches(1, "v1"));
     let (bad, good) = tokio::join!(engine.submit(bad), engine.submit(good));
     let refusal = bad.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Unavailable);

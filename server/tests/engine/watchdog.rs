@@ -22,20 +22,27 @@ const GOOD: u8 = 0;
 const STOPPED: u8 = 1;
 const HANGING: u8 = 2;
 
-/// A store whose head can be asked for in vain.
+/// A store that can be asked in vain.
 struct Ailing {
     inner: MemoryStore,
     how: AtomicU8,
 }
 
-impl Store for Ailing {
-    fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
+impl Ailing {
+    fn ails(&self) -> Result<(), StoreError> {
         while self.how.load(Ordering::SeqCst) == HANGING {
             thread::sleep(Duration::from_millis(10));
         }
         if self.how.load(Ordering::SeqCst) == STOPPED {
             return Err(StoreError::Stopped { path: PathBuf::new() });
         }
+        Ok(())
+    }
+}
+
+impl Store for Ailing {
+    fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
+        self.ails()?;
         self.inner.head(trust)
     }
     fn document(&self, trust: &TrustKey, role: &str, version: u64) -> Result<Option<Bytes>, StoreError> {
@@ -56,6 +63,7 @@ impl Store for Ailing {
         self.inner.submissions(trust, after, most)
     }
     fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
+        self.ails()?;
         self.inner.commit(trust, commit)
     }
     fn record_published(&self, trust: &TrustKey, published: &Published) -> Result<(), StoreError> {
@@ -76,6 +84,8 @@ async fn ailing(how: u8) {
     publish(&engine, world.init()).await;
     assert_eq!(engine.hangs(in_seconds(30)), None);
     store.how.store(how, Ordering::SeqCst);
+    // Something is due, so the store is needed.
+    world.clock.advance(chrono::TimeDelta::seconds(300));
     until("nobody hears of it", || async { engine.hangs(in_seconds(55)).is_some() }).await;
     let why = engine.hangs(in_seconds(55)).unwrap();
     assert!(why.contains("gave no sign of life"), "{why}");

@@ -189,6 +189,17 @@ impl World {
         BTreeMap::from([("targets".to_owned(), sign(&targets, &self.owner))])
     }
 
+    /// Version 2 of the role of team `n` of [`World::teams`], with one name in it.
+    pub(crate) fn team_vouches(&self, n: usize, tag: &str) -> BTreeMap<String, Vec<u8>> {
+        let role = format!("targets--r{n}");
+        let mut targets = author::empty_targets(&role, TRUST, self.now());
+        targets.common.version = 2;
+        let hashes = BTreeMap::from([("sha256".to_owned(), Digest::of(tag.as_bytes()).hex())]);
+        let target = Target { length: 1, hashes, custom: None, extra: BTreeMap::new() };
+        targets.targets.insert(format!("acme/r{n}:{tag}"), target);
+        BTreeMap::from([(role, sign(&targets, &self.team))])
+    }
+
     /// `targets` version 2 with `count` delegations, each with its first version.
     pub(crate) fn teams(&self, count: usize) -> BTreeMap<String, Vec<u8>> {
         let mut targets = author::empty_targets("targets", TRUST, self.now());

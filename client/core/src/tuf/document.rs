@@ -1,6 +1,10 @@
 //! Reading and writing a signed document (TUF 1.0.34, section 4.2): strictly, and without believing it yet.
 
-use std::ops::Range;
+use std::{
+    fmt,
+    ops::{Deref, Range},
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use chrono::{DateTime, Utc};
 use serde::{
@@ -10,6 +14,7 @@ use serde::{
 
 use super::{
     Error, KeyId, json,
+    key::Verifier,
     metadata::{RoleType, is_spec_version, is_trust_id},
     object::object,
 };
@@ -26,8 +31,72 @@ pub struct Document<T> {
     /// The signatures; no key id twice.
     pub signatures: Vec<Signature>,
     /// The bytes as they came.
-    pub bytes: Vec<u8>,
+    pub bytes: Verbatim,
     pub(super) canonical: Canonical,
+    pub(super) more: bool,
+    pub(super) good: Good,
+}
+
+/// Bytes that do not change, and their sha256, which is computed once.
+#[derive(Clone, Default)]
+pub struct Verbatim {
+    bytes: Vec<u8>,
+    digest: OnceLock<Digest>,
+}
+
+impl Verbatim {
+    /// The sha256 of the bytes.
+    pub fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| Digest::of(&self.bytes))
+    }
+}
+
+impl From<Vec<u8>> for Verbatim {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, digest: OnceLock::new() }
+    }
+}
+
+impl From<Verbatim> for Vec<u8> {
+    fn from(verbatim: Verbatim) -> Self {
+        verbatim.bytes
+    }
+}
+
+impl Deref for Verbatim {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Verbatim {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl<B: AsRef<[u8]> + ?Sized> PartialEq<B> for Verbatim {
+    fn eq(&self, other: &B) -> bool {
+        self.bytes == other.as_ref()
+    }
+}
+
+impl fmt::Debug for Verbatim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.bytes.escape_ascii())
+    }
+}
+
+/// Signatures over this very document that were verified. Only good ones: what a bad one costs is bounded elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Good(Mutex<Vec<(Verifier, Vec<u8>)>>);
+
+impl Clone for Good {
+    fn clone(&self) -> Self {
+        Self(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().into())
+    }
 }
 
 /// Where the canonical form of `signed` is.
@@ -51,6 +120,31 @@ pub struct Signature {
 object!(Signature { keyid: "keyid" needed, sig: "sig" needed } _unknown => Signature { keyid, sig });
 
 impl<T> Document<T> {
+    /// True if members stand beside `signed` and `signatures`. Nobody signed them: readers pass over them (4.2).
+    pub fn has_unsigned_members(&self) -> bool {
+        self.more
+    }
+
+    /// sha256 of the bytes as they came.
+    pub fn digest(&self) -> Digest {
+        self.bytes.digest()
+    }
+
+    /// True if `signature` over this document verifies by the key. A good one is remembered, so that one process that
+    /// verifies the same document from several points of view pays for each signature once.
+    pub(super) fn is_signed_by(&self, verifier: &Verifier, signature: &[u8]) -> bool {
+        // Nothing that is done under this lock can panic half-way.
+        let good = || self.good.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if good().iter().any(|(known, by)| known == verifier && by == signature) {
+            return true;
+        }
+        let verifies = verifier.verifies(self.canonical(), signature);
+        if verifies {
+            good().push((verifier.clone(), signature.to_vec()));
+        }
+        verifies
+    }
+
     /// The canonical form of `signed`: what the signatures are over.
     pub fn canonical(&self) -> &[u8] {
         match &self.canonical {
@@ -106,17 +200,19 @@ impl<T: RoleType> Document<T> {
         if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::DuplicateSignature { role: role.to_owned(), keyid: pair[0].clone() });
         }
-        Ok(Self { signed, signatures, bytes: bytes.to_vec(), canonical })
+        Ok(Self {
+            signed,
+            signatures,
+            bytes: bytes.to_vec().into(),
+            canonical,
+            more: outline.more,
+            good: Good::default(),
+        })
     }
 
     /// The document's version.
     pub fn version(&self) -> u64 {
         self.signed.common().version
-    }
-
-    /// sha256 of the bytes as they came.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes)
     }
 
     /// Refuses the document if `now` is not before its expiry.

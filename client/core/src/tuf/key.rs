@@ -106,10 +106,20 @@ pub enum KeyError {
 const PORTABLE: [&str; 3] = ["ed25519", "ecdsa-sha2-nistp256", "rsassa-pss-sha256"];
 
 /// A key that can verify: its material, and the algorithm that its type and scheme say.
+#[derive(Debug, Clone)]
 pub(super) struct Verifier {
     /// The material.
     pub(super) public: PublicKey,
     algorithm: &'static dyn VerificationAlgorithm,
+    /// Of the key: material may stand under several.
+    scheme: String,
+}
+
+/// Equal ones say the same of every signature.
+impl PartialEq for Verifier {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.public, &self.scheme) == (&other.public, &other.scheme)
+    }
 }
 
 impl Verifier {
@@ -203,7 +213,7 @@ impl Key {
                     });
                 }
             };
-        Ok(Verifier { public, algorithm })
+        Ok(Verifier { public, algorithm, scheme: self.scheme.clone() })
     }
 }
 

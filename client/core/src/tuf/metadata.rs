@@ -548,8 +548,13 @@ impl Target {
 impl MetaFile {
     /// What a document we author says of another: version, sha256 and length.
     pub fn of(version: u64, bytes: &[u8]) -> Self {
-        let hashes = BTreeMap::from([("sha256".to_owned(), Digest::of(bytes).hex())]);
-        Self { version, length: Some(bytes.len() as u64), hashes: Some(hashes), extra: BTreeMap::new() }
+        Self::named(version, bytes.len() as u64, &Digest::of(bytes))
+    }
+
+    /// As [`MetaFile::of`], for a document of `length` bytes with the sha256 `digest`.
+    pub fn named(version: u64, length: u64, digest: &Digest) -> Self {
+        let hashes = BTreeMap::from([("sha256".to_owned(), digest.hex())]);
+        Self { version, length: Some(length), hashes: Some(hashes), extra: BTreeMap::new() }
     }
 
     /// The sha256, if it is listed and well-formed.

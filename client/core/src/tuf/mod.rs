@@ -14,7 +14,7 @@ mod search;
 mod trusted;
 mod verify;
 
-pub use document::{Document, MAX_SIGNATURES, Signature, assemble};
+pub use document::{Document, MAX_SIGNATURES, Signature, Verbatim, assemble};
 pub use error::Error;
 pub use key::{Key, KeyError, KeyId, PublicKey};
 pub use metadata::{

@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verified, distinct_signers, limit,
+    Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verbatim, Verified, distinct_signers,
+    limit,
     metadata::{RoleType, check_content, cut},
     verify::{meets, verify},
 };
@@ -103,9 +104,11 @@ impl Trusted {
     /// # Errors
     /// If the bytes are not a root that its own keys vouch for.
     pub fn new(root: &[u8], now: DateTime<Utc>) -> Result<Self, Error> {
-        let document = parse::<Root>("root", root)?;
-        let keys = document.signed.clone();
-        let root = verify_top(document, &keys, "root")?;
+        Self::begin(&Arc::new(parse::<Root>("root", root)?), now)
+    }
+
+    fn begin(document: &Arc<Document<Root>>, now: DateTime<Utc>) -> Result<Self, Error> {
+        let root = verify_top(document.clone(), &document.signed, "root")?;
         check_identity("root", &root, None)?;
         let memory = HighWater { root: Some(mark(&root)), ..HighWater::default() };
         Ok(Self::start(root, memory, now))
@@ -155,6 +158,23 @@ impl Trusted {
             snapshot_kept: false,
             roles: BTreeMap::new(),
         }
+    }
+
+    /// A client that remembers what this one does, at the start of an update at `now`.
+    #[must_use]
+    pub fn again(&self, now: DateTime<Utc>) -> Self {
+        let mut next = self.clone();
+        (next.now, next.root_final, next.timestamp) = (now, false, None);
+        next.forget_verified_snapshot();
+        next
+    }
+
+    /// A client that knows nothing but the root trusted here, of which it has verified its own threshold.
+    ///
+    /// # Errors
+    /// [`Error::Threshold`].
+    pub fn afresh(&self, now: DateTime<Utc>) -> Result<Self, Error> {
+        Self::begin(&self.root.document(), now)
     }
 
     /// True if the memory is of an older root than the trusted one, so that what lapsed in between is still to be
@@ -341,12 +361,17 @@ impl Trusted {
 
     /// The timestamp verified last, in this run or an earlier one, if it is at hand: the one that the memory names.
     pub fn held_timestamp(&self) -> Option<&[u8]> {
-        self.held_timestamp.as_ref().map(|held| held.bytes.as_slice())
+        self.held_timestamp.as_ref().map(|held| &*held.bytes)
+    }
+
+    /// The timestamp and the snapshot that the memory names, if both are at hand, parsed.
+    pub fn remembered(&self) -> Option<(&Document<Timestamp>, &Arc<Document<Snapshot>>)> {
+        Some((self.held_timestamp.as_deref()?, self.held_snapshot.as_ref()?))
     }
 
     /// The snapshot verified last, in this run or an earlier one, if it was read: the one that the memory names.
     pub fn held_snapshot(&self) -> Option<&[u8]> {
-        self.held_snapshot.as_ref().map(|held| held.bytes.as_slice())
+        self.held_snapshot.as_ref().map(|held| &*held.bytes)
     }
 
     /// Takes a timestamp (5.4).
@@ -359,7 +384,36 @@ impl Trusted {
         if !self.root_final {
             return Err(Error::Order { role: ROLE.to_owned(), missing: "the newest root" });
         }
-        let (document, update) = self.read_timestamp(bytes)?;
+        if let Some(held) = &self.held_timestamp
+            && self.believes_memory()
+            && held.bytes == *bytes
+        {
+            let held = Verified::remembered(held.clone());
+            return self.accept_timestamp(held, TimestampUpdate::Same);
+        }
+        self.take_timestamp(Arc::new(parse(ROLE, bytes)?))
+    }
+
+    /// As [`Trusted::update_timestamp`], with a document that was parsed before.
+    ///
+    /// # Errors
+    /// As [`Trusted::update_timestamp`].
+    pub fn take_timestamp(&mut self, document: Arc<Document<Timestamp>>) -> Result<TimestampUpdate, Error> {
+        const ROLE: &str = "timestamp";
+        if !self.root_final {
+            return Err(Error::Order { role: ROLE.to_owned(), missing: "the newest root" });
+        }
+        let (document, update) = self.read_timestamp(document)?;
+        self.accept_timestamp(document, update)
+    }
+
+    /// 5.4.3.2 to 5.4.5.
+    fn accept_timestamp(
+        &mut self,
+        document: Verified<Timestamp>,
+        update: TimestampUpdate,
+    ) -> Result<TimestampUpdate, Error> {
+        const ROLE: &str = "timestamp";
         // 5.4.3.2: the snapshot it names is not older, and a known version is named with its known hash.
         let mut named = mark_of(document.signed.snapshot());
         let verified =
@@ -383,16 +437,12 @@ impl Trusted {
         Ok(update)
     }
 
-    /// 5.4.1 to 5.4.3.1: the timestamp that counts, verified.
-    fn read_timestamp(&self, bytes: &[u8]) -> Result<(Verified<Timestamp>, TimestampUpdate), Error> {
+    /// 5.4.2 to 5.4.3.1: the timestamp that counts, verified.
+    fn read_timestamp(
+        &self,
+        document: Arc<Document<Timestamp>>,
+    ) -> Result<(Verified<Timestamp>, TimestampUpdate), Error> {
         const ROLE: &str = "timestamp";
-        if let Some(held) = &self.held_timestamp
-            && self.believes_memory()
-            && held.bytes == bytes
-        {
-            return Ok((Verified::remembered(held.clone()), TimestampUpdate::Same));
-        }
-        let document = parse::<Timestamp>(ROLE, bytes)?;
         // 5.4.2: signatures.
         let document = verify_top(document, &self.root.signed, ROLE)?;
         check_identity(ROLE, &document, self.trust_id())?;
@@ -410,7 +460,7 @@ impl Trusted {
         // Whoever serves the file can change what is around the content; only the content is the signer's word.
         let same = held.canonical() == document.canonical();
         let update = if same { TimestampUpdate::Same } else { TimestampUpdate::Equivocated };
-        let document = verify_top(Document::clone(held), &self.root.signed, ROLE)?;
+        let document = verify_top(held.clone(), &self.root.signed, ROLE)?;
         check_identity(ROLE, &document, self.trust_id())?;
         Ok((document, update))
     }
@@ -470,7 +520,27 @@ impl Trusted {
         self.snapshot_was_read(ROLE)?;
         // 5.5.2: hashes and length of the timestamp.
         check_meta(ROLE, "the timestamp", &meta, bytes)?;
-        let document = parse::<Snapshot>(ROLE, bytes)?;
+        self.accept_snapshot(&meta, Arc::new(parse::<Snapshot>(ROLE, bytes)?))
+    }
+
+    /// As [`Trusted::update_snapshot`], with a document that was parsed before.
+    ///
+    /// # Errors
+    /// As [`Trusted::update_snapshot`].
+    pub fn take_snapshot(&mut self, document: Arc<Document<Snapshot>>) -> Result<bool, Error> {
+        const ROLE: &str = "snapshot";
+        let Some(meta) = self.wanted_snapshot().cloned() else {
+            return Err(Error::Order { role: ROLE.to_owned(), missing: "the timestamp" });
+        };
+        self.snapshot_was_read(ROLE)?;
+        // 5.5.2: hashes and length of the timestamp.
+        check_verbatim(ROLE, "the timestamp", &meta, &document.bytes)?;
+        self.accept_snapshot(&meta, document)
+    }
+
+    /// 5.5.3 to 5.5.7, for a document that `meta` names.
+    fn accept_snapshot(&mut self, meta: &MetaFile, document: Arc<Document<Snapshot>>) -> Result<bool, Error> {
+        const ROLE: &str = "snapshot";
         // 5.5.3: signatures.
         let document = verify_top(document, &self.root.signed, ROLE)?;
         check_identity(ROLE, &document, self.trust_id())?;
@@ -482,7 +552,7 @@ impl Trusted {
             same_if_known(ROLE, named, mark(&document))?;
         }
         // 5.5.5: every role seen before is still listed, none lower, none with another hash for a known version.
-        let unlisted = match self.held_snapshot.as_ref().filter(|held| held.bytes != document.bytes) {
+        let unlisted = match self.held_snapshot.as_ref().filter(|held| held.bytes != *document.bytes) {
             Some(held) => self.compare_roles(&held.signed, &document.signed)?,
             None => self.memory.unlisted.clone(),
         };
@@ -548,6 +618,31 @@ impl Trusted {
     /// signed by its threshold, expired, or of another trust repository.
     pub fn update_targets(&mut self, role: &str, delegator: &str, bytes: &[u8]) -> Result<(), Error> {
         let document = self.verify_targets(role, delegator, bytes)?;
+        self.accept_targets(role, delegator, document)
+    }
+
+    /// As [`Trusted::update_targets`], with a document that was parsed before.
+    ///
+    /// # Errors
+    /// As [`Trusted::update_targets`].
+    pub fn take_targets(
+        &mut self,
+        role: &str,
+        delegator: &str,
+        document: Arc<Document<Targets>>,
+    ) -> Result<(), Error> {
+        // 5.6.2: hashes and length of the snapshot.
+        check_verbatim(role, "the snapshot", self.wanted_role(role)?, &document.bytes)?;
+        let document = self.verify_read_targets(role, delegator, document)?;
+        self.accept_targets(role, delegator, document)
+    }
+
+    fn accept_targets(
+        &mut self,
+        role: &str,
+        delegator: &str,
+        document: Verified<Targets>,
+    ) -> Result<(), Error> {
         // 5.6.5: expiry.
         document.check_expiry(role, self.now)?;
         // 5.6.6: to be persisted.
@@ -569,8 +664,17 @@ impl Trusted {
         let meta = self.wanted_role(role)?;
         // 5.6.2: hashes and length of the snapshot.
         check_meta(role, "the snapshot", meta, bytes)?;
-        let version = meta.version;
-        let document = parse::<Targets>(role, bytes)?;
+        self.verify_read_targets(role, delegator, Arc::new(parse::<Targets>(role, bytes)?))
+    }
+
+    /// 5.6.3 and 5.6.4, for a document that the snapshot names.
+    fn verify_read_targets(
+        &self,
+        role: &str,
+        delegator: &str,
+        document: Arc<Document<Targets>>,
+    ) -> Result<Verified<Targets>, Error> {
+        let version = self.wanted_role(role)?.version;
         // A hash that an earlier snapshot listed for this version binds, though this snapshot leaves it out.
         if let Some(seen) = self.memory.unlisted.get(role) {
             same_if_known(role, *seen, Mark { version, digest: Some(document.digest()) })?;
@@ -625,7 +729,11 @@ fn replaced(before: &Root, after: &Root, role: &str) -> bool {
     (keys(before).intersection(&keys(after)).count() as u64) < after.roles[role].threshold
 }
 
-fn verify_top<T>(document: Document<T>, root: &Root, role: &str) -> Result<Verified<T>, Error> {
+fn verify_top<T>(
+    document: impl Into<Arc<Document<T>>>,
+    root: &Root,
+    role: &str,
+) -> Result<Verified<T>, Error> {
     let keys = root.roles.get(role).expect("Root::check requires the four top-level roles");
     verify(document, role, &root.keys, &keys.keyids, keys.threshold)
 }
@@ -666,6 +774,21 @@ impl MetaFile {
 /// Length and every known hash of META must hold; if hashes are listed, one must be known.
 fn check_meta(role: &str, referrer: &'static str, meta: &MetaFile, bytes: &[u8]) -> Result<(), Error> {
     check_content(role, referrer, meta.length, meta.hashes.as_ref(), bytes)
+}
+
+/// [`check_meta`] for bytes whose sha256 may be known already.
+fn check_verbatim(
+    role: &str,
+    referrer: &'static str,
+    meta: &MetaFile,
+    bytes: &Verbatim,
+) -> Result<(), Error> {
+    // Another algorithm beside it would have to be compared with the bytes themselves.
+    let only = meta.hashes.as_ref().is_some_and(|hashes| hashes.len() == 1);
+    if only && meta.digest() == Some(bytes.digest()) && meta.length.is_none_or(|l| l == bytes.len() as u64) {
+        return Ok(());
+    }
+    check_meta(role, referrer, meta, bytes)
 }
 
 fn not_older(role: &str, held: u64, offered: u64) -> Result<(), Error> {

@@ -62,7 +62,7 @@ pub fn distinct_signers<T>(
     keyids: &[KeyId],
 ) -> BTreeSet<PublicKey> {
     signers(document, keys, keyids, usize::MAX, |verifier, signature| {
-        verifier.verifies(document.canonical(), signature)
+        document.is_signed_by(verifier, signature)
     })
 }
 
@@ -72,14 +72,15 @@ pub fn distinct_signers<T>(
 /// # Errors
 /// [`Error::Threshold`].
 pub fn verify<T>(
-    document: Document<T>,
+    document: impl Into<Arc<Document<T>>>,
     role: &str,
     keys: &BTreeMap<KeyId, Key>,
     keyids: &[KeyId],
     threshold: u64,
 ) -> Result<Verified<T>, Error> {
+    let document = document.into();
     meets(&document, role, keys, keyids, threshold)?;
-    Ok(Verified(Arc::new(document)))
+    Ok(Verified(document))
 }
 
 /// Refuses `document` unless at least `threshold` distinct keys of `keyids` signed it.
@@ -97,7 +98,7 @@ pub(super) fn meets<T>(
     let need = threshold.max(1);
     let enough = usize::try_from(need).unwrap_or(usize::MAX);
     let signers = signers(document, keys, keyids, enough, |verifier, signature| {
-        verifier.verifies(document.canonical(), signature)
+        document.is_signed_by(verifier, signature)
     });
     let have = signers.len() as u64;
     if have < need {
@@ -154,7 +155,8 @@ mod tests {
         let sign = |keyid: &KeyId| Signature { keyid: keyid.clone(), sig: "00".repeat(64) };
         let signatures = keyids.iter().map(sign).collect();
         let canonical = super::super::document::Canonical::Apart(Vec::new());
-        (Document { signed: (), signatures, bytes: Vec::new(), canonical }, keys, keyids)
+        let (bytes, more, good) = Default::default();
+        (Document { signed: (), signatures, bytes, canonical, more, good }, keys, keyids)
     }
 
     /// How often a signature is verified, and who counts, if the first `bad` verifications fail.

@@ -6,13 +6,14 @@ use plimsoll::{
 };
 use plimsoll_core::{
     policy::Scope,
-    tuf::{Document, KeyId, Root, Targets, distinct_signers},
+    tuf::{KeyId, Root, Targets, distinct_signers},
 };
 
 use super::{
     MAX_PATTERNS, Present, Set, check_reachable,
     delegations::{check_key_names, orphaned},
-    parse, refused, trust_id,
+    parsed::RoleDocument,
+    refused, trust_id,
 };
 use crate::keys::OnlineRole;
 
@@ -20,8 +21,7 @@ impl<P: Present> Set<'_, P> {
     /// Signed by its own threshold and that of the root before it, of one trust id, with keys that we can sign under.
     pub(super) fn root(&mut self) -> Result<(), Refusal> {
         const ROLE: &str = "root";
-        let bytes = &self.documents[ROLE];
-        let document: Document<Root> = parse(ROLE, bytes)?;
+        let document = self.documents[ROLE].read::<Root>(ROLE)?;
         let new = &document.signed;
         let old = self.signatures.root(&document)?;
         if old.as_ref().is_some_and(|old| trust_id(old) != trust_id(&document)) {
@@ -78,7 +78,7 @@ impl<P: Present> Set<'_, P> {
                 ));
             }
         }
-        self.take(ROLE, document.version(), bytes);
+        self.take(ROLE, RoleDocument::Root(document));
         Ok(())
     }
 }

@@ -9,20 +9,13 @@ use plimsoll::publish::{
     api::{MAX_DOCUMENTS, Refusal, RefusalCode, RefusalReason as Why},
     author,
 };
-use plimsoll_core::{
-    oci::Digest,
-    tuf::{self, DelegatedRole, Document, KeyId, MAX_DEPTH, Root, Targets, verify},
-};
+use plimsoll_core::tuf::{self, DelegatedRole, Document, KeyId, MAX_DEPTH, Root, Targets, verify};
 
 use super::{
     Present, in_order, malformed, parse,
-    parsed::{Kept, Parsed},
+    parsed::{Kept, Parsed, Sent},
     refused, unknown, untrusted,
 };
-
-/// For each document of a set whose signatures were verified, the sha256 of the document that named the keys. The same
-/// bytes under the same bytes need not be verified again.
-pub(in super::super) type Vouched = BTreeMap<String, Digest>;
 
 /// Says whether every document of a set is the next version of its role, signed as what is published now, or what is in the
 /// set itself, asks for. Nothing else is looked at.
@@ -31,27 +24,26 @@ pub(in super::super) type Vouched = BTreeMap<String, Digest>;
 /// [`Refusal`], as `accept` would give it.
 pub(in super::super) fn vouch(
     present: &impl Present,
-    documents: &BTreeMap<String, Vec<u8>>,
+    documents: &BTreeMap<String, Sent>,
     parsed: &Parsed,
-) -> Result<Vouched, Refusal> {
-    let mut signatures = Signatures::new(present, documents, parsed, Vouched::new())?;
+) -> Result<(), Refusal> {
+    let signatures = Signatures::new(present, documents, parsed)?;
     for role in in_order(documents) {
         signatures.check_version(role)?;
         if role == "root" {
-            signatures.root(&parse(role, &documents[role])?)?;
+            signatures.root(&documents[role].read(role)?)?;
         } else {
-            signatures.chain(role, &parse(role, &documents[role])?)?;
+            signatures.chain(role, &documents[role].read(role)?)?;
         }
     }
-    Ok(signatures.vouched)
+    Ok(())
 }
 
 /// A set of documents over what is published.
 pub(super) struct Signatures<'a, P> {
     present: &'a P,
-    documents: &'a BTreeMap<String, Vec<u8>>,
+    documents: &'a BTreeMap<String, Sent>,
     parsed: &'a Parsed,
-    vouched: Vouched,
 }
 
 /// What bounds a role.
@@ -70,9 +62,8 @@ pub(super) struct RoleKeys<'a> {
 impl<'a, P: Present> Signatures<'a, P> {
     pub(super) fn new(
         present: &'a P,
-        documents: &'a BTreeMap<String, Vec<u8>>,
+        documents: &'a BTreeMap<String, Sent>,
         parsed: &'a Parsed,
-        vouched: Vouched,
     ) -> Result<Self, Refusal> {
         if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
             return Err(malformed(format!("a submission has 1 to {MAX_DOCUMENTS} documents")));
@@ -80,13 +71,13 @@ impl<'a, P: Present> Signatures<'a, P> {
         if let Some(role) = documents.keys().find(|role| role.len() > author::MAX_ROLE_NAME) {
             return Err(unknown(role));
         }
-        Ok(Self { present, documents, parsed, vouched })
+        Ok(Self { present, documents, parsed })
     }
 
     /// The document of `role` as of the snapshot that this set makes.
     pub(super) fn newest<T: Kept>(&self, role: &str) -> Result<Option<Arc<Document<T>>>, Refusal> {
-        if let Some(bytes) = self.documents.get(role) {
-            return parse(role, bytes).map(Arc::new).map(Some);
+        if let Some(sent) = self.documents.get(role) {
+            return sent.read(role).map(Some);
         }
         self.published(role)
     }
@@ -99,7 +90,7 @@ impl<'a, P: Present> Signatures<'a, P> {
         }
         let Some(bytes) = self.present.document(role)? else { return Ok(None) };
         let document = Arc::new(parse(role, &bytes)?);
-        self.parsed.keep(digest, &document);
+        self.parsed.keep(&document);
         Ok(Some(document))
     }
 
@@ -109,11 +100,11 @@ impl<'a, P: Present> Signatures<'a, P> {
             return Err(refused(Why::WrongVersion, format!("{role} is signed by this daemon alone")));
         }
         // Only the version is read here, so that a loser hears of the conflict before anything else.
-        let bytes = &self.documents[role];
+        let sent = &self.documents[role];
         let version = if role == "root" {
-            parse::<Root>(role, bytes)?.version()
+            sent.read::<Root>(role)?.version()
         } else {
-            parse::<Targets>(role, bytes)?.version()
+            sent.read::<Targets>(role)?.version()
         };
         let head = self.present.version(role);
         if version <= head {
@@ -132,35 +123,31 @@ impl<'a, P: Present> Signatures<'a, P> {
     }
 
     /// A root by its own threshold and that of the root before it, which is returned.
-    pub(super) fn root(&mut self, document: &Document<Root>) -> Result<Option<Arc<Document<Root>>>, Refusal> {
+    pub(super) fn root(
+        &self,
+        document: &Arc<Document<Root>>,
+    ) -> Result<Option<Arc<Document<Root>>>, Refusal> {
         const ROLE: &str = "root";
         let old = self.published::<Root>(ROLE)?;
-        let holder = self.present.digest(ROLE).unwrap_or_else(|| document.digest());
-        if self.vouched.get(ROLE) != Some(&holder) {
-            for root in [Some(document), old.as_deref()].into_iter().flatten() {
-                let keys = &root.signed.roles[ROLE];
-                verify(document.clone(), ROLE, &root.signed.keys, &keys.keyids, keys.threshold)
-                    .map_err(untrusted)?;
-            }
-            self.vouched.insert(ROLE.to_owned(), holder);
+        for root in [Some(document), old.as_ref()].into_iter().flatten() {
+            let keys = &root.signed.roles[ROLE];
+            verify(document.clone(), ROLE, &root.signed.keys, &keys.keyids, keys.threshold)
+                .map_err(untrusted)?;
         }
         Ok(old)
     }
 
     /// Verifies `document` by the keys that its parent gives it, and returns what bounds it: the patterns of every
     /// delegation on its path and the revocations above it.
-    pub(super) fn chain(&mut self, role: &str, document: &Document<Targets>) -> Result<Chain, Refusal> {
+    pub(super) fn chain(&self, role: &str, document: &Arc<Document<Targets>>) -> Result<Chain, Refusal> {
         let root = self
             .newest::<Root>("root")?
             .ok_or_else(|| refused(Why::NotDelegated, "there is no root yet".to_owned()))?;
         let mut chain = Chain { bounds: vec![author::root_patterns(&root.signed)], revoked: Vec::new() };
         if role == "targets" {
             let keys = &root.signed.roles["targets"];
-            if !self.is_vouched(role, "root") {
-                verify(document.clone(), role, &root.signed.keys, &keys.keyids, keys.threshold)
-                    .map_err(untrusted)?;
-                self.vouch_for(role, "root");
-            }
+            verify(document.clone(), role, &root.signed.keys, &keys.keyids, keys.threshold)
+                .map_err(untrusted)?;
             return Ok(chain);
         }
         // `targets--a--b` is delegated to by `targets--a`, which is delegated to by `targets`.
@@ -178,33 +165,14 @@ impl<'a, P: Present> Signatures<'a, P> {
             let delegation = holder.signed.delegated(&name).ok_or_else(|| unknown(role))?;
             chain.bounds.push(delegation.paths.clone().unwrap_or_default());
             chain.revoked.extend(holder.signed.revocations().iter().cloned());
-            if depth + 1 == labels.len() && !self.is_vouched(role, &parent) {
+            if depth + 1 == labels.len() {
                 let keys = &holder.signed.delegations.as_ref().ok_or_else(|| unknown(role))?.keys;
                 let RoleKeys { keyids, threshold } = role_keys(delegation);
                 verify(document.clone(), role, keys, keyids, threshold).map_err(untrusted)?;
-                self.vouch_for(role, &parent);
             }
             parent = name;
         }
         Ok(chain)
-    }
-
-    /// True if the signatures of `role` were verified under this very document of `holder`.
-    fn is_vouched(&self, role: &str, holder: &str) -> bool {
-        self.vouched.get(role).is_some_and(|known| self.digest(holder) == Some(*known))
-    }
-
-    fn vouch_for(&mut self, role: &str, holder: &str) {
-        if let Some(digest) = self.digest(holder) {
-            self.vouched.insert(role.to_owned(), digest);
-        }
-    }
-
-    fn digest(&self, role: &str) -> Option<Digest> {
-        match self.documents.get(role) {
-            Some(bytes) => Some(Digest::of(bytes)),
-            None => self.present.digest(role),
-        }
     }
 }
 

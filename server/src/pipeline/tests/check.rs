@@ -20,10 +20,17 @@ struct Planned {
     timestamp: Timestamp,
     snapshot: Snapshot,
     role: Vec<u8>,
-    targets: Option<Bytes>,
+    targets: Option<Arc<Document<Targets>>>,
     signers: [OnlineRole; 2],
     /// The timestamp says of the snapshot what it is, whatever was changed there.
     consistent: bool,
+}
+
+impl World {
+    /// `targets` as it was published.
+    fn targets(&self, version: u64) -> Arc<Document<Targets>> {
+        Arc::new(Document::parse("targets", &self.document("targets", version).unwrap()).unwrap())
+    }
 }
 
 impl Planned {
@@ -71,17 +78,20 @@ impl Planned {
             self.timestamp.meta.insert("snapshot.json".to_owned(), meta);
         }
         let timestamp = sign(&self.timestamp, &[sign_as(self.signers[0])]);
-        let targets = self.world.document("targets", 2).unwrap();
-        let path = vec![("targets".to_owned(), targets), (TEAM.to_owned(), Bytes::from(self.role))];
+        let path = vec![
+            ("targets".to_owned(), self.world.targets(2)),
+            (TEAM.to_owned(), Arc::new(Document::parse(TEAM, &self.role)?)),
+        ];
         let offered = Offered {
             roots: self.roots.iter().map(Vec::as_slice).collect(),
             chain: self.chain,
-            timestamp: &timestamp,
-            snapshot: &snapshot,
+            timestamp: Arc::new(Document::parse("timestamp", &timestamp)?),
+            snapshot: Arc::new(Document::parse("snapshot", &snapshot)?),
             roles: vec![path],
             targets: self.targets,
         };
-        check(&self.held, &offered, self.world.now)
+        let held = self.held.client(self.world.now)?;
+        check(&held, &offered, self.world.now).map(|(_, reports)| reports)
     }
 
     fn refused(change: impl FnOnce(&mut Self)) -> Error {
@@ -96,7 +106,7 @@ fn an_honest_plan_passes_without_a_word() {
     assert_eq!(Planned::new().check().unwrap(), Vec::<String>::new());
     let mut whole = Planned::new();
     whole.chain = Some(vec![whole.held.root.clone()]);
-    whole.targets = whole.world.document("targets", 2);
+    whole.targets = Some(whole.world.targets(2));
     assert_eq!(whole.check().unwrap(), Vec::<String>::new());
 }
 
@@ -210,7 +220,7 @@ fn a_chain_of_roots_that_does_not_lead_to_the_newest_is_caught() {
 fn unchanged_targets_are_compared_with_the_new_snapshot() {
     let error = Planned::refused(|p| {
         p.entry("targets").version = 3;
-        p.targets = p.world.document("targets", 2);
+        p.targets = Some(p.world.targets(2));
     });
     // The way to the changed role leads over it.
     assert!(matches!(&error, Error::Version { role, .. } if role == "targets"), "{error}");
@@ -254,6 +264,7 @@ fn a_chain_that_was_damaged_is_found_at_the_first_round_after_a_start() {
         Commit { documents: documents.collect(), head: Head { sequence: 1, ..head }, submissions: vec![] };
     store.commit(&world.setup.key, &commit).unwrap();
     world.setup.store = Arc::new(store);
+    world.setup.reload(world.now).unwrap();
     world.advance(TimeDelta::hours(1));
     assert!(world.tick().signed, "the walk was made before");
     *world.setup.walked.lock().unwrap() = None;

@@ -78,8 +78,9 @@ pub(super) fn target(content: &str) -> Target {
 }
 
 pub(super) fn submitted(documents: &[(&str, Vec<u8>)]) -> Submitted {
-    let documents = documents.iter().map(|(role, bytes)| ((*role).to_owned(), bytes.clone())).collect();
-    Submitted { id: submission_id(&documents), documents, vouched: Default::default() }
+    let documents =
+        documents.iter().map(|(role, bytes)| ((*role).to_owned(), bytes.clone().into())).collect();
+    Submitted { id: submission_id(&documents), documents }
 }
 
 /// Adds a delegation without any of the author's checks.
@@ -105,6 +106,8 @@ impl World {
             rates: Mutex::new(Rates::new(&Quota::default())),
             parsed: Default::default(),
             walked: Default::default(),
+            committed: Default::default(),
+            working: Default::default(),
         };
         Self { store, setup, owner: key(), team: key(), now: start() }
     }
@@ -128,8 +131,8 @@ impl World {
 
     /// The online keys that are in use.
     pub(super) fn online(&self) -> OnlineKeys {
-        let root = self.setup.newest_root(&self.head()).unwrap();
-        self.setup.keys().public(root.as_ref())
+        let root = self.setup.newest_root().unwrap();
+        self.setup.keys().public(root.as_ref().map(|root| &root.signed))
     }
 
     pub(super) fn first_root(&self) -> Root {

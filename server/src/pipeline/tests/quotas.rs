@@ -57,6 +57,7 @@ fn one_team_cannot_fill_up_the_snapshot() {
     head.retired.insert(format!("{TEAM}--r0"));
     head.sequence += 1;
     world.store.commit(&world.setup.key, &Commit { documents: vec![], head, submissions: vec![] }).unwrap();
+    world.setup.reload(world.now).unwrap();
     let ci = "targets--team--ci";
     let above = || world.next(TEAM, |t| delegate(t, ci, "acme/app", &[&world.team]));
     let set = [(TEAM, above()), (ci, world.first(ci, &world.team))];

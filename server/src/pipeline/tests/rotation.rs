@@ -81,16 +81,17 @@ impl Disk {
             let record = Published { timestamp_version, manifest: Digest::of(b"x"), at: self.now };
             self.store.record_published(&self.setup.key, &record).unwrap();
         }
-        let head = self.head();
-        let root = self.setup.newest_root(&head).unwrap().unwrap();
-        let shown = self.setup.is_shown(&head, &root).unwrap();
+        self.setup.reload(self.now).unwrap();
+        let root = self.setup.newest_root().unwrap().unwrap();
+        let shown = self.setup.is_shown(&root.signed).unwrap();
         assert_eq!(shown, published);
-        self.setup.keys().settle(&root, shown).unwrap();
+        self.setup.keys().settle(&root.signed, shown).unwrap();
     }
 
     /// What a start after a kill finds.
     fn reopen(&self) {
         *self.setup.keys() = Keyring::open(self.data.path(), "acme").unwrap();
+        self.setup.reload(self.now).unwrap();
     }
 
     /// Who signed the newest timestamp and snapshot, as the newest root has it.

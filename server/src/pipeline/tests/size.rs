@@ -3,7 +3,10 @@
 #![expect(clippy::print_stdout, reason = "measurements are for people")]
 
 use super::*;
-use crate::pipeline::round::{Overlay, Taken};
+use crate::pipeline::{
+    accept::RoleDocument,
+    round::{Overlay, Taken},
+};
 
 #[test]
 fn a_round_over_two_thousand_roles_is_measured() {
@@ -14,12 +17,16 @@ fn a_round_over_two_thousand_roles_is_measured() {
     for n in 0..ROLES {
         delegate(&mut targets, &format!("targets--r{n}"), &format!("acme/r{n}"), &[&world.team]);
     }
-    let mut changed = vec![("targets".to_owned(), 2, Bytes::from(sign(&targets, &[&world.owner])))];
-    changed.extend((0..ROLES).map(|n| (format!("targets--r{n}"), 1, Bytes::from(first.clone()))));
-    let mut overlay = Overlay::new(&world.setup, world.head());
+    let parsed = |bytes: &[u8]| RoleDocument::Targets(Arc::new(Document::parse("targets", bytes).unwrap()));
+    let mut changed = vec![("targets".to_owned(), parsed(&sign(&targets, &[&world.owner])))];
+    changed.extend((0..ROLES).map(|n| (format!("targets--r{n}"), parsed(&first))));
+    let mut overlay = Overlay::new(&world.setup);
     overlay.add_all(&changed);
     let none = Taken { batch: &[], sets: &[] };
-    world.setup.sign_and_store(&mut world.setup.keys(), &overlay, &changed, none, false, world.now).unwrap();
+    let working = world.setup.take_working(world.now).unwrap();
+    let mut keys = world.setup.keys();
+    world.setup.sign_and_store(&mut keys, &working, &overlay, &changed, none, false, world.now).unwrap();
+    drop(keys);
 
     let timed = |what: &str, world: &World, batch: &[Submitted]| {
         let start = std::time::Instant::now();

@@ -8,7 +8,10 @@ mod read;
 mod write;
 
 pub use read::{Listed, Listing, MappingError};
-pub use write::{Artifact, Profile, RepositoryFiles, repository, role};
+pub use write::{
+    Artifact, FileEntry, Profile, RepositoryEntries, RepositoryFiles, entry_point, repository, role,
+    travels_inside,
+};
 
 use super::{Digest, valid_tag};
 

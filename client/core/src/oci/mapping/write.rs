@@ -47,44 +47,99 @@ pub struct RepositoryFiles<'a> {
     pub roots: Vec<(u64, &'a [u8])>,
 }
 
-/// The artifact at [`LATEST`].
-///
+/// A file of a trust repository by what a manifest says of it.
+#[derive(Debug, Clone, Copy)]
+pub struct FileEntry<'a> {
+    /// Its version.
+    pub version: u64,
+    /// sha256 of its bytes.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its bytes; needed only if they travel inside the manifest: see [`travels_inside`].
+    pub bytes: Option<&'a [u8]>,
+}
+
+impl<'a> FileEntry<'a> {
+    /// The entry of `bytes`.
+    pub fn of(version: u64, bytes: &'a [u8]) -> Self {
+        Self { version, digest: Digest::of(bytes), size: bytes.len() as u64, bytes: Some(bytes) }
+    }
+}
+
+/// The top-level files of a trust repository by their entries, as [`RepositoryFiles`] has them whole.
+#[derive(Debug, Clone)]
+pub struct RepositoryEntries<'a> {
+    /// The current timestamp.
+    pub timestamp: FileEntry<'a>,
+    /// The snapshots; the [`SNAPSHOTS`] with the highest versions are written.
+    pub snapshots: Vec<FileEntry<'a>>,
+    /// The current top-level targets.
+    pub targets: FileEntry<'a>,
+    /// Every root since version 1, in any order.
+    pub roots: Vec<FileEntry<'a>>,
+}
+
+/// True if the newest snapshot or `targets` of `size` bytes is put inside the manifest. The timestamp always is.
+pub fn travels_inside(size: u64) -> bool {
+    size <= INLINE_MAX as u64
+}
+
+/// The artifact at [`LATEST`], with its blobs: see [`entry_point`].
+pub fn repository(files: &RepositoryFiles<'_>, profile: Profile) -> Artifact {
+    let all =
+        |files: &[(u64, _)]| files.iter().map(|&(version, bytes)| FileEntry::of(version, bytes)).collect();
+    let entries = RepositoryEntries {
+        timestamp: FileEntry::of(0, files.timestamp),
+        snapshots: all(&files.snapshots),
+        targets: FileEntry::of(files.targets.0, files.targets.1),
+        roots: all(&files.roots),
+    };
+    draft_of(&entries, profile).finish(LATEST.to_owned())
+}
+
+/// The manifest at [`LATEST`] and its sha256. A blob for each file, and the empty config, must be there before it.
+pub fn entry_point(files: &RepositoryEntries<'_>, profile: Profile) -> (Vec<u8>, Digest) {
+    let artifact = draft_of(files, profile).finish(LATEST.to_owned());
+    (artifact.manifest, artifact.digest)
+}
+
 /// Layers in the order that a client needs them: the timestamp, the newest snapshot, targets, the roots from the newest
 /// down, older snapshots. Versions within one role are distinct; of two equal ones the first is written. Roots beyond what
 /// a reader takes ([`MAX_LAYERS`]) are left out from the oldest up, so everyone but holders of those keeps working.
-pub fn repository(files: &RepositoryFiles<'_>, profile: Profile) -> Artifact {
+fn draft_of(files: &RepositoryEntries<'_>, profile: Profile) -> Draft {
     let snapshots = newest_first(&files.snapshots);
     let mut snapshots = snapshots.iter().take(SNAPSHOTS);
     let mut draft = Draft::new(ARTIFACT_TYPE, profile);
-    draft.layer(TIMESTAMP.to_owned(), files.timestamp, true);
-    if let Some(&(version, bytes)) = snapshots.next() {
-        draft.layer(file_name("snapshot", version), bytes, bytes.len() <= INLINE_MAX);
+    draft.layer(TIMESTAMP.to_owned(), &files.timestamp, true);
+    if let Some(snapshot) = snapshots.next() {
+        draft.layer(file_name("snapshot", snapshot.version), snapshot, travels_inside(snapshot.size));
     }
-    let (version, bytes) = files.targets;
-    draft.layer(file_name("targets", version), bytes, bytes.len() <= INLINE_MAX);
+    let targets = &files.targets;
+    draft.layer(file_name("targets", targets.version), targets, travels_inside(targets.size));
     // Besides the roots: timestamp, targets, snapshots.
-    for (version, bytes) in newest_first(&files.roots).into_iter().take(MAX_LAYERS - 2 - SNAPSHOTS) {
-        draft.layer(file_name("root", version), bytes, false);
+    for root in newest_first(&files.roots).into_iter().take(MAX_LAYERS - 2 - SNAPSHOTS) {
+        draft.layer(file_name("root", root.version), &root, false);
     }
-    for &(version, bytes) in snapshots {
-        draft.layer(file_name("snapshot", version), bytes, false);
+    for snapshot in snapshots {
+        draft.layer(file_name("snapshot", snapshot.version), snapshot, false);
     }
-    draft.finish(LATEST.to_owned())
+    draft
 }
 
 /// The artifact of one delegated role, at its [`role_tag`]: its current version, then the previous one if there is one.
 pub fn role(role: &str, current: (u64, &[u8]), previous: Option<(u64, &[u8])>, profile: Profile) -> Artifact {
     let mut draft = Draft::new(ROLE_ARTIFACT_TYPE, profile);
     for (version, bytes) in [Some(current), previous].into_iter().flatten() {
-        draft.layer(file_name(role, version), bytes, false);
+        draft.layer(file_name(role, version), &FileEntry::of(version, bytes), false);
     }
     draft.finish(role_tag(role))
 }
 
-fn newest_first<'a>(files: &[(u64, &'a [u8])]) -> Vec<(u64, &'a [u8])> {
+fn newest_first<'a>(files: &[FileEntry<'a>]) -> Vec<FileEntry<'a>> {
     let mut files = files.to_vec();
-    files.sort_by_key(|&(version, _)| std::cmp::Reverse(version));
-    files.dedup_by_key(|&mut (version, _)| version);
+    files.sort_by_key(|file| std::cmp::Reverse(file.version));
+    files.dedup_by_key(|file| file.version);
     files
 }
 
@@ -116,11 +171,18 @@ impl Draft {
     }
 
     /// Adds a file. Inline or not, it is a blob too: a reader may ignore `data`, and other tools copy blobs.
-    fn layer(&mut self, name: String, bytes: &[u8], inline: bool) {
-        let mut layer = Descriptor::of(METADATA_TYPE, bytes);
-        layer.data = (inline && self.profile == Profile::Oci11).then(|| BASE64.encode(bytes));
-        layer.annotations.insert(FILENAME.to_owned(), name);
-        if self.blobs.iter().all(|(digest, _)| *digest != layer.digest) {
+    fn layer(&mut self, name: String, file: &FileEntry<'_>, inline: bool) {
+        let inside = file.bytes.filter(|_| inline && self.profile == Profile::Oci11);
+        let layer = Descriptor {
+            size: file.size,
+            digest: file.digest,
+            data: inside.map(|bytes| BASE64.encode(bytes)),
+            media_type: METADATA_TYPE.to_owned(),
+            annotations: BTreeMap::from([(FILENAME.to_owned(), name)]),
+        };
+        if let Some(bytes) = file.bytes
+            && self.blobs.iter().all(|(digest, _)| *digest != layer.digest)
+        {
             self.blobs.push((layer.digest, bytes.to_vec()));
         }
         self.manifest.layers.push(layer);

@@ -13,6 +13,8 @@ pub struct Outline {
     pub signatures: Option<Range<usize>>,
     /// True if the bytes of `signed` are its canonical form. False tells nothing.
     pub canonical: bool,
+    /// True if there are outermost members beside the two.
+    pub more: bool,
 }
 
 impl Outline {
@@ -54,7 +56,7 @@ impl<'a> Scan<'a> {
             depth: 0,
             outermost: Vec::new(),
             starts: 0,
-            outline: Outline { signed: None, signatures: None, canonical: false },
+            outline: Outline { signed: None, signatures: None, canonical: false, more: false },
             decided: true,
         };
         loop {
@@ -126,7 +128,8 @@ impl<'a> Scan<'a> {
                 self.outline.canonical = self.parser.plain;
             }
             Some("signatures") => self.outline.signatures = Some(within),
-            _ => {}
+            Some(_) => self.outline.more = true,
+            None => {}
         }
     }
 
