@@ -140,7 +140,8 @@ impl Replay {
         };
         // The second time it knows what its own first time published, as the machine whose time is taken does.
         sign(at - 1);
-        (registry.take(), daemon.take());
+        registry.take();
+        daemon.take();
         sign(at);
         // One request after the other, so the order of each host's is the order of all but for where they alternate.
         let all = [(Host::Registry, registry.take()), (Host::Daemon, daemon.take())];
