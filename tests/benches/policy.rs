@@ -40,7 +40,7 @@ fn loads(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
         let text = policy(shape, MANY);
         let (ours, other) =
             compare(9, || Policy::parse(&text).unwrap(), || toml::from_str::<toml::Table>(&text).unwrap());
-        rows.push(Row { name, ours, other, target: Target::AtMost(3.0) });
+        rows.push(Row { name, ours: ours.into(), other: other.into(), target: Target::AtMost(3.0) });
     }
     let name = "load 10,000 scopes of namespaces in JSON / toml::from_str";
     if wants(name) {
@@ -51,7 +51,7 @@ fn loads(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
             || Policy::read(&json, Format::Json).unwrap(),
             || toml::from_str::<toml::Table>(&text).unwrap(),
         );
-        rows.push(Row { name, ours, other, target: Target::AtMost(3.0) });
+        rows.push(Row { name, ours: ours.into(), other: other.into(), target: Target::AtMost(3.0) });
     }
     rows
 }
@@ -79,7 +79,12 @@ fn matches(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
         assert_eq!(all(&many), all(&few));
         let (ours, other) = compare(41, || all(&many), || all(&few));
         let each = |time: Duration| time / u32::try_from(NAMES).unwrap();
-        rows.push(Row { name, ours: each(ours), other: each(other), target: Target::AtMost(2.0) });
+        rows.push(Row {
+            name,
+            ours: each(ours).into(),
+            other: each(other).into(),
+            target: Target::AtMost(2.0),
+        });
     }
     rows
 }

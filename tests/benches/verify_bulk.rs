@@ -98,8 +98,8 @@ fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
     assert!(most <= MEMORY, "too much memory");
     let ours = median(ours);
     vec![
-        Row { name: OURS, ours, other: median(heads), target: Target::AtMost(1.5) },
-        Row { name: CURL, ours, other: median(curls), target: Target::AtMost(1.5) },
+        Row { name: OURS, ours: ours.into(), other: median(heads).into(), target: Target::AtMost(1.5) },
+        Row { name: CURL, ours: ours.into(), other: median(curls).into(), target: Target::AtMost(1.5) },
     ]
 }
 
