@@ -10,19 +10,23 @@ mod files;
 mod json;
 mod names;
 mod registry;
+mod running;
 
 pub use documents::{root, snapshot, targets, timestamp};
 pub use files::{key_file, policy};
 pub use json::strict_json;
 pub use names::{path_pattern, reference, role_tag, scope};
 pub use registry::{challenge, listing, manifest};
+pub use running::{floor, images, running};
 
 /// A fuzz target: its name, which is also the name of its folder of seeds, and its function.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every fuzz target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 17] = [
     ("challenge", challenge),
+    ("floor", floor),
+    ("images", images),
     ("key_file", key_file),
     ("listing", listing),
     ("manifest", manifest),
@@ -31,6 +35,7 @@ pub const TARGETS: [Target; 14] = [
     ("reference", reference),
     ("role_tag", role_tag),
     ("root", root),
+    ("running", running),
     ("scope", scope),
     ("snapshot", snapshot),
     ("strict_json", strict_json),
