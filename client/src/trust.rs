@@ -124,7 +124,7 @@ pub struct Removed {
 /// [`TrustError::NoPolicy`], [`TrustError::TwoPolicies`], [`TrustError::Read`], [`TrustError::Policy`].
 pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
     let (path, text) = existing_policy(home)?;
-    let refuse = |source| TrustError::Policy { path: path.clone(), source };
+    let refuse = |source| TrustError::Policy { path: path.clone(), source: Box::new(source) };
     let format = format_of(&path);
     let policy = Policy::read(&text, format).map_err(refuse)?;
     for (name, entry) in &policy.root {
@@ -157,7 +157,8 @@ pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
 /// As [`load_policy`].
 pub fn read_policy(home: &Home) -> Result<Policy, TrustError> {
     let (path, text) = existing_policy(home)?;
-    Policy::read(&text, format_of(&path)).map_err(|source| TrustError::Policy { path, source })
+    Policy::read(&text, format_of(&path))
+        .map_err(|source| TrustError::Policy { path, source: Box::new(source) })
 }
 
 /// In which of its two formats a policy is written, by the file's name.

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::{
     Env, Failure, Out, argument,
     output::{Tone, painted},
+    verify::Floors,
 };
 use crate::{
     floor,
@@ -43,12 +44,16 @@ pub(super) enum Command {
         /// What to judge, as for `verify`
         #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>)]
         reference: Reference,
+        #[command(flatten)]
+        floors: Floors,
     },
     /// Compare verdicts with a table of what is expected: a reference and a verdict on each line
     Test {
         /// The table; `#` begins a comment, and `-` is standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        #[command(flatten)]
+        floors: Floors,
     },
     /// Write a commented policy to start from; one that is there is never overwritten
     Init,
@@ -57,8 +62,8 @@ pub(super) enum Command {
 pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Failure> {
     match command {
         Command::Check => check(env, out),
-        Command::Explain { reference } => explain(env, out, &reference).await,
-        Command::Test { file } => test(env, out, &file).await,
+        Command::Explain { reference, floors } => explain(out, &floors.context(env)?, &reference).await,
+        Command::Test { file, floors } => test(env, out, &file, &floors).await,
         Command::Init => init(env, out),
     }
 }
@@ -126,9 +131,8 @@ struct Explained<'a> {
     steps: &'a [Step],
 }
 
-async fn explain(env: &Env, out: &Out, reference: &Reference) -> Result<u8, Failure> {
-    let context = Context::load(env.home.clone(), env.registry.clone(), env.clock.clone())?;
-    let verification = verify(&context, reference, Mode::Verify).await?;
+async fn explain(out: &Out, context: &Context, reference: &Reference) -> Result<u8, Failure> {
+    let verification = verify(context, reference, Mode::Verify).await?;
     let steps = words::steps(&context.policy, reference, &verification);
     let head = format!("{}  {}", shown(verification.verdict), verification.reference);
     let width = steps.iter().map(|step| step.step.len()).max().unwrap_or_default();
@@ -158,12 +162,12 @@ struct Tested {
 }
 
 /// 0 if every verdict is as expected, else 16, whatever the verdicts are.
-async fn test(env: &Env, out: &Out, file: &Path) -> Result<u8, Failure> {
+async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, Failure> {
     let unread = |why: String| Failure::usage(format!("cannot read {}: {why}", file.display()));
     let text = read(file).map_err(|error| unread(error.to_string()))?;
     let expectations =
         table::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-    let context = Context::load(env.home.clone(), env.registry.clone(), env.clock.clone())?;
+    let context = floors.context(env)?;
     let references: Vec<Reference> = expectations.iter().map(|line| line.reference.clone()).collect();
     let found = verify_all(&context, &references, Mode::Verify, &Options::default()).await?;
     let tested: Vec<Tested> = expectations

@@ -445,8 +445,9 @@ fn remaps(tables: &[RemapTable]) -> Result<Vec<Remap>, PolicyError> {
 fn prefix(text: &str) -> Result<(), PolicyRule> {
     let shown = || text.chars().take(300).collect::<String>();
     let whole = if text.contains('/') { text.to_owned() } else { format!("{text}/x/y") };
-    let address: RepositoryAddress =
-        whole.parse().map_err(|source| PolicyRule::RemapPrefix { text: shown(), source })?;
+    let address: RepositoryAddress = whole
+        .parse()
+        .map_err(|source| PolicyRule::RemapPrefix { text: shown(), source: Box::new(source) })?;
     let host = text.split('/').next().unwrap_or_default();
     if address.host == host {
         return Ok(());
