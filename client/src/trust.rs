@@ -18,10 +18,13 @@ use std::{
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress},
-    policy::{Format, Policy, PolicyError, RootDocument, RootEntry, Scope},
+    policy::{
+        Format, Place as Source, PlaceError, Policy, PolicyError, PolicyRule, RootDocument, RootEntry, Scope,
+    },
     tuf::{Document, HighWater, Mark, Root, Trusted, limit},
 };
 use serde::Serialize;
+use url::Url;
 
 use crate::{
     home::Home,
@@ -121,15 +124,24 @@ pub struct Removed {
 /// [`TrustError::NoPolicy`], [`TrustError::TwoPolicies`], [`TrustError::Read`], [`TrustError::Policy`].
 pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
     let (path, text) = existing_policy(home)?;
-    let refuse = |source| TrustError::Policy { path: path.clone(), source };
+    let refuse = |source| TrustError::Policy { path: path.clone(), source: Box::new(source) };
     let format = format_of(&path);
     let policy = Policy::read(&text, format).map_err(refuse)?;
     for (name, entry) in &policy.root {
+        let broken = |key, rule| Err(refuse(PolicyError::in_root(name, key, rule).located(&text, format)));
         if let RootDocument::File(_) = &entry.document {
-            let file = root_path(home, entry);
-            reachable(&file).map_err(|source| {
-                refuse(PolicyError::unreachable(name, "file", file, source).located(&text, format))
-            })?;
+            let path = root_path(home, entry);
+            if let Err(source) = reachable(&path) {
+                return broken("file", PolicyRule::File { path, source });
+            }
+        }
+        for place in &entry.places {
+            // A host of digits, for one, may be none to who has to follow it.
+            if let Source::Tuf(url) = place
+                && url.parse::<Url>().is_err()
+            {
+                return broken("repository", PlaceError::Url { text: url.clone() }.into());
+            }
         }
     }
     match home.profile() {
@@ -145,7 +157,8 @@ pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
 /// As [`load_policy`].
 pub fn read_policy(home: &Home) -> Result<Policy, TrustError> {
     let (path, text) = existing_policy(home)?;
-    Policy::read(&text, format_of(&path)).map_err(|source| TrustError::Policy { path, source })
+    Policy::read(&text, format_of(&path))
+        .map_err(|source| TrustError::Policy { path, source: Box::new(source) })
 }
 
 /// In which of its two formats a policy is written, by the file's name.

@@ -387,7 +387,7 @@ impl<S: Source> Session<S> {
     /// [`UpdateError::Source`], [`UpdateError::State`].
     pub async fn roots_below(&mut self) -> Result<Vec<(u64, Vec<u8>)>, UpdateError> {
         let root = self.trusted.root();
-        let mut roots = vec![(root.version(), root.bytes.clone())];
+        let mut roots = vec![(root.version(), root.bytes.to_vec())];
         let mut listed = false;
         for version in (1..roots[0].0).rev() {
             let above = &roots.last().expect("the trusted root is there").1;
@@ -508,8 +508,11 @@ impl<S: Source> Session<S> {
             let put = self.state.put_entry(&entry);
             self.remembered(put)?;
         }
-        let put = self.state.put_time(self.trusted.now());
-        self.remembered(put)
+        match self.state.put_time(self.trusted.now()) {
+            // Nothing new was seen, so nothing but the time is not remembered: a folder that is shared read-only is no fault.
+            Err(error) if error.is_unwritable() => Ok(()),
+            put => self.remembered(put),
+        }
     }
 
     /// 5.3.2 to 5.3.9.

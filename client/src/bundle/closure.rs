@@ -134,7 +134,7 @@ impl Closure {
                 .chain(delegated)
                 .collect(),
         };
-        let root = trusted.root().bytes.clone();
+        let root = trusted.root().bytes.to_vec();
         Ok(Self { summary, root, timestamp, snapshot, latest, roles, left_out })
     }
 }

@@ -21,6 +21,7 @@ mod mirror;
 mod output;
 mod panic;
 mod place;
+mod policy;
 mod progress;
 mod reinstate;
 mod revoke;
@@ -112,6 +113,9 @@ enum Command {
     /// Pin, list and remove roots of trust
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Check, explain and test the policy, or start one
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Show the roles of a trust repository: versions, expiries, keys, scopes
     Status(status::StatusArgs),
     /// Show everything in a trust repository: its roles with each name, digest and revocation
@@ -218,6 +222,7 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Lock(args) => lock::run(env, out, &args).await,
         Command::Audit(args) => audit::run(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
+        Command::Policy(command) => policy::run(env, out, command).await,
         Command::Status(args) => status::status(env, out, &args).await,
         Command::Inspect(args) => status::inspect(env, out, &args).await,
         Command::Log(args) => log::run(env, out, &args).await,

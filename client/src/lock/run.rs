@@ -345,3 +345,71 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     state::replace(path, text.as_bytes(), permissions.mode() & 0o700)?;
     fs::set_permissions(path, permissions)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &Path, text: &str) -> File {
+        fs::write(path, text).unwrap();
+        File {
+            given: path.to_owned(),
+            path: path.to_owned(),
+            kind: Kind::Yaml,
+            text: text.to_owned(),
+            items: Vec::new(),
+        }
+    }
+
+    /// What [`state::replace`] would write first.
+    fn temporary(path: &Path) -> PathBuf {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        path.with_file_name(format!("{name}.{}.tmp", std::process::id()))
+    }
+
+    #[test]
+    fn all_files_are_written_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| folder.path().join(name));
+        let files = paths.each_ref().map(|path| file(path, "old"));
+        let changes: Vec<_> = files.iter().map(|file| (file, "new".to_owned())).collect();
+        let texts = || paths.each_ref().map(|path| fs::read_to_string(path).unwrap());
+        // Nothing can be written where a folder is in the way.
+        fs::create_dir(temporary(&paths[1])).unwrap();
+        let error = write_all(&changes).unwrap_err();
+        assert!(matches!(error, LockFault::Write { ref path, .. } if *path == paths[1]), "{error}");
+        assert_eq!(texts(), ["old"; 3]);
+        fs::remove_dir(temporary(&paths[1])).unwrap();
+
+        fs::write(&paths[2], "edited").unwrap();
+        let error = write_all(&changes).unwrap_err();
+        assert!(matches!(error, LockFault::Changed { ref path } if *path == paths[2]), "{error}");
+        assert_eq!(texts(), ["old", "old", "edited"]);
+
+        fs::write(&paths[2], "old").unwrap();
+        write_all(&changes).unwrap();
+        assert_eq!(texts(), ["new"; 3]);
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_a_file_is_locked_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real.yaml"), folder.path().join("link.yaml"));
+        fs::write(&real, "services: {}\n").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let files = read_all(&[link.clone(), real.clone(), link.clone()]).unwrap();
+        assert_eq!(files.len(), 1);
+        write_all(&[(&files[0], "services: {}\n\n".to_owned())]).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&real).unwrap(), "services: {}\n\n");
+        for (name, bytes) in [("folder.yaml", None), ("bytes.yaml", Some(b"\xff")), ("gone.yaml", None)] {
+            let path = folder.path().join(name);
+            match bytes {
+                Some(bytes) => fs::write(&path, bytes).unwrap(),
+                None if name == "folder.yaml" => fs::create_dir(&path).unwrap(),
+                None => {}
+            }
+            assert!(matches!(read_all(&[path]), Err(LockFault::Read { .. })), "{name}");
+        }
+    }
+}

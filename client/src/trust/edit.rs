@@ -23,7 +23,7 @@ pub(super) fn with_root(
     if policy.root.contains_key(&addition.name) {
         return Err(TrustError::Exists { name: addition.name.clone() });
     }
-    let refuse = |source| TrustError::Addition { source };
+    let refuse = |source| TrustError::Addition { source: Box::new(source) };
     let added = tables(addition, scopes, sha256);
     let new = PolicyFile::from_toml(&added).map_err(refuse)?;
     policy.root.extend(new.root);
@@ -69,7 +69,7 @@ fn before(home: &Home) -> Result<Before, TrustError> {
     };
     match read() {
         Ok(policy) => Ok(Before { text, policy, format }),
-        Err(source) => Err(TrustError::Policy { path, source }),
+        Err(source) => Err(TrustError::Policy { path, source: Box::new(source) }),
     }
 }
 

@@ -47,13 +47,13 @@ pub enum TrustError {
         /// The file.
         path: PathBuf,
         /// The rule.
-        source: PolicyError,
+        source: Box<PolicyError>,
     },
     /// The policy would break a rule.
     #[error("the policy would not be valid with this root")]
     Addition {
         /// The rule.
-        source: PolicyError,
+        source: Box<PolicyError>,
     },
     /// The file is not the root that was pinned.
     #[error("{} is not the root that was pinned: its sha256 is {}, the policy says {}", path.display(), found.hex(), expected.hex())]

@@ -65,9 +65,8 @@ impl PolicyError {
         self
     }
 
-    /// A file that [root.`root`] names under `key` and that cannot be read.
-    pub fn unreachable(root: &str, key: &str, path: std::path::PathBuf, source: std::io::Error) -> Self {
-        let rule = PolicyRule::File { path, source };
+    /// A rule that [root.`root`] breaks under `key`, for what only a look at files or another reader can tell.
+    pub fn in_root(root: &str, key: &str, rule: PolicyRule) -> Self {
         Self::new(format!("[root.{root}] {key}"), vec!["root".into(), root.into(), key.into()], rule)
     }
 }
@@ -446,8 +445,9 @@ fn remaps(tables: &[RemapTable]) -> Result<Vec<Remap>, PolicyError> {
 fn prefix(text: &str) -> Result<(), PolicyRule> {
     let shown = || text.chars().take(300).collect::<String>();
     let whole = if text.contains('/') { text.to_owned() } else { format!("{text}/x/y") };
-    let address: RepositoryAddress =
-        whole.parse().map_err(|source| PolicyRule::RemapPrefix { text: shown(), source })?;
+    let address: RepositoryAddress = whole
+        .parse()
+        .map_err(|source| PolicyRule::RemapPrefix { text: shown(), source: Box::new(source) })?;
     let host = text.split('/').next().unwrap_or_default();
     if address.host == host {
         return Ok(());

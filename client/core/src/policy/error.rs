@@ -12,11 +12,11 @@ pub struct PolicyError {
     /// Where in the text; none if the policy was put together and never was a text.
     pub at: Option<Position>,
     /// The key that is wrong in words, for example `[root.acme] sha256`; empty if the text as a whole is.
-    pub subject: String,
+    pub subject: Box<str>,
     /// The rule that it breaks.
     pub rule: PolicyRule,
     /// The way from the top of the document to the value.
-    pub(super) path: Vec<Step>,
+    pub(super) path: Box<[Step]>,
 }
 
 /// A place in a text.
@@ -201,7 +201,7 @@ pub enum PolicyRule {
         /// What was given.
         text: String,
         /// Why.
-        source: ReferenceError,
+        source: Box<ReferenceError>,
     },
     /// Two remaps from one name, or one to itself.
     #[error("`{from}` is remapped already, or to itself")]
@@ -222,25 +222,25 @@ pub enum PolicyRule {
 impl PolicyError {
     /// A rule that is broken at `path`, which is called `subject`; `at` is found when there is a text.
     pub(super) fn new(subject: String, path: Vec<Step>, rule: PolicyRule) -> Self {
-        Self { at: None, subject, rule, path }
+        Self { at: None, subject: subject.into(), rule, path: path.into() }
     }
 
     /// The parser's refusal of a text.
     pub(super) fn shape(at: Option<Position>, message: &str) -> Self {
         let message = message.split('\n').map(str::trim).collect::<Vec<_>>().join(" ");
-        Self { at, subject: String::new(), rule: PolicyRule::Shape { message }, path: Vec::new() }
+        Self { at, subject: "".into(), rule: PolicyRule::Shape { message }, path: [].into() }
     }
 
     /// The same, one step further down.
     pub(super) fn under(mut self, step: impl Into<Step>) -> Self {
-        self.path.insert(0, step.into());
+        self.path = std::iter::once(step.into()).chain(self.path).collect();
         self
     }
 }
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.at, self.subject.as_str()) {
+        match (&self.at, &*self.subject) {
             (Some(at), "") => write!(f, "{at}"),
             (Some(at), subject) => write!(f, "{at}: {subject}"),
             (None, "") => f.write_str("the policy"),
