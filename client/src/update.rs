@@ -380,6 +380,38 @@ impl<S: Source> Session<S> {
         Ok(roots)
     }
 
+    /// The trusted root and those before it, newest first, as far down as each is vouched for by the one below it: those
+    /// since the pinned one as they were verified, older ones as the source has them.
+    ///
+    /// # Errors
+    /// [`UpdateError::Source`], [`UpdateError::State`].
+    pub async fn roots_below(&mut self) -> Result<Vec<(u64, Vec<u8>)>, UpdateError> {
+        let root = self.trusted.root();
+        let mut roots = vec![(root.version(), root.bytes.clone())];
+        let mut listed = false;
+        for version in (1..roots[0].0).rev() {
+            let above = &roots.last().expect("the trusted root is there").1;
+            let mut below = self.state.root(version)?;
+            if below.as_ref().is_none_or(|below| !self.leads(below, above)) {
+                below = self.source.root(version).await?;
+            }
+            // Where nothing was new, this session has not read which files there are.
+            if below.is_none() && !listed {
+                self.source.begin(None).await?;
+                (below, listed) = (self.source.root(version).await?, true);
+            }
+            let Some(below) = below.filter(|below| self.leads(below, above)) else { break };
+            roots.push((version, below));
+        }
+        Ok(roots)
+    }
+
+    /// True if `below` is a root that vouches for the root `above`.
+    fn leads(&self, below: &[u8], above: &[u8]) -> bool {
+        let ahead = Trusted::new(below, self.trusted.now());
+        ahead.is_ok_and(|mut ahead| ahead.update_root(above).is_ok())
+    }
+
     /// The bytes of `role` that the snapshot lists.
     async fn present(&mut self, role: &str) -> Result<Vec<u8>, UpdateError> {
         self.read_snapshot()?;
@@ -476,8 +508,11 @@ impl<S: Source> Session<S> {
             let put = self.state.put_entry(&entry);
             self.remembered(put)?;
         }
-        let put = self.state.put_time(self.trusted.now());
-        self.remembered(put)
+        match self.state.put_time(self.trusted.now()) {
+            // Nothing new was seen, so nothing but the time is not remembered: a folder that is shared read-only is no fault.
+            Err(error) if error.is_unwritable() => Ok(()),
+            put => self.remembered(put),
+        }
     }
 
     /// 5.3.2 to 5.3.9.

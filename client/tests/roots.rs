@@ -250,6 +250,7 @@ async fn what_is_stale_is_used_as_the_scope_says() {
     assert_eq!((latest(&roots[0]), latest(&roots[1])), (2, 0), "once for each measure, and no fallback");
 }
 
+/// T91: what may be run is the signed digest at the place that was asked for, whatever name it is judged by.
 #[tokio::test]
 async fn a_mirror_is_judged_as_what_it_mirrors_and_run_from_where_it_is() {
     let world = Several::new(1, MANIFEST);

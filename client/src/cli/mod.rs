@@ -5,6 +5,8 @@
 //! argument.
 
 mod ask;
+mod audit;
+mod bundle;
 mod ceremony;
 mod content;
 mod delegate;
@@ -12,8 +14,10 @@ mod doctor;
 mod failure;
 mod init;
 mod key;
+mod lock;
 mod log;
 mod manual;
+mod mirror;
 mod output;
 mod panic;
 mod place;
@@ -102,6 +106,10 @@ enum Command {
     Verify(verify::Args),
     /// Print the digest that the publisher means, as HOST/REPOSITORY@sha256:HEX
     Resolve(verify::ResolveArgs),
+    /// Lock the images of Dockerfiles, compose files and Kubernetes YAML to the digests that are signed now
+    Lock(lock::Args),
+    /// Verify what runs already; fail if anything is not allowed any more
+    Audit(audit::Args),
     /// Pin, list and remove roots of trust
     #[command(subcommand)]
     Trust(trust::Command),
@@ -116,6 +124,11 @@ enum Command {
     Log(log::Args),
     /// Look for what is wrong, from the policy to the registry, with a second opinion; changes nothing
     Doctor(doctor::Args),
+    /// Carry trust, and images, to where there is no network
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    /// Copy a trust repository to another registry, verified, and tell how far that is behind
+    Mirror(mirror::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -206,12 +219,16 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
     match command {
         Command::Verify(args) => verify::verify(env, out, &args).await,
         Command::Resolve(args) => verify::resolve(env, out, &args).await,
+        Command::Lock(args) => lock::run(env, out, &args).await,
+        Command::Audit(args) => audit::run(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
         Command::Policy(command) => policy::run(env, out, command).await,
         Command::Status(args) => status::status(env, out, &args).await,
         Command::Inspect(args) => status::inspect(env, out, &args).await,
         Command::Log(args) => log::run(env, out, &args).await,
         Command::Doctor(args) => doctor::run(env, out, &args).await,
+        Command::Bundle(command) => bundle::run(env, out, command).await,
+        Command::Mirror(args) => mirror::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,

@@ -169,7 +169,11 @@ impl Archive {
     }
 
     fn fault(&self, name: &str, offset: u64, fault: ArchiveFault) -> LayoutError {
-        let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
+        // Not joined: a name that begins with `/` would take the place of the archive's.
+        let path = match name {
+            "" => self.path.clone(),
+            name => format!("{}/{name}", self.path.display()).into(),
+        };
         LayoutError::Archive { path, offset, fault }
     }
 

@@ -10,6 +10,7 @@ mod archive_tests;
 mod error;
 #[cfg(test)]
 mod tests;
+pub mod write;
 
 use std::{
     fs::{self, File},
@@ -192,6 +193,14 @@ impl Layout {
         if found == descriptor.digest { Ok(()) } else { Err(LayoutError::Digest { path, found }) }
     }
 
+    /// The content of the blob `digest` as it is now, unchecked, and its length in bytes.
+    ///
+    /// # Errors
+    /// [`LayoutError`], with the blob's path.
+    pub fn read(&self, digest: &Digest) -> Result<(impl Read, u64), LayoutError> {
+        self.content(&name(digest))
+    }
+
     fn sized(&self, descriptor: &Descriptor) -> Result<Vec<u8>, LayoutError> {
         let path = self.path(&descriptor.digest);
         let bytes = self.file(&name(&descriptor.digest), MAX_FILE)?;
@@ -284,6 +293,7 @@ fn name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
+/// What a blob is read from.
 enum Reader<'a> {
     File(File),
     Archive(Content<'a>),

@@ -1,6 +1,9 @@
 //! Metadata from an OCI image layout: a directory, or a bundle (docs/oci-mapping.md, "Reading", without a registry).
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use plimsoll_core::{
     oci::{
@@ -18,12 +21,12 @@ use crate::{
 };
 
 /// Reads a trust repository in an image layout. No network: the disk is all that is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LayoutSource {
     place: PathBuf,
     name: Option<String>,
     trust: Option<String>,
-    layout: Layout,
+    layout: Arc<Layout>,
     listing: Listing,
 }
 
@@ -37,7 +40,7 @@ impl LayoutSource {
     /// # Errors
     /// [`LayoutError`] if there is no layout.
     pub fn open(place: &Path, name: Option<&str>) -> Result<Self, LayoutError> {
-        let layout = Layout::open(place)?;
+        let layout = Arc::new(Layout::open(place)?);
         let name = name.map(str::to_owned);
         Ok(Self { place: place.to_owned(), name, trust: None, layout, listing: Listing::default() })
     }
@@ -48,6 +51,11 @@ impl LayoutSource {
     pub fn of_trust(mut self, trust: Option<&str>) -> Self {
         self.trust = trust.map(str::to_owned);
         self
+    }
+
+    /// What the entry point lists, once a round has begun.
+    pub(crate) fn listing(&self) -> &Listing {
+        &self.listing
     }
 
     /// The name and manifest of each trust repository that is meant.
@@ -120,7 +128,7 @@ fn may_be_latest(descriptor: &Descriptor, called: Option<&str>) -> bool {
 impl Source for LayoutSource {
     async fn begin(&mut self, _entry: Option<&Entry>) -> Result<Begin, SourceError> {
         // It may have been replaced since.
-        self.layout = Layout::open(&self.place)?;
+        self.layout = Arc::new(Layout::open(&self.place)?);
         let mut found = self.found()?;
         if found.len() > 1 {
             let names: Vec<&str> =

@@ -190,6 +190,7 @@ impl Asking {
                 match self.signed(name, &found) {
                     Some(signed) => {
                         answer.report.status = Verdict::Verified;
+                        answer.report.digest = Some(signed.digest);
                         answer.said = Said::Signed(signed);
                     }
                     None => {
@@ -332,6 +333,7 @@ fn blank(status: Verdict, said: Said) -> Answer {
         trust: None,
         source: String::new(),
         target: String::new(),
+        digest: None,
         path: Vec::new(),
         roles: Vec::new(),
         signed_at: None,

@@ -86,6 +86,8 @@ pub struct RootReport {
     pub source: String,
     /// The target name that this root was asked for.
     pub target: String,
+    /// The digest that it vouches for under that name, be it that of the others or not.
+    pub digest: Option<Digest>,
     /// The roles from `targets` down to the one that decided.
     pub path: Vec<String>,
     /// The verified roles that the answer rests on: root, timestamp, snapshot and those of `path`.

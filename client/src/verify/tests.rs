@@ -76,6 +76,7 @@ fn answer(name: &str, said: Said) -> Answer {
         trust: None,
         source: format!("r.io/{name}/trust"),
         target: "acme/app:v1".to_owned(),
+        digest: if let Said::Signed(signed) = &said { Some(signed.digest) } else { None },
         roles: path.iter().map(role).collect(),
         path,
         signed_at: None,

@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Reference, TargetName},
-    policy::Verdict,
+    policy::{Rule, Verdict},
 };
 
 use super::{
-    Part, Verification,
+    Part, RootReport, Verification,
     ask::{Answer, Said},
     decide::{Case, Presented},
     report::VERSION,
@@ -238,19 +238,31 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
     let digest = |digest: Option<plimsoll_core::oci::Digest>| {
         digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
     };
+    let vouching: Vec<&RootReport> = v.roots.iter().filter(|root| root.status == Verdict::Verified).collect();
     let (reason, next) = match (v.verdict, why) {
+        (_, Why::Denied { line, detail }) if matches!(case.scope.rule, Rule::Deny { .. }) => (
+            format!("your policy refuses it: {detail} ({line})"),
+            Some("ask whoever wrote the policy what to use instead".to_owned()),
+        ),
         (_, Why::Denied { line, detail }) => (
             format!("your policy refuses it: {detail} ({line})"),
-            Some(format!(
-                "use what the policy accepts; `plimsoll resolve {}` prints what is signed now",
-                without_digest(reference)
-            )),
+            Some(format!("use what the policy accepts; `plimsoll resolve {}` prints what is signed now", by_tag(reference))),
         ),
         (_, Why::Allowed { line, until, reason }) => (
             format!("your policy allows this digest until {} without asking anybody: {reason} ({line})", day(until)),
             None,
         ),
         (Verdict::Verified, _) => (signers(v), None),
+        (Verdict::Absent, _) if !vouching.is_empty() => (
+            format!(
+                "fewer roots than your policy requires have signed this name, by trust metadata that is complete and fresh: \
+                 {} {}, {} not",
+                names(&vouching),
+                if vouching.len() == 1 { "has" } else { "have" },
+                names(&v.roots.iter().filter(|root| root.status != Verdict::Verified).collect::<Vec<_>>()),
+            ),
+            Some(format!("ask those who have not to sign {repository}")),
+        ),
         (Verdict::Absent, _) => (
             format!(
                 "nobody who may speak about it has signed this name: its trust metadata is complete and fresh, and {} \
@@ -288,7 +300,14 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
             Some("do not run it; stop what runs it already, and move to a version signed since".to_owned()),
         ),
         (Verdict::Conflict, _) => (
-            "the roots that your policy requires signed different content under this name".to_owned(),
+            format!(
+                "the roots that your policy requires signed different content under this name: {}",
+                vouching
+                    .iter()
+                    .map(|root| format!("{} signed {}", root.name, digest(root.digest)))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
             Some("do not run it; ask the publishers which one they mean".to_owned()),
         ),
         // Each of these has its own line.
@@ -335,6 +354,17 @@ fn signers(v: &Verification) -> String {
         format!("{} (root {}{fallback})", root.path.join(" > "), root.name)
     });
     format!("signed by {}", each.collect::<Vec<_>>().join(" and "))
+}
+
+/// The names of roots, for people.
+fn names(roots: &[&RootReport]) -> String {
+    roots.iter().map(|root| root.name.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
+/// The reference by its tag; without one, where a tag would stand.
+fn by_tag(reference: &Reference) -> String {
+    let tag = if reference.tag.is_none() { ":TAG" } else { "" };
+    format!("{}{tag}", without_digest(reference))
 }
 
 fn without_digest(reference: &Reference) -> String {

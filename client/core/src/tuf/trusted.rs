@@ -246,6 +246,11 @@ impl Trusted {
         self.roles.get(role).map(|(delegator, document)| (delegator.as_str(), document))
     }
 
+    /// Every targets role that was verified, in the order of their names.
+    pub fn roles(&self) -> impl Iterator<Item = (&str, &Verified<Targets>)> {
+        self.roles.iter().map(|(role, (_, document))| (role.as_str(), document))
+    }
+
     /// The trust id that every document must carry, once a root carries one.
     pub fn trust_id(&self) -> Option<&str> {
         trust_id(&self.root)

@@ -108,6 +108,10 @@ fn a_threshold_counts_those_who_say_the_same() {
             ("---", Absent),
         ],
     );
+    let v = Asked::of(TWO_OF_THREE, answers("abc", "x--")).judge();
+    assert!(v.reason.ends_with("complete and fresh: a has, b and c not"), "{}", v.reason);
+    let v = Asked::of(TWO_OF_THREE, answers("abc", "xy-")).judge();
+    assert!(v.reason.ends_with(&format!("a signed {}, b signed {}", good(), other())), "{}", v.reason);
     let v = Asked::of(TWO_OF_THREE, answers("abc", "xyx")).judge();
     assert_eq!(v.digest, Some(good()));
     assert!(v.warnings[0].starts_with("root b vouches for something else"), "{:?}", v.warnings);
