@@ -367,7 +367,7 @@ fn a_table_of_expectations_is_0_or_16() {
     let desk = desk();
     desk.covered();
     let table = |text: &str| {
-        fs::write(desk.dir.path().join("table"), text.replace("HOST", &desk.registry.address)).unwrap()
+        fs::write(desk.dir.path().join("table"), text.replace("HOST", &desk.registry.address)).unwrap();
     };
     table("# ours\nHOST/acme/app:v1 VERIFIED\nHOST/acme/app:v9 ABSENT # not yet\nubuntu NO_POLICY\n");
     let ran = desk.run("policy test table");

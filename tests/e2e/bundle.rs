@@ -12,6 +12,7 @@ use plimsoll_tests::{
     docker_registry::Registry,
     gap::Gap,
     image::Image,
+    middle::Middle,
     process::{self, Cli, Run},
     world::{IMAGES, NAME, ROLE, Site, TRUST, World, files, state_folder},
 };
@@ -315,6 +316,37 @@ fn roles_that_expire_on_the_way_hold_up_nothing_else() {
     // What no expired role may speak about is still freshly known to be absent.
     let elsewhere = format!("{}/acme/elsewhere@{}", world.host(), image.digest());
     late.run(&["verify", &elsewhere]).expect_code(10);
+}
+
+/// A layer that is longer than what is sent or held at once.
+#[test]
+fn large_layers_cross_in_pieces() {
+    let (near, far) = (Registry::open(), Registry::open());
+    let world = World::ready(Site::at(&near.address()));
+    let image = world.push("large", &"0123456789abcdef".repeat(20 << 16));
+    world.sign("large").ok();
+    let (gate, middle) = (world.client("gate"), Middle::start(&far.address()));
+    gate.run(&["bundle", "export", &world.reference("large"), "--with-images", "--out", "large.tar"]).ok();
+    let machine = world.client_at("far", &middle.address());
+    machine.run(&["bundle", "import", &path(&gate, "large.tar"), "--to", &middle.address()]).ok();
+    let log = middle.take_log();
+    let pieces: Vec<u64> =
+        log.iter().filter(|sent| sent.method == "PATCH").map(|sent| sent.received).collect();
+    assert!(pieces.len() >= 4 && pieces.iter().all(|piece| *piece <= 8 << 20), "{pieces:?}");
+    // The image's tag before the entry point, which is the last of all.
+    let puts = log.iter().filter(|sent| sent.method == "PUT" && sent.path.contains("/manifests/"));
+    let puts: Vec<&str> = puts.map(|sent| sent.path.rsplit('/').next().unwrap()).collect();
+    assert_eq!(puts, ["large", ROLE, "latest"]);
+    let verified = machine.run(&["verify", &world.reference_at(&middle.address(), "large"), "-o", "json"]);
+    assert_eq!(verified.ok().json()["digest"], image.digest().to_string());
+    // What is there is not sent once more.
+    machine.run(&["bundle", "import", &path(&gate, "large.tar"), "--to", &middle.address()]).ok();
+    assert!(
+        middle
+            .take_log()
+            .iter()
+            .all(|sent| sent.method != "PATCH" && !sent.path.ends_with("/latest") || sent.method == "GET")
+    );
 }
 
 /// The commands of docs/air-gap.md, each on the side that the page says, between two real registries.

@@ -245,6 +245,12 @@ fn what_runs_is_verified_again() {
     locking.write("pods.json", &pods(&[("a", &v1, &one)]));
     let run = client.run(&["audit", "pods.json"]).expect_code(12);
     assert!(run.stdout.contains("MISMATCH"), "{}", run.stdout);
+    // Unless the policy lets what was signed earlier go on running.
+    let policy = client.home().join("policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, text.replace("[[scope]]\n", "[[scope]]\ndigest-refs = \"retained\"\n")).unwrap();
+    let run = client.run(&["audit", "pods.json"]).ok();
+    assert!(run.stdout.contains("accepts this one still"), "{}", run.stdout);
 
     for (text, words) in [
         ("", "nothing in it"),

@@ -257,9 +257,9 @@ fn a_root_that_replaces_a_key_lifts_what_it_vouched_for_from_the_floor() {
         let Seen { mut repository, mut floor, .. } = seen();
         let huge = 1 << 40;
         if role == "timestamp" {
-            floor.timestamp.version = huge
+            floor.timestamp.version = huge;
         } else {
-            floor.snapshot.version = huge
+            floor.snapshot.version = huge;
         }
         floor.roles.get_mut("team").unwrap().version = huge;
         let error = cold(&repository, &floor).refuses(&repository);

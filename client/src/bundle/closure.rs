@@ -134,8 +134,8 @@ impl Closure {
                 .chain(delegated)
                 .collect(),
         };
-        let root = trusted.root().bytes.clone();
-        Ok(Self { summary, root: root.into(), timestamp, snapshot, latest, roles, left_out })
+        let root = trusted.root().bytes.to_vec();
+        Ok(Self { summary, root, timestamp, snapshot, latest, roles, left_out })
     }
 }
 

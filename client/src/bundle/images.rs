@@ -34,7 +34,8 @@ impl Image {
     /// Reads the manifests of the image whose digest was verified; its blobs are fetched when they are written.
     ///
     /// # Errors
-    /// [`BundleError::Gone`], [`BundleError::Registry`], and those of [`parts`].
+    /// [`BundleError::Gone`], [`BundleError::Registry`], [`BundleError::Index`], [`BundleError::Manifest`],
+    /// [`BundleError::Sizes`].
     pub async fn fetch(
         registry: &Registry,
         reference: &Reference,

@@ -243,8 +243,11 @@ impl Importer<'_> {
         let Spot::Registry(_, to) = to else { return Ok(()) };
         let layout = bundle.layout();
         for blob in &image.blobs {
-            if registry.has_blob(&to, &blob.digest).await? {
-                continue;
+            match registry.has_blob(&to, &blob.digest).await {
+                Ok(true) => continue,
+                // Who may push need not be allowed to look; if it is neither, the upload says so.
+                Err(error) if !error.is_auth() => return Err(error.into()),
+                _ => {}
             }
             let (mut content, _) = layout.read(&blob.digest)?;
             let read = |source| crate::layout::LayoutError::Io { path: layout.place().to_owned(), source };

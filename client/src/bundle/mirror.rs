@@ -67,7 +67,7 @@ impl Mirror {
         let mut session = Session::refresh(source, &self.state, &self.pinned, now, &self.bounds).await?;
         let trusted = session.trusted();
         let timestamp = trusted.timestamp().expect("a complete update has a timestamp").clone();
-        let root = trusted.root().bytes.clone();
+        let root = trusted.root().bytes.to_vec();
         let spot = Spot::Registry(&self.registry, self.to.clone());
         let shown = spot.shown().await?;
         let standing = match &shown {

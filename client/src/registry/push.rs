@@ -23,6 +23,8 @@ pub struct Upload {
     at: Url,
     /// Who named `at`, if that is not the registry itself.
     named_by: Option<Url>,
+    /// It has led elsewhere: from then on there are no credentials, wherever that leads.
+    away: bool,
     sent: u64,
 }
 
@@ -165,6 +167,7 @@ impl Registry {
                 at: start.url.clone(),
                 start: start.url,
                 named_by: None,
+                away: false,
                 sent: 0,
             };
             self.go_on(&mut upload, &response)?;
@@ -229,15 +232,15 @@ impl Registry {
             },
         )?;
         url.set_fragment(None);
-        let ours = site::same_origin(&upload.start, &url);
-        upload.named_by = response.names().filter(|_| !ours);
+        upload.away |= !site::same_origin(&upload.start, &url);
+        upload.named_by = response.names().filter(|_| upload.away);
         upload.at = url;
         Ok(())
     }
 
     /// Credentials go to the registry itself and to nobody that it names.
     async fn send_upload(&self, upload: &Upload, mut request: Request) -> Result<Response, RegistryError> {
-        if site::same_origin(&upload.start, &request.url) {
+        if !upload.away {
             return self.send(&scope(&upload.repo, Access::Push), &request).await;
         }
         request.named_by = upload.named_by.clone();

@@ -32,7 +32,10 @@ use crate::{
     update::{AnySource, Bounds, LayoutPlace, RegistrySource, TufSource, key_of, registry_verdict},
 };
 
-/// How many references are verified together.
+/// The longest time to wait.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// How many references are verified together, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// At most so many requests for tags run at a time; at least 1. Default: 16.
@@ -64,7 +67,9 @@ pub async fn verify_all(
     mode: Mode,
     options: &Options,
 ) -> Result<Vec<Verification>, LocalFault> {
-    let deadline = Deadline { at: Instant::now() + options.deadline, whole: options.deadline };
+    // A clock of this machine ends some time; nobody waits for that.
+    let at = Instant::now() + options.deadline.min(LONGEST);
+    let deadline = Deadline { at, whole: options.deadline };
     let now = ctx.clock.now();
     let mut questions: Vec<Question<'_>> =
         references.iter().map(|reference| Question::new(&ctx.policy, reference)).collect();

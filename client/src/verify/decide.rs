@@ -288,7 +288,7 @@ fn condition(case: &Case<'_>, vouch: &Vouch, answer: &Answer) -> Option<(&'stati
     let (root, report) = (&answer.report.name, &answer.report);
     let Said::Signed(signed) = &answer.said else { return None };
     if let Some(pin) = vouch.pin.get(root) {
-        let on_path = report.path.iter().any(|role| *role == pin.role);
+        let on_path = report.path.contains(&pin.role);
         let signers =
             report.roles.iter().find(|role| role.role == pin.role && on_path).map(|role| &role.keys);
         let Some(signers) = signers else {

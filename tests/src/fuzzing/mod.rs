@@ -11,6 +11,7 @@ mod files;
 mod json;
 mod names;
 mod registry;
+mod running;
 
 pub use bundle::bundle;
 pub use documents::{root, snapshot, targets, timestamp};
@@ -18,14 +19,17 @@ pub use files::{key_file, policy};
 pub use json::strict_json;
 pub use names::{path_pattern, reference, role_tag, scope};
 pub use registry::{challenge, listing, manifest};
+pub use running::{floor, images, running};
 
 /// A fuzz target: its name, which is also the name of its folder of seeds, and its function.
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every fuzz target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 18] = [
     ("bundle", bundle),
     ("challenge", challenge),
+    ("floor", floor),
+    ("images", images),
     ("key_file", key_file),
     ("listing", listing),
     ("manifest", manifest),
@@ -34,6 +38,7 @@ pub const TARGETS: [Target; 15] = [
     ("reference", reference),
     ("role_tag", role_tag),
     ("root", root),
+    ("running", running),
     ("scope", scope),
     ("snapshot", snapshot),
     ("strict_json", strict_json),

@@ -1,5 +1,9 @@
 //! Pushing, and lists of tags.
 
+use std::sync::{Arc, OnceLock};
+
+use plimsoll_core::oci::Descriptor;
+
 use super::*;
 use crate::registry::Removal;
 
@@ -39,6 +43,95 @@ async fn an_upload_elsewhere_gets_no_credentials() {
     });
     with_login().put_blob(&at(&server), "content".into()).await.unwrap();
     assert_eq!(storage.seen()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn pieces_are_sent_where_the_registry_wants_them_and_elsewhere_without_credentials() {
+    let storage = Server::start(|seen| match seen.method.as_str() {
+        "PATCH" => answer(202, &[("location", "/next")], b""),
+        _ => answer(201, &[], b""),
+    });
+    let to = format!("http://{}/first?state=1", storage.host());
+    let server = Server::start(move |seen| match seen.header("authorization") {
+        None => answer(401, &[("www-authenticate", "Basic realm=x")], b""),
+        _ => answer(202, &[("location", &to)], b""),
+    });
+    let client = with_login();
+    let mut upload = client.start_upload(&at(&server)).await.unwrap();
+    client.upload_piece(&mut upload, "con".into()).await.unwrap();
+    client.upload_piece(&mut upload, "tent".into()).await.unwrap();
+    client.finish_upload(upload, &Digest::of(b"content")).await.unwrap();
+    assert_eq!(storage.lines()[..2], ["PATCH /first?state=1", "PATCH /next"]);
+    assert_eq!(storage.seen()[0].header("content-range"), Some("0-2"));
+    assert!(storage.seen().iter().all(|seen| seen.header("authorization").is_none()));
+    // Nor where that leads back to the registry, whose own address only its answers know.
+    let home = Arc::new(OnceLock::<String>::new());
+    let known = home.clone();
+    let storage = Server::start(move |_| {
+        let back = format!("http://{}/v2/acme/other/manifests/v1", known.get().unwrap());
+        answer(202, &[("location", &back)], b"")
+    });
+    let to = format!("http://{}/first", storage.host());
+    let server = Server::start(move |seen| match (seen.method.as_str(), seen.header("authorization")) {
+        ("POST", None) => answer(401, &[("www-authenticate", "Basic realm=x")], b""),
+        ("POST", _) => answer(202, &[("location", &to)], b""),
+        _ => answer(401, &[("www-authenticate", "Basic realm=x")], b""),
+    });
+    home.set(server.host()).unwrap();
+    let client = with_login();
+    let mut upload = client.start_upload(&at(&server)).await.unwrap();
+    client.upload_piece(&mut upload, "con".into()).await.unwrap();
+    assert!(client.upload_piece(&mut upload, "tent".into()).await.is_err());
+    let seen = server.seen();
+    let back: Vec<_> = seen.iter().filter(|seen| seen.method == "PATCH").collect();
+    assert!(back.len() == 1 && back[0].header("authorization").is_none());
+
+    let digest = Digest::of(b"content");
+    let same = Server::start(move |seen| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "/u/1")], b""),
+        "PATCH" => answer(202, &[("location", "/u/2?state=b")], b""),
+        _ => answer(201, &[("docker-content-digest", &digest.to_string())], b""),
+    });
+    let mut upload = client.start_upload(&at(&same)).await.unwrap();
+    for piece in ["con", "tent"] {
+        client.upload_piece(&mut upload, piece.into()).await.unwrap();
+    }
+    client.finish_upload(upload, &digest).await.unwrap();
+    let put = format!("PUT /u/2?state=b&digest=sha256%3A{}", digest.hex());
+    assert_eq!(same.lines()[1..], ["PATCH /u/1".to_owned(), "PATCH /u/2?state=b".to_owned(), put]);
+    assert_eq!(same.seen()[2].header("content-range"), Some("3-6"));
+    let mut upload = client.start_upload(&at(&same)).await.unwrap();
+    client.upload_piece(&mut upload, "other".into()).await.unwrap();
+    let other = client.finish_upload(upload, &Digest::of(b"other")).await;
+    assert!(matches!(other, Err(RegistryError::DigestMismatch { .. })), "{other:?}");
+}
+
+/// T71: what comes piece by piece is hashed as it comes, and is never longer than it is said to be.
+#[tokio::test]
+async fn a_blob_that_is_given_on_piece_by_piece_is_checked_all_the_same() {
+    let server = Server::start(|seen| match seen.target.rsplit('/').next().unwrap() {
+        target if target == Digest::of(b"absent").to_string() => answer(404, &[], b""),
+        _ => answer(200, &[], b"content"),
+    });
+    let (client, repo) = (client(), at(&server));
+    let mut got = Vec::new();
+    let right = Descriptor::of("x/y", b"content");
+    let found = client.blob_into(&repo, &right, |piece| {
+        got.extend_from_slice(piece);
+        true
+    });
+    assert!(found.await.unwrap());
+    assert_eq!(got, b"content");
+    let absent = Descriptor::of("x/y", b"absent");
+    assert!(!client.blob_into(&repo, &absent, |_| true).await.unwrap());
+    assert!(!client.has_blob(&repo, &absent.digest).await.unwrap());
+    assert!(client.has_blob(&repo, &right.digest).await.unwrap());
+    let other = client.blob_into(&repo, &Descriptor::of("x/y", b"tnetnoc"), |_| true).await;
+    assert!(matches!(other, Err(RegistryError::DigestMismatch { .. })), "{other:?}");
+    let shorter = client.blob_into(&repo, &Descriptor { size: 6, ..right.clone() }, |_| true).await;
+    assert!(matches!(shorter, Err(RegistryError::TooLarge { cap: 6, .. })), "{shorter:?}");
+    let longer = client.blob_into(&repo, &Descriptor { size: 8, ..right }, |_| true).await;
+    assert!(matches!(longer, Err(RegistryError::SizeMismatch { expected: 8, got: 7, .. })), "{longer:?}");
 }
 
 #[tokio::test]

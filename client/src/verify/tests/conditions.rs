@@ -102,7 +102,7 @@ fn a_signature_may_be_too_old_for_the_policy() {
     );
     // A signer whose clock is ahead signed it just now.
     allowed(r#"max-signed-age = "9d""#, |answer| {
-        change(answer, |signed| signed.at = Some(now() + TimeDelta::days(1)))
+        change(answer, |signed| signed.at = Some(now() + TimeDelta::days(1)));
     });
 }
 
