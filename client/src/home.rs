@@ -1,4 +1,4 @@
-//! Where files live: XDG, or everything under `PLIMSOLL_HOME`.
+//! Where files live: XDG, or everything under `PLIMSOLL_HOME`; and which policy applies.
 
 use std::{
     ffi::OsString,
@@ -10,6 +10,8 @@ use std::{
 pub struct Home {
     config: PathBuf,
     state: PathBuf,
+    policy: Option<PathBuf>,
+    profile: Option<String>,
 }
 
 /// No folder could be found.
@@ -43,22 +45,59 @@ impl Home {
                 .map(|path| path.join("plimsoll"))
                 .ok_or(NoHome)
         };
-        Ok(Self { config: xdg("XDG_CONFIG_HOME", ".config")?, state: xdg("XDG_STATE_HOME", ".local/state")? })
+        let (config, state) = (xdg("XDG_CONFIG_HOME", ".config")?, xdg("XDG_STATE_HOME", ".local/state")?);
+        Ok(Self { config, state, policy: None, profile: None })
     }
 
     /// Everything under one folder.
     pub fn at(folder: &Path) -> Self {
-        Self { config: folder.to_owned(), state: folder.join("state") }
+        Self { config: folder.to_owned(), state: folder.join("state"), policy: None, profile: None }
     }
 
-    /// The policy: the one thing `verify` reads.
+    /// The same with `file` as the policy. A relative path starts at the current folder.
+    #[must_use]
+    pub fn with_policy(mut self, file: &Path) -> Self {
+        // Without a current folder there is nothing to be relative to either.
+        self.policy = Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
+        self
+    }
+
+    /// The same with the policy's profile `name` in place of its own scopes.
+    #[must_use]
+    pub fn with_profile(mut self, name: &str) -> Self {
+        self.profile = Some(name.to_owned());
+        self
+    }
+
+    /// The policy: the one thing `verify` reads. The file given, else `policy.toml`, or `policy.json` if only that is
+    /// there.
     pub fn policy(&self) -> PathBuf {
-        self.config.join("policy.toml")
+        if let Some(file) = &self.policy {
+            return file.clone();
+        }
+        let [toml, json] = self.policies();
+        if json.exists() && !toml.exists() { json } else { toml }
     }
 
-    /// The pinned root documents.
+    /// The two names that a policy may have, of which one may exist.
+    pub(crate) fn policies(&self) -> [PathBuf; 2] {
+        ["policy.toml", "policy.json"].map(|name| self.config.join(name))
+    }
+
+    /// True if the policy's file was given, so that no other is looked for.
+    pub(crate) fn policy_given(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// The profile whose scopes apply; none for the policy's own.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// The pinned root documents, beside the policy.
     pub fn roots(&self) -> PathBuf {
-        self.config.join("roots")
+        let beside = self.policy.as_deref().and_then(Path::parent);
+        beside.unwrap_or(&self.config).join("roots")
     }
 
     /// Which daemon takes submissions for which trust repository.

@@ -2,12 +2,16 @@
 //!
 //! The library does the work and the command line is a thin layer over it. Time is an argument or a [`clock::Clock`].
 
+pub mod audit;
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod doctor;
+pub mod floor;
 pub mod home;
 pub mod keys;
 pub mod layout;
+pub mod lock;
 mod percent;
 pub mod publish;
 pub mod registry;

@@ -18,10 +18,13 @@ use std::{
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress},
-    policy::{Policy, RootEntry, Scope},
+    policy::{
+        Format, Place as Source, PlaceError, Policy, PolicyError, PolicyRule, RootDocument, RootEntry, Scope,
+    },
     tuf::{Document, HighWater, Mark, Root, Trusted, limit},
 };
 use serde::Serialize;
+use url::Url;
 
 use crate::{
     home::Home,
@@ -31,7 +34,7 @@ use crate::{
 pub use error::TrustError;
 
 /// A policy may be this long, bytes.
-const MAX_POLICY: u64 = 1024 * 1024;
+const MAX_POLICY: u64 = 16 * 1024 * 1024;
 /// How long another process may hold trusted state that is to be shown or reset.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,11 +54,11 @@ pub struct Addition {
 pub struct Pinned {
     /// Its name in the policy.
     pub name: String,
-    /// Where its metadata is fetched.
+    /// Where its metadata is fetched; of several places the first.
     pub repository: String,
-    /// What it speaks for: the `match` of each scope that requires it.
+    /// What it speaks for: the `match` of each scope that names it.
     pub scopes: Vec<String>,
-    /// The file it was pinned from.
+    /// The file it is pinned from: the policy itself if it holds the root.
     pub file: PathBuf,
     /// sha256 of that file, hex.
     pub sha256: String,
@@ -114,25 +117,66 @@ pub struct Removed {
     pub state: Option<PathBuf>,
 }
 
-/// Reads and checks the policy of `home`.
+/// Reads and checks the policy of `home`, with the scopes of its profile if it has one. Each root file that it names must
+/// be there; what is in them is looked at by [`load_root`].
 ///
 /// # Errors
-/// [`TrustError::NoPolicy`], [`TrustError::Read`], [`TrustError::Policy`].
+/// [`TrustError::NoPolicy`], [`TrustError::TwoPolicies`], [`TrustError::Read`], [`TrustError::Policy`].
 pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
-    let path = home.policy();
-    let text = policy_text(&path)?.ok_or_else(|| TrustError::NoPolicy { path: path.clone() })?;
-    Policy::parse(&text).map_err(|source| TrustError::Policy { path, source })
+    let (path, text) = existing_policy(home)?;
+    let refuse = |source| TrustError::Policy { path: path.clone(), source: Box::new(source) };
+    let format = format_of(&path);
+    let policy = Policy::read(&text, format).map_err(refuse)?;
+    for (name, entry) in &policy.root {
+        let broken = |key, rule| Err(refuse(PolicyError::in_root(name, key, rule).located(&text, format)));
+        if let RootDocument::File(_) = &entry.document {
+            let path = root_path(home, entry);
+            if let Err(source) = reachable(&path) {
+                return broken("file", PolicyRule::File { path, source });
+            }
+        }
+        for place in &entry.places {
+            // A host of digits, for one, may be none to who has to follow it.
+            if let Source::Tuf(url) = place
+                && url.parse::<Url>().is_err()
+            {
+                return broken("repository", PlaceError::Url { text: url.clone() }.into());
+            }
+        }
+    }
+    match home.profile() {
+        Some(profile) => policy.with_profile(profile).map_err(refuse),
+        None => Ok(policy),
+    }
 }
 
-/// Reads the root document that `entry` pins as `name`, and compares it with its sha256 each time.
+/// Reads and checks the policy of `home` without a look at the files that it names: to say what is pinned, and to unpin it,
+/// a root file that is gone is no hindrance.
 ///
 /// # Errors
-/// [`TrustError::Read`], [`TrustError::RootDigest`], [`TrustError::Policy`] for an entry that was never checked.
-pub fn load_root(home: &Home, name: &str, entry: &RootEntry) -> Result<Vec<u8>, TrustError> {
+/// As [`load_policy`].
+pub fn read_policy(home: &Home) -> Result<Policy, TrustError> {
+    let (path, text) = existing_policy(home)?;
+    Policy::read(&text, format_of(&path))
+        .map_err(|source| TrustError::Policy { path, source: Box::new(source) })
+}
+
+/// In which of its two formats a policy is written, by the file's name.
+pub fn format_of(policy: &Path) -> Format {
+    if policy.extension().is_some_and(|extension| extension == "json") { Format::Json } else { Format::Toml }
+}
+
+/// Reads the root document that `entry` pins, and compares it with its sha256 each time.
+///
+/// # Errors
+/// [`TrustError::Read`], [`TrustError::RootDigest`].
+pub fn load_root(home: &Home, entry: &RootEntry) -> Result<Vec<u8>, TrustError> {
     let path = root_path(home, entry);
-    let expected = entry.digest(name).map_err(|source| TrustError::Policy { path: home.policy(), source })?;
-    let bytes = read_file(&path, limit::ROOT)?;
-    let found = Digest::of(&bytes);
+    let bytes = match &entry.document {
+        RootDocument::File(_) => read_file(&path, limit::ROOT)?,
+        RootDocument::Inline(text) => text.clone().into_bytes(),
+    };
+    let (expected, found) = (entry.sha256, Digest::of(&bytes));
     if found == expected { Ok(bytes) } else { Err(TrustError::RootDigest { path, expected, found }) }
 }
 
@@ -202,7 +246,7 @@ pub fn check_addition(home: &Home, addition: &Addition) -> Result<(), TrustError
 /// # Errors
 /// As [`load_policy`], but for [`TrustError::NoPolicy`].
 pub fn list(home: &Home) -> Result<Vec<Pinned>, TrustError> {
-    let policy = match load_policy(home) {
+    let policy = match read_policy(home) {
         Err(TrustError::NoPolicy { .. }) => return Ok(Vec::new()),
         policy => policy?,
     };
@@ -240,6 +284,21 @@ pub async fn show(home: &Home, name: &str) -> Result<Details, TrustError> {
     })
 }
 
+/// The pinned root document `name` and, under its lock, what verifying remembers of its trust repository; none if there
+/// is nothing. No network.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn remembered_of(home: &Home, name: &str) -> Result<Option<(Vec<u8>, State)>, TrustError> {
+    let (_, document, key) = open(home, name)?;
+    // Looked at before it is opened: to ask makes nothing.
+    if !key.folder(&home.state()).exists() {
+        return Ok(None);
+    }
+    let state = State::open(&Place::keyed(&home.state(), &key), PATIENCE).await?;
+    Ok(Some((document.bytes.into(), state)))
+}
+
 /// The newest root that this machine has seen of the trust repository that the root `name` starts, be it from the registry
 /// or from the daemon; none before the first update. No network.
 ///
@@ -260,12 +319,13 @@ pub async fn newest_root(home: &Home, name: &str) -> Result<Option<Mark>, TrustE
     Ok(newest)
 }
 
-/// Unpins a root: takes it and every scope that requires it out of the policy, and removes its file. Trusted state stays.
+/// Unpins a root: takes it and every scope that names it, in profiles too, out of the policy, and removes its file. Trusted
+/// state stays.
 ///
 /// # Errors
 /// [`TrustError::Unknown`] and those of [`load_policy`]; [`TrustError::Write`].
 pub fn remove(home: &Home, name: &str) -> Result<Removed, TrustError> {
-    let policy = load_policy(home)?;
+    let policy = read_policy(home)?;
     let pinned = pinned(home, &policy, name).ok_or_else(|| unknown(&policy, name))?;
     // A damaged root file is no reason to keep it.
     let state = open(home, name).ok().map(|(_, _, key)| key.folder(&home.state())).filter(|f| f.exists());
@@ -347,10 +407,10 @@ fn empty(folder: &Path) -> io::Result<()> {
 
 /// The pin, document and state key of the root `name`.
 fn open(home: &Home, name: &str) -> Result<(Pinned, Document<Root>, StateKey), TrustError> {
-    let policy = load_policy(home)?;
+    let policy = read_policy(home)?;
     let entry = policy.root.get(name).ok_or_else(|| unknown(&policy, name))?;
     let pinned = pinned(home, &policy, name).ok_or_else(|| unknown(&policy, name))?;
-    let bytes = load_root(home, name, entry)?;
+    let bytes = load_root(home, entry)?;
     let document = Document::<Root>::parse("root", &bytes)
         .map_err(|source| TrustError::NotARoot { path: pinned.file.clone(), source })?;
     let trust = document.signed.common.identity.as_ref().map(|identity| identity.trust.clone());
@@ -367,13 +427,13 @@ fn unknown(policy: &Policy, name: &str) -> TrustError {
 
 fn pinned(home: &Home, policy: &Policy, name: &str) -> Option<Pinned> {
     let entry = policy.root.get(name)?;
-    let uses = policy.scope.iter().filter(|scope| scope.require.all.iter().any(|root| root == name));
+    let uses = policy.scopes().iter().filter(|scope| scope.roots().contains(&name));
     Some(Pinned {
         name: name.to_owned(),
-        repository: entry.repository.clone(),
+        repository: entry.location(),
         scopes: uses.map(|scope| scope.pattern.clone()).collect(),
         file: root_path(home, entry),
-        sha256: entry.sha256.clone(),
+        sha256: entry.sha256.hex(),
     })
 }
 
@@ -410,14 +470,38 @@ fn root_file(name: &str) -> String {
 }
 
 fn root_path(home: &Home, entry: &RootEntry) -> PathBuf {
-    // `join` keeps an absolute path as it is.
-    home.policy().parent().map_or_else(|| entry.file.clone(), |folder| folder.join(&entry.file))
+    let policy = home.policy();
+    match &entry.document {
+        // `join` keeps an absolute path as it is.
+        RootDocument::File(file) => policy.parent().unwrap_or(Path::new("")).join(file),
+        RootDocument::Inline(_) => policy,
+    }
+}
+
+/// The policy's path and text.
+fn existing_policy(home: &Home) -> Result<(PathBuf, String), TrustError> {
+    let path = home.policy();
+    let text = policy_text(home)?.ok_or_else(|| TrustError::NoPolicy { path: path.clone() })?;
+    Ok((path, text))
+}
+
+/// A file that can be opened. Nothing else is opened: of a pipe that would wait for its other end.
+fn reachable(file: &Path) -> io::Result<()> {
+    if fs::metadata(file)?.is_file() {
+        return File::open(file).map(drop);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
 }
 
 /// The policy as text; none if there is none yet.
-fn policy_text(path: &Path) -> Result<Option<String>, TrustError> {
-    let failed = |source| TrustError::Read { path: path.to_owned(), source };
-    let Some(bytes) = read(path, MAX_POLICY).map_err(failed)? else { return Ok(None) };
+fn policy_text(home: &Home) -> Result<Option<String>, TrustError> {
+    let path = home.policy();
+    let [toml, json] = home.policies();
+    if !home.policy_given() && toml.exists() && json.exists() {
+        return Err(TrustError::TwoPolicies { toml, json });
+    }
+    let failed = |source| TrustError::Read { path: path.clone(), source };
+    let Some(bytes) = read(&path, MAX_POLICY).map_err(failed)? else { return Ok(None) };
     let text = String::from_utf8(bytes)
         .map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text")))?;
     Ok(Some(text))

@@ -1,24 +1,29 @@
 //! The TUF client workflow (TUF 1.0.34, section 5) with its I/O: the only place that joins tuf, a source of metadata and
 //! trusted state.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
     tuf::{
-        self, Document, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
+        self, Document, Floor, HighWater, MAX_ROOT_STEPS, MetaFile, Outcome, Root, Search, Snapshot, Step,
         TimestampUpdate, Trusted, Verified,
     },
 };
 
-use crate::state::{Entry, Place, State, StateError, StateKey};
+use crate::state::{self, Entry, Place, State, StateError, StateKey};
 
 pub mod download;
+mod layout_source;
+mod places;
 mod registry_source;
 mod tuf_source;
 mod urls;
 
+pub use layout_source::LayoutSource;
+pub use places::{AnySource, LayoutPlace, Places};
+pub use plimsoll_core::tuf::Bounds;
 pub use registry_source::RegistrySource;
 pub use tuf_source::TufSource;
 
@@ -90,6 +95,9 @@ pub enum SourceError {
     /// The registry or server.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// The image layout.
+    #[error(transparent)]
+    Layout(#[from] crate::layout::LayoutError),
 }
 
 /// Why an update failed.
@@ -104,6 +112,14 @@ pub enum UpdateError {
     PinnedRoot {
         /// The pinned root's version.
         version: u64,
+    },
+    /// A floor of another trust repository: it says nothing about this one.
+    #[error("the floor is of {floor}, and the pinned root of {root}")]
+    OtherFloor {
+        /// Whose floor it is: a trust id, or the sha256 of a root.
+        floor: String,
+        /// What the pinned root starts.
+        root: String,
     },
     /// More than [`MAX_ROOT_STEPS`] new roots; the verified ones are kept, so the next run goes on.
     #[error("more than {MAX_ROOT_STEPS} new root versions in one run; run again to go on")]
@@ -128,7 +144,7 @@ pub struct Unfinished {
 }
 
 impl UpdateError {
-    /// The verdict; none if the fault is local (state, options), which is never a verdict about a reference.
+    /// The verdict; none if the fault is local (state, a floor, options), which is never a verdict about a reference.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Tuf(error) => Some(error.into()),
@@ -137,7 +153,9 @@ impl UpdateError {
                 Some(Verdict::Unreachable)
             }
             Self::Source(SourceError::Registry(error)) => registry_verdict(error),
-            Self::State(_) => None,
+            Self::Source(SourceError::Layout(error)) if error.is_untrusted() => Some(Verdict::Untrusted),
+            Self::Source(SourceError::Layout(_)) => Some(Verdict::Unreachable),
+            Self::State(_) | Self::OtherFloor { .. } => None,
         }
     }
 }
@@ -159,9 +177,11 @@ pub struct Session<S> {
     state: State,
     trusted: Trusted,
     pinned: Document<Root>,
+    bounds: Arc<Bounds>,
     equivocation: bool,
     unremembered: Option<StateError>,
     refetched: bool,
+    skipped: Vec<(String, UpdateError)>,
 }
 
 impl<S: Source> Session<S> {
@@ -175,11 +195,9 @@ impl<S: Source> Session<S> {
         base: &Path,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
-        let document = Document::<Root>::parse("root", pinned)?;
-        let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
-        let place = Place::keyed(base, &StateKey::of(pinned, trust_id));
-        Self::refresh_at(source, &place, pinned, now).await
+        Self::refresh_at(source, &place_of(base, pinned)?, pinned, now, bounds).await
     }
 
     /// Opens the state at `place`, which the root document `pinned` starts, and brings it up to date.
@@ -188,6 +206,9 @@ impl<S: Source> Session<S> {
     /// role and later ones as they were. Where the disk is full or read-only, what is there holds, and what verifies
     /// counts for this session only: [`Session::unremembered`].
     ///
+    /// `bounds` may let timestamp and snapshot be stale ([`Trusted::stale_by`] tells whether they are), and may hold all
+    /// to floors; what is remembered holds besides, and no floor is remembered itself.
+    ///
     /// # Errors
     /// [`UpdateError`].
     pub async fn refresh_at(
@@ -195,21 +216,45 @@ impl<S: Source> Session<S> {
         place: &Place,
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
+    ) -> Result<Self, UpdateError> {
+        let mut session = Self::open(source, place, pinned, now, bounds).await?;
+        let entry = session.state.entry()?;
+        session.whole_round(entry.as_ref()).await?;
+        Ok(session)
+    }
+
+    /// Opens the state at `place`, and asks nobody yet.
+    async fn open(
+        source: S,
+        place: &Place,
+        pinned: &[u8],
+        now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
         let pinned = Document::<Root>::parse("root", pinned)?;
+        for floor in &bounds.floors {
+            if !floor.is_of(&pinned) {
+                return Err(other_floor(floor, &pinned));
+            }
+        }
+        let bounds = Arc::new(bounds.clone());
         let state = State::open(place, LOCK_PATIENCE).await?;
         state.check_clock(now)?;
+        bounds.floors.iter().try_for_each(|floor| state::check_clock(now, floor.as_of))?;
         let memory = state.memory().cloned();
         let first_use = memory.is_none();
-        let trusted = start(&state, memory.unwrap_or_default(), &pinned, now)?;
+        let trusted = start(&state, memory.unwrap_or_default(), &pinned, &bounds, now)?;
         let mut session = Self {
             source,
             state,
             trusted,
             pinned,
+            bounds,
             equivocation: false,
             unremembered: None,
             refetched: false,
+            skipped: Vec::new(),
         };
         if first_use {
             // 5.2: the trusted root is stored before anything is asked of anybody.
@@ -217,13 +262,12 @@ impl<S: Source> Session<S> {
             let put = session.state.put_root(session.pinned.version(), &session.pinned.bytes, memory);
             session.remembered(put)?;
         }
-        let entry = session.state.entry()?;
-        match session.round(entry.as_ref()).await {
-            // The source changed under us, or what it said to be unchanged is not in our cache: once more, from the start.
-            Err(UpdateError::Source(SourceError::Gone { .. })) => session.again().await?,
-            other => other?,
-        }
         Ok(session)
+    }
+
+    /// Where the metadata comes from, for messages: of several places the one that won.
+    pub fn location(&self) -> String {
+        self.source.location()
     }
 
     /// What is trusted now.
@@ -336,6 +380,38 @@ impl<S: Source> Session<S> {
         Ok(roots)
     }
 
+    /// The trusted root and those before it, newest first, as far down as each is vouched for by the one below it: those
+    /// since the pinned one as they were verified, older ones as the source has them.
+    ///
+    /// # Errors
+    /// [`UpdateError::Source`], [`UpdateError::State`].
+    pub async fn roots_below(&mut self) -> Result<Vec<(u64, Vec<u8>)>, UpdateError> {
+        let root = self.trusted.root();
+        let mut roots = vec![(root.version(), root.bytes.to_vec())];
+        let mut listed = false;
+        for version in (1..roots[0].0).rev() {
+            let above = &roots.last().expect("the trusted root is there").1;
+            let mut below = self.state.root(version)?;
+            if below.as_ref().is_none_or(|below| !self.leads(below, above)) {
+                below = self.source.root(version).await?;
+            }
+            // Where nothing was new, this session has not read which files there are.
+            if below.is_none() && !listed {
+                self.source.begin(None).await?;
+                (below, listed) = (self.source.root(version).await?, true);
+            }
+            let Some(below) = below.filter(|below| self.leads(below, above)) else { break };
+            roots.push((version, below));
+        }
+        Ok(roots)
+    }
+
+    /// True if `below` is a root that vouches for the root `above`.
+    fn leads(&self, below: &[u8], above: &[u8]) -> bool {
+        let ahead = Trusted::new(below, self.trusted.now());
+        ahead.is_ok_and(|mut ahead| ahead.update_root(above).is_ok())
+    }
+
     /// The bytes of `role` that the snapshot lists.
     async fn present(&mut self, role: &str) -> Result<Vec<u8>, UpdateError> {
         self.read_snapshot()?;
@@ -368,16 +444,31 @@ impl<S: Source> Session<S> {
         Ok(())
     }
 
+    /// A round, made again from the start if the source changed under us, or what it said to be unchanged is not in our
+    /// cache.
+    async fn whole_round(&mut self, entry: Option<&Entry>) -> Result<(), UpdateError> {
+        match self.round(entry).await {
+            Err(UpdateError::Source(SourceError::Gone { .. })) => self.again().await,
+            other => other,
+        }
+    }
+
     async fn again(&mut self) -> Result<(), UpdateError> {
         self.refetched = true;
+        self.restart()?;
+        self.round(None).await
+    }
+
+    /// Back to where the session began, but for what verified since.
+    fn restart(&mut self) -> Result<(), UpdateError> {
         // From the memory of this session: it is ahead of the disk's where nothing can be written.
         let memory = self.trusted.memory().clone();
-        let mut trusted = start(&self.state, memory, &self.pinned, self.trusted.now())?;
+        let mut trusted = start(&self.state, memory, &self.pinned, &self.bounds, self.trusted.now())?;
         if let Some(held) = self.trusted.held_snapshot().filter(|_| trusted.needs_snapshot()) {
             trusted.hold_snapshot(held)?;
         }
         self.trusted = trusted;
-        self.round(None).await
+        Ok(())
     }
 
     /// Sections 5.3 to 5.5, and the entry that ends a complete round.
@@ -417,8 +508,11 @@ impl<S: Source> Session<S> {
             let put = self.state.put_entry(&entry);
             self.remembered(put)?;
         }
-        let put = self.state.put_time(self.trusted.now());
-        self.remembered(put)
+        match self.state.put_time(self.trusted.now()) {
+            // Nothing new was seen, so nothing but the time is not remembered: a folder that is shared read-only is no fault.
+            Err(error) if error.is_unwritable() => Ok(()),
+            put => self.remembered(put),
+        }
     }
 
     /// 5.3.2 to 5.3.9.
@@ -527,12 +621,28 @@ impl<S: Source> Session<S> {
     }
 }
 
+/// Where below `base` the state of the trust repository is that the root document `pinned` starts.
+fn place_of(base: &Path, pinned: &[u8]) -> Result<Place, UpdateError> {
+    Ok(Place::keyed(base, &key_of(pinned)?))
+}
+
+/// By what the state of the trust repository is kept that the root document `pinned` starts.
+///
+/// # Errors
+/// [`UpdateError::Tuf`] if it is no root document.
+pub(crate) fn key_of(pinned: &[u8]) -> Result<StateKey, UpdateError> {
+    let document = Document::<Root>::parse("root", pinned)?;
+    let trust_id = document.signed.common.identity.as_ref().map(|identity| identity.trust.as_str());
+    Ok(StateKey::of(pinned, trust_id))
+}
+
 /// Where an update starts (5.2): at the newest root of the stored chain, or at the pinned one, which is shipped out of
 /// band. The newest stored root wins; a pinned root that contradicts the stored chain is refused.
 fn start(
     state: &State,
     memory: HighWater,
     pinned: &Document<Root>,
+    bounds: &Arc<Bounds>,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<Trusted, UpdateError> {
     let stored = state
@@ -561,5 +671,16 @@ fn start(
         _ => pinned.bytes.to_vec(),
     };
     let timestamp = state.document("timestamp")?;
-    Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?)
+    Ok(Trusted::resume(&root, memory, timestamp.as_deref(), now)?.bounded(bounds.clone())?)
+}
+
+fn other_floor(floor: &Floor, pinned: &Document<Root>) -> UpdateError {
+    let of = |trust: Option<&String>, root: Digest| {
+        trust.map_or_else(|| format!("the root {root}"), |id| format!("trust id {id}"))
+    };
+    let identity = pinned.signed.common.identity.as_ref();
+    UpdateError::OtherFloor {
+        floor: of(floor.trust.as_ref(), floor.pinned),
+        root: of(identity.map(|identity| &identity.trust), pinned.digest()),
+    }
 }

@@ -5,32 +5,33 @@
 //! fault is never proof of absence, and a revocation by any root that is asked beats everything else.
 
 mod ask;
+mod bulk;
 mod decide;
+mod report;
 #[cfg(test)]
 mod tests;
+mod vote;
 mod words;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Digest, Reference, Tag, TargetName},
-    policy::{Policy, Verdict},
+    oci::{Reference, Tag, TargetName},
+    policy::Policy,
+    tuf::Floor,
 };
-use serde::Serialize;
 
 use crate::{
     clock::Clock,
+    floor::FloorFault,
     home::Home,
     registry::{Registry, RegistryError},
     state::StateError,
     trust::{self, TrustError},
-    update::{RegistrySource, registry_verdict},
 };
 
-use ask::{Answer, ask};
-use decide::{Presented, decide};
-
+pub use bulk::{Options, verify_all};
+pub use report::{Part, RegistryReport, RevocationReport, RoleReport, RootReport, VERSION, Verification};
 pub use words::{ago, chain, printable};
 
 /// What a verification needs: the user's folders and policy, a registry client and a clock.
@@ -40,6 +41,8 @@ pub struct Context {
     pub home: Home,
     /// Who must vouch for what; checked.
     pub policy: Policy,
+    /// Nothing older than these is taken, of the trust repositories that they are of.
+    pub floors: Vec<Floor>,
     /// The client for every registry that is asked.
     pub registry: Registry,
     /// The time.
@@ -56,13 +59,13 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// Reads the policy of `home`. No network.
+    /// Reads the policy of `home`; there are no floors but those that the policy names. No network.
     ///
     /// # Errors
     /// [`LocalFault::Trust`] if there is no policy, or not a valid one.
     pub fn load(home: Home, registry: Registry, clock: Arc<dyn Clock>) -> Result<Self, LocalFault> {
         let policy = trust::load_policy(&home)?;
-        Ok(Self { home, policy, registry, clock })
+        Ok(Self { home, policy, floors: Vec::new(), registry, clock })
     }
 }
 
@@ -75,88 +78,6 @@ pub enum Mode {
     Resolve,
 }
 
-/// A verdict with its reasons.
-#[derive(Debug, Clone, Serialize)]
-pub struct Verification {
-    /// The verdict; the exit code of the command line follows from it.
-    pub verdict: Verdict,
-    /// The reference in full: with its host, and with `latest` if neither tag nor digest was written.
-    pub reference: String,
-    /// The target name that was searched for.
-    pub name: String,
-    /// The `match` of the policy's scope that applies; none if there is none.
-    pub scope: Option<String>,
-    /// `HOST/REPOSITORY@sha256:HEX`, what may be run; only with [`Verdict::Verified`].
-    pub resolved: Option<String>,
-    /// The signed digest, as far as the roots agree; not to be run unless `resolved` says so.
-    pub digest: Option<Digest>,
-    /// The digest that was presented: written in the reference, or what the registry's tag points to.
-    pub presented: Option<Digest>,
-    /// Signed length of the manifest in bytes.
-    pub length: Option<u64>,
-    /// Signed media type of the manifest.
-    pub media_type: Option<String>,
-    /// What each required root says, in the policy's order.
-    pub roots: Vec<RootReport>,
-    /// Why it was taken back, if it was.
-    pub revocation: Option<RevocationReport>,
-    /// What a person should look at although it does not change the verdict.
-    pub warnings: Vec<String>,
-    /// The reason in words.
-    pub detail: String,
-    /// What to do next, if there is something to do.
-    pub next: Option<String>,
-}
-
-/// What one root says of the name.
-#[derive(Debug, Clone, Serialize)]
-pub struct RootReport {
-    /// Its name in the policy.
-    pub name: String,
-    /// The trust id, 32 hex digits; none for a foreign root, or before it was read.
-    pub trust: Option<String>,
-    /// Where its metadata was fetched.
-    pub repository: String,
-    /// The verdict of this root alone, before the registry is asked and roots are compared.
-    pub verdict: Verdict,
-    /// The roles from `targets` down to the one that decided.
-    pub path: Vec<String>,
-    /// The verified roles that the answer rests on: root, timestamp, snapshot and those of `path`.
-    pub roles: Vec<RoleReport>,
-    /// Seconds since the timestamp was signed; none if it does not say when, or there is none.
-    pub timestamp_age: Option<u64>,
-    /// Why it failed, if it did.
-    pub error: Option<String>,
-    /// True if it failed because a namespace was delegated and its team has published nothing yet.
-    pub unpublished: bool,
-}
-
-/// One verified role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RoleReport {
-    /// The role.
-    pub role: String,
-    /// Its version.
-    pub version: u64,
-    /// When it expires, UTC.
-    pub expires: DateTime<Utc>,
-}
-
-/// A revocation and who said it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RevocationReport {
-    /// The root, by its name in the policy.
-    pub root: String,
-    /// The role that lists it.
-    pub role: String,
-    /// The digest taken back; none if a whole scope was.
-    pub digest: Option<Digest>,
-    /// Why, in the publisher's words. Untrusted text: printable characters only, at most 200.
-    pub reason: String,
-    /// When, UTC.
-    pub at: DateTime<Utc>,
-}
-
 /// A fault of this machine: never a statement about a reference.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -164,6 +85,9 @@ pub enum LocalFault {
     /// The policy or a pinned root.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A floor.
+    #[error(transparent)]
+    Floor(#[from] FloorFault),
     /// Trusted state.
     #[error(transparent)]
     State(#[from] StateError),
@@ -177,6 +101,7 @@ impl LocalFault {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Trust(error) => error.exit_code(),
+            Self::Floor(error) => error.exit_code(),
             Self::State(_) => 1,
             Self::Registry(_) => 2,
         }
@@ -186,6 +111,7 @@ impl LocalFault {
     pub fn next(&self) -> Option<String> {
         match self {
             Self::Trust(error) => error.next(),
+            Self::Floor(error) => error.next(),
             Self::State(_) | Self::Registry(_) => None,
         }
     }
@@ -201,60 +127,19 @@ pub fn target_name(reference: &Reference) -> TargetName {
     }
 }
 
-/// Decides on `reference`.
+/// Decides on `reference`: [`verify_all`] for one, with the default [`Options`].
 ///
-/// Network: for each required root one conditional request when nothing changed, more to fetch what did; and in
+/// Network: for each root that is asked one conditional request when nothing changed, more to fetch what did; and in
 /// [`Mode::Verify`] one HEAD of a tag that is signed. Trusted state on disk moves forward, never back.
 ///
 /// # Errors
 /// [`LocalFault`]; everything else is a verdict.
+///
+/// # Panics
+/// Never: one reference has one verdict.
 pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<Verification, LocalFault> {
-    let mut reference = reference.clone();
-    if reference.tag.is_none() && reference.digest.is_none() {
-        reference.tag = Some(latest());
-    }
-    let name = target_name(&reference);
-    let Some(selected) = ctx.policy.select(&reference, &name.to_string()) else {
-        return Ok(words::no_policy(&reference, &name));
-    };
-    // Every pinned root is read before anybody is asked: a local fault costs no request and changes nothing.
-    let mut pinned = Vec::new();
-    for (root, entry) in &selected.roots {
-        let address = entry.address(root).expect("the policy was checked when it was read");
-        pinned.push((*root, address, trust::load_root(&ctx.home, root, entry)?));
-    }
-    let mut answers: Vec<Answer> = Vec::new();
-    for (root, address, bytes) in pinned {
-        let source = RegistrySource::new(ctx.registry.clone(), address);
-        answers.push(ask(source, &ctx.home.state(), root, &bytes, ctx.clock.now(), &name).await?);
-    }
-    let written = reference.digest.map_or(Presented::Unasked, Presented::Digest);
-    let first = decide(&reference, &name, selected.pattern, &answers, &written);
-    // The registry is asked only if its word can change the verdict.
-    let ask_registry = match first.verdict {
-        Verdict::Verified => mode == Mode::Verify,
-        // Absent or failed, what it hands out may be something that was taken back.
-        _ => answers.iter().any(Answer::has_revocations),
-    };
-    match &reference.tag {
-        Some(tag) if ask_registry && reference.digest.is_none() => {
-            let presented = head(ctx, &reference, tag).await?;
-            Ok(decide(&reference, &name, selected.pattern, &answers, &presented))
-        }
-        _ => Ok(first),
-    }
-}
-
-/// What the registry's tag points to now.
-async fn head(ctx: &Context, reference: &Reference, tag: &Tag) -> Result<Presented, LocalFault> {
-    match ctx.registry.head_manifest(&reference.repository, tag.as_str()).await {
-        Ok(Some(descriptor)) => Ok(Presented::Digest(descriptor.digest)),
-        Ok(None) => Ok(Presented::NoSuchTag),
-        Err(error) => match registry_verdict(&error) {
-            Some(verdict) => Ok(Presented::Failed { verdict, why: chain(&error) }),
-            None => Err(LocalFault::Registry(error)),
-        },
-    }
+    let all = verify_all(ctx, std::slice::from_ref(reference), mode, &Options::default()).await?;
+    Ok(all.into_iter().next().expect("one reference has one verdict"))
 }
 
 fn latest() -> Tag {

@@ -178,6 +178,86 @@ MISMATCH  HOST/acme/app:v1
 }
 
 #[test]
+fn many_references_have_a_line_each_and_the_exit_code_of_the_gravest() {
+    let mut desk = pinned();
+    desk.publisher.vouch("acme/app:v2", MANIFEST);
+    desk.publisher.vouch("acme/app:v3", MANIFEST);
+    desk.publisher.publish(&desk.registry);
+    desk.registry.put("acme/app/manifests/v2", b"{}");
+    desk.registry.lines();
+    let ran =
+        desk.run("verify HOST/acme/app:v1 HOST/acme/app:v2 HOST/acme/app:v3 HOST/acme/app:v4 r.io/x:v1");
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines[0], "VERIFIED  HOST/acme/app:v1  sha256:GOOD");
+    for (line, starts) in lines.iter().zip([
+        "VERIFIED  HOST/acme/app:v1  ",
+        "MISMATCH  HOST/acme/app:v2  the publisher signed sha256:GOOD, but ",
+        "NO_SUCH_TAG  HOST/acme/app:v3  the publisher signed it as sha256:GOOD, but ",
+        "ABSENT  HOST/acme/app:v4  nobody who may speak about it has signed this name: ",
+        "NO_POLICY  r.io/x:v1  no scope of your policy covers r.io/x, ",
+    ]) {
+        assert!(line.starts_with(starts), "{line}");
+    }
+    assert_eq!((ran.code, lines.len()), (12, 5));
+    assert_eq!(ran.stderr, "1 of 5 are VERIFIED; the gravest verdict is MISMATCH\n");
+    let latest = "GET /v2/acme/trust/manifests/latest".to_owned();
+    assert_eq!(desk.registry.lines().iter().filter(|line| **line == latest).count(), 1);
+    let quiet = desk.run("verify -q HOST/acme/app:v1 HOST/acme/app:v4");
+    let text = "VERIFIED  HOST/acme/app:v1  sha256:GOOD\nABSENT  HOST/acme/app:v4\n";
+    assert_eq!((quiet.code, quiet.stdout.as_str(), quiet.stderr.as_str()), (10, text, ""));
+    // One JSON object on each line, in the order asked.
+    let ran = desk.run("verify -o json HOST/acme/app:v4 HOST/acme/app:v1");
+    let parsed: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = parsed.iter().map(|v| (v["version"].clone(), v["exit_code"].clone())).collect();
+    assert_eq!((ran.code, told), (10, vec![(1.into(), 10.into()), (1.into(), 0.into())]));
+}
+
+#[test]
+fn a_list_is_read_whole_before_anybody_is_asked() {
+    let desk = pinned();
+    let write = |text: &str| {
+        fs::write(desk.path("list"), text.replace("HOST", &desk.registry.address)).unwrap();
+    };
+    write("# ours\n\n  HOST/acme/app:v1  \nHOST/acme/app:v2\n");
+    let ran = desk.run("verify -f list");
+    assert_eq!((ran.code, ran.stdout.lines().count()), (10, 2), "{}", ran.stderr);
+    let ran = desk.run("verify HOST/acme/app:v1 --file list");
+    assert_eq!((ran.code, ran.stdout.lines().count()), (10, 3), "{}", ran.stderr);
+    // From standard input, and one alone is a list too.
+    let mut command = desk.command("verify -f - -o json");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, format!("{}/acme/app:v1\n", desk.registry.address).as_bytes())
+        .unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), output.stdout.iter().filter(|byte| **byte == b'\n').count()),
+        (Some(0), 1)
+    );
+
+    desk.registry.lines();
+    write("HOST/acme/app:v1\n\nHOST/acme/App:v1\n");
+    desk.refused("verify -f list", 2, "line 3 of list: `HOST/acme/App:v1`");
+    write("# nothing yet\n");
+    desk.refused("verify -f list", 2, "list lists no reference");
+    fs::write(desk.path("list"), [0xff, 0xfe]).unwrap();
+    desk.refused("verify -f list", 2, "cannot read list");
+    desk.refused("verify -f missing", 2, "cannot read missing");
+    for usage in [
+        "verify",
+        "verify HOST/acme/app:v1 --parallel 0",
+        "verify HOST/acme/app:v1 --parallel 1001",
+        "verify HOST/acme/app:v1 --deadline 0s",
+        "verify HOST/acme/app:v1 --deadline soon",
+    ] {
+        assert_eq!(desk.run(usage).code, 2, "{usage}");
+    }
+    assert!(desk.registry.lines().is_empty());
+}
+
+#[test]
 fn an_unreachable_registry_is_30_for_every_command_that_asks_it() {
     let desk = pinned();
     assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
@@ -259,11 +339,14 @@ fn a_bad_policy_is_2_and_says_where() {
     let path = desk.path("home/policy.toml");
     let good = fs::read_to_string(&path).unwrap();
     for (bad, says) in [
-        (format!("{good}\nextra = 1\n"), "extra"),
+        (format!("{good}\nextra = 1\n"), "line 9, column 1: unknown field `extra`"),
         (format!("extra = 1\n{good}"), "unknown field `extra`"),
         (good.replace("sha256", "sha512"), "sha512"),
         (good.replace("all = [\"acme\"]", "all = [\"other\"]"), "there is no [root.other]"),
-        (good.replace("/**", "/[a]"), "is not a scope"),
+        (
+            good.replace("/**", "/[a]"),
+            "line 7, column 9: [[scope]] HOST/acme/[a] match: `acme/[a]` is not a scope",
+        ),
         ("\u{0}".to_owned(), "policy.toml"),
     ] {
         fs::write(&path, &bad).unwrap();
@@ -277,7 +360,7 @@ fn a_bad_policy_is_2_and_says_where() {
     fs::write(desk.path("home/roots/acme-root.json"), "{}").unwrap();
     desk.refused("verify HOST/acme/app:v1", 2, "is not the root that was pinned");
     fs::remove_file(desk.path("home/roots/acme-root.json")).unwrap();
-    desk.refused("verify HOST/acme/app:v1", 2, "cannot read DIR/home/roots/acme-root.json");
+    desk.refused("verify HOST/acme/app:v1", 2, "DIR/home/roots/acme-root.json cannot be reached");
 }
 
 #[test]

@@ -79,10 +79,10 @@ async fn with_nothing_changed_each_question_costs_one_request_and_a_tag_one_more
     let v = world.ask("acme/app:v1", Mode::Verify).await;
     assert_eq!(v.verdict, Verdict::Verified, "{v:?}");
     assert_eq!(v.resolved, Some(format!("{}/{}", world.registry.address, by_digest(MANIFEST))));
-    assert_eq!((v.presented, v.length), (Some(Digest::of(MANIFEST)), Some(MANIFEST.len() as u64)));
+    assert_eq!((v.presented, v.size), (Some(Digest::of(MANIFEST)), Some(MANIFEST.len() as u64)));
     let root = &v.roots[0];
     assert_eq!(root.path, ["targets", TEAM]);
-    assert_eq!(root.timestamp_age, Some(300));
+    assert_eq!(root.age, Some(300));
     let roles: Vec<&str> = root.roles.iter().map(|role| role.role.as_str()).collect();
     assert_eq!(roles, ["root", "timestamp", "snapshot", "targets", TEAM]);
 

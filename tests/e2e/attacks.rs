@@ -232,7 +232,7 @@ fn a_registry_that_stalls_or_drips_is_unreachable_within_the_deadline() {
         victim.attack(LATEST, effect);
         let verification = impatient(&victim);
         assert_eq!(verification.verdict.exit_code(), 30, "{what}: {verification:?}");
-        assert!(verification.detail.contains(word), "{what}: {}", verification.detail);
+        assert!(verification.reason.contains(word), "{what}: {}", verification.reason);
         assert_eq!(victim.state(), before, "{what}");
         victim.middle.clear();
     }

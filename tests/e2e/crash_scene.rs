@@ -22,7 +22,7 @@ use plimsoll::{
         author,
     },
     registry::{Registry as Client, RegistryOptions},
-    update::{RegistrySource, Session, UpdateError},
+    update::{Bounds, RegistrySource, Session, UpdateError},
 };
 use plimsoll_core::{
     oci::{
@@ -568,7 +568,8 @@ impl FollowingClient {
         let registry = Client::new(RegistryOptions::default()).unwrap();
         let repository = format!("{}/acme/trust", scene.registry.address()).parse().unwrap();
         let source = RegistrySource::new(registry, repository);
-        let mut session = Session::refresh(source, self.home.path(), &scene.first_root, now()).await?;
+        let mut session =
+            Session::refresh(source, self.home.path(), &scene.first_root, now(), &Bounds::default()).await?;
         session.find(name).await.map_err(|unfinished| unfinished.error)
     }
 }

@@ -157,7 +157,7 @@ fn verified(world: &World, client: &Cli, tag: &str, image: &Image) {
     assert_eq!(json["name"], format!("{IMAGES}:{tag}"));
     assert_eq!(json["resolved"], resolved);
     assert_eq!((&json["digest"], &json["presented"]), (&digest.clone().into(), &digest.clone().into()));
-    assert_eq!(json["length"], image.size());
+    assert_eq!(json["size"], image.size());
     assert_eq!(json["media_type"], image.media_type());
     assert_eq!(json["roots"][0]["path"], serde_json::json!(["targets", ROLE]));
     assert_eq!(json["warnings"], serde_json::json!([]));

@@ -11,7 +11,7 @@ use plimsoll::{
     keys::{Passphrase, PrivateKey},
     publish::author,
     registry::{Registry as Client, RegistryOptions},
-    update::{Session, TufSource, UpdateError},
+    update::{Bounds, Session, TufSource, UpdateError},
 };
 use plimsoll_core::{
     oci::Digest,
@@ -45,7 +45,13 @@ fn only_a_404_says_that_there_is_no_newer_root() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let refresh = || {
         let client = Client::new(RegistryOptions::default()).unwrap();
-        runtime.block_on(Session::refresh(TufSource::new(client, url.clone()), folder.path(), &pinned, now))
+        runtime.block_on(Session::refresh(
+            TufSource::new(client, url.clone()),
+            folder.path(),
+            &pinned,
+            now,
+            &Bounds::default(),
+        ))
     };
     let next = format!("{base}/2.root.json");
 
@@ -118,7 +124,13 @@ fn a_run_takes_256_roots_and_the_next_goes_on() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let refresh = || {
         let source = TufSource::new(Client::new(RegistryOptions::default()).unwrap(), url.clone());
-        runtime.block_on(Session::refresh(source, folder.path(), &pinned, SystemClock.now()))
+        runtime.block_on(Session::refresh(
+            source,
+            folder.path(),
+            &pinned,
+            SystemClock.now(),
+            &Bounds::default(),
+        ))
     };
     let error = refresh().unwrap_err();
     assert!(matches!(error, UpdateError::TooManyRoots), "{error:?}");

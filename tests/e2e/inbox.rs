@@ -136,7 +136,7 @@ impl Scene {
     }
 
     fn newest(&self) -> Vec<u8> {
-        self.head().unwrap().bytes
+        self.head().unwrap().bytes.into()
     }
 
     /// The next version of the team's role, which says that `tag` is `digest`, signed by the team.

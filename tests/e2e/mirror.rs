@@ -59,7 +59,7 @@ fn a_copy_by_skopeo_verifies_and_a_stale_one_reads_rollback() {
     fetch_from(&client, &origin, &copy);
     let json = client.run(&["verify", &world.reference("v1"), "-o", "json"]).ok().json();
     assert_eq!(json["digest"], image.digest().to_string());
-    assert_eq!(json["roots"][0]["repository"], format!("{}/{TRUST}", copy.address()));
+    assert_eq!(json["roots"][0]["source"], format!("{}/{TRUST}", copy.address()));
     assert_eq!(state_folder(&client), seen);
     // So it does on a machine that never saw the origin.
     let fresh = world.client("fresh");

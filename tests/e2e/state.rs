@@ -147,7 +147,7 @@ fn a_clock_once_in_the_far_future_is_no_lasting_harm() {
         for future in ["@2099-01-01 00:00:00", "+25h", "+8d", "+400d"] {
             let run = machine.verify_under(&at(future));
             assert_eq!(run.code, 20, "{future}: {}{}", run.stdout, run.stderr);
-            assert!(run.json()["detail"].as_str().unwrap().contains("expired"), "{future}: {}", run.stdout);
+            assert!(run.json()["reason"].as_str().unwrap().contains("expired"), "{future}: {}", run.stdout);
         }
         let run = machine.verify();
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{name}: {}", run.stdout);

@@ -8,6 +8,7 @@ mod background;
 pub mod differential;
 pub mod docker_registry;
 pub mod fuzzing;
+pub mod gap;
 pub mod http;
 pub mod image;
 pub mod middle;

@@ -121,6 +121,21 @@ fn canonical_line(line: &str) -> Result<Vec<u8>, String> {
     }
 }
 
+/// For each document: nothing if Python's `jsonschema` finds it valid by the schema in the file `schema`, else what is
+/// wrong and where.
+///
+/// # Panics
+/// As [`run`], or if the file is no schema.
+pub fn schema_faults(schema: &Path, documents: &[Value]) -> Vec<Option<String>> {
+    let lines: Vec<String> = documents.iter().map(Value::to_string).collect();
+    let schema = schema.to_str().expect("tests use paths that are text");
+    let answer = run("schema.py", &[schema], lines.join("\n").as_bytes()).ok();
+    let faults: Vec<Option<String>> =
+        answer.stdout.lines().map(|line| (line != "true").then(|| line.to_owned())).collect();
+    assert_eq!(faults.len(), documents.len(), "one answer for each document");
+    faults
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

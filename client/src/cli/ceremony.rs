@@ -203,7 +203,7 @@ fn pinned(env: &Env, trust: &str) -> Result<Vec<(String, Vec<u8>)>, TrustError> 
     };
     let mut found = Vec::new();
     for (name, entry) in &policy.root {
-        let bytes = load_root(&env.home, name, entry)?;
+        let bytes = load_root(&env.home, entry)?;
         let root = Document::<Root>::parse("root", &bytes).ok();
         let id = root.and_then(|root| root.signed.common.identity).map(|identity| identity.trust);
         if id.as_deref() == Some(trust) {

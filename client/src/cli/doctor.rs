@@ -20,8 +20,8 @@ use crate::{
     doctor::{Copy, Opinion, judge, second_opinion},
     publish::{self, Depth, RoleStatus, Server},
     registry::Registry,
-    trust::{Remembered, load_policy, load_root, show},
-    update::{RegistrySource, Session, UpdateError},
+    trust::{Remembered, load_root, read_policy, show},
+    update::{Bounds, RegistrySource, Session, UpdateError},
     verify::{ago, printable},
 };
 
@@ -108,9 +108,9 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         return Ok(0);
     }
     let mut findings = Findings::default();
-    match load_policy(&env.home) {
+    match read_policy(&env.home) {
         Ok(policy) => {
-            let (roots, scopes) = (policy.root.len(), policy.scope.len());
+            let (roots, scopes) = (policy.root.len(), policy.scopes().len());
             let path = env.home.policy();
             let text = format!("{}: roots pinned: {roots}, scopes: {scopes}", path.display());
             if scopes == 0 {
@@ -196,7 +196,7 @@ fn state_folder(env: &Env, findings: &mut Findings) {
 
 /// Everything about one pinned root.
 async fn root(env: &Env, args: &Args, policy: &Policy, name: &str, findings: &mut Findings) {
-    let pinned = match load_root(&env.home, name, &policy.root[name]) {
+    let pinned = match load_root(&env.home, &policy.root[name]) {
         Ok(pinned) => pinned,
         Err(error) => {
             return findings.bad("root", error.into(), "get the root from its publisher again");
@@ -214,7 +214,12 @@ async fn root(env: &Env, args: &Args, policy: &Policy, name: &str, findings: &mu
     }
     let remembered = memory(env, name, findings).await;
     daemon(env, args, policy, name, findings).await;
-    let repository = address(policy, name);
+    let repository = match address(policy, name) {
+        Ok(repository) => repository,
+        Err(failure) => {
+            return findings.bad("registry", failure, "only what is on a registry is looked at here");
+        }
+    };
     let mut source = RegistrySource::new(env.registry.clone(), repository.clone());
     let copy = Copy::fetch(&mut source, &pinned).await;
     let mut copy = match copy {
@@ -264,8 +269,8 @@ async fn memory(env: &Env, name: &str, findings: &mut Findings) -> Option<Rememb
 
 async fn daemon(env: &Env, args: &Args, policy: &Policy, name: &str, findings: &mut Findings) {
     const CHECK: &str = "daemon";
-    let repository = policy.root[name].repository.as_str();
-    let Ok(url) = servers::server(&env.home, args.server.as_ref(), repository) else {
+    let repository = policy.root[name].location();
+    let Ok(url) = servers::server(&env.home, args.server.as_ref(), &repository) else {
         return findings.note(CHECK, "none is known, which only publishers need", None);
     };
     let server = Server::new(env.registry.clone(), url.clone());
@@ -313,7 +318,7 @@ async fn metadata(
     findings: &mut Findings,
 ) {
     let now = env.clock.now();
-    let session = Session::refresh(copy.source(), &copy.state(), pinned, now).await;
+    let session = Session::refresh(copy.source(), &copy.state(), pinned, now, &Bounds::default()).await;
     let program = std::env::current_exe();
     let program = program.map_err(|error| Failure::internal(format!("cannot find this program: {error}")));
     let mut session = match session {

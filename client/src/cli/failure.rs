@@ -3,8 +3,12 @@
 use plimsoll_core::policy::Verdict;
 
 use crate::{
+    bundle::BundleError,
+    floor::FloorFault,
     home::Home,
     keys::{KeyFileError, SignError},
+    layout::LayoutError,
+    lock::LockFault,
     publish::{PublishError, author::AuthorError, draft::DraftError},
     registry::RegistryError,
     state::StateError,
@@ -76,6 +80,18 @@ impl From<TrustError> for Failure {
     }
 }
 
+impl From<FloorFault> for Failure {
+    fn from(error: FloorFault) -> Self {
+        Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
+impl From<LockFault> for Failure {
+    fn from(error: LockFault) -> Self {
+        Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
 impl From<LocalFault> for Failure {
     fn from(error: LocalFault) -> Self {
         Self { code: error.exit_code(), text: chain(&error), next: error.next() }
@@ -115,6 +131,34 @@ impl From<UpdateError> for Failure {
             (None, _) => 2,
         };
         Self { code, text: chain(&error), next: None }
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let next = match &error {
+            BundleError::Exists { .. } => Some("give --out another name, or remove that file"),
+            BundleError::NotPinned { .. } => {
+                Some("ask its publisher for the complete `plimsoll trust add` line")
+            }
+            BundleError::Incomplete { .. } | BundleError::Lacks { .. } => Some(
+                "have it exported again with --since FILE, where FILE is what `plimsoll bundle inspect -o json` or \
+                 `plimsoll bundle import -o json` last printed here; or without --since, to bring everything",
+            ),
+            BundleError::Older { .. } => Some("nothing needs to be done: what is there is newer"),
+            BundleError::Moved { .. } => Some("a copy has one writer; find out who else writes there"),
+            BundleError::Layout(LayoutError::NoSuchImage { .. } | LayoutError::Missing { .. }) => {
+                Some("name a file that `plimsoll bundle export` wrote")
+            }
+            _ => None,
+        };
+        let text = chain(&error);
+        let (code, text) = match error.verdict() {
+            Some(verdict) => (verdict.exit_code(), format!("{verdict}: {text}")),
+            None if error.is_local() => (1, text),
+            None => (2, text),
+        };
+        Self { code, text, next: next.map(str::to_owned) }
     }
 }
 

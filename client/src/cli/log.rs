@@ -24,7 +24,7 @@ use crate::{
         history::{self, Change, Entry, Fault, History, Present},
     },
     trust::{load_policy, load_root},
-    update::{Session, TufSource, UpdateError},
+    update::{Bounds, Session, TufSource, UpdateError},
     verify::{chain, printable, target_name},
 };
 
@@ -86,8 +86,8 @@ async fn histories(env: &Env, args: &Args) -> Result<Vec<History>, Failure> {
         Some("add --trust NAME") => failure.next("plimsoll log NAME"),
         _ => failure,
     })?;
-    let url = servers::server(&env.home, args.server.as_ref(), &policy.root[&root].repository)?;
-    let pinned = load_root(&env.home, &root, &policy.root[&root])?;
+    let url = servers::server(&env.home, args.server.as_ref(), &policy.root[&root].location())?;
+    let pinned = load_root(&env.home, &policy.root[&root])?;
     let server = Server::new(env.registry.clone(), url);
     let document = Document::<Root>::parse("root", &pinned).map_err(UpdateError::from)?;
     let id = document.signed.common.identity.map(|identity| identity.trust).unwrap_or_default();
@@ -95,9 +95,15 @@ async fn histories(env: &Env, args: &Args) -> Result<Vec<History>, Failure> {
     let source = TufSource::new(env.registry.clone(), server.metadata_url(&name));
     let present = {
         // The lock is let go before the long reading.
-        let mut session = Session::refresh(source.clone(), &env.home.publishing(), &pinned, env.clock.now())
-            .await
-            .map_err(PublishError::from)?;
+        let mut session = Session::refresh(
+            source.clone(),
+            &env.home.publishing(),
+            &pinned,
+            env.clock.now(),
+            &Bounds::default(),
+        )
+        .await
+        .map_err(PublishError::from)?;
         Present::of(&mut session)?
     };
     let read = history::read(&source, &pinned, &present, args.role.as_deref()).await;

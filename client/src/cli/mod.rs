@@ -5,6 +5,8 @@
 //! argument.
 
 mod ask;
+mod audit;
+mod bundle;
 mod ceremony;
 mod content;
 mod delegate;
@@ -12,11 +14,14 @@ mod doctor;
 mod failure;
 mod init;
 mod key;
+mod lock;
 mod log;
 mod manual;
+mod mirror;
 mod output;
 mod panic;
 mod place;
+mod policy;
 mod progress;
 mod reinstate;
 mod revoke;
@@ -72,17 +77,45 @@ struct Global {
     /// Speak plain http to every host, not just to loopback
     #[arg(long, global = true)]
     plain_http: bool,
+    /// The policy to use; one whose name ends in .json is read as JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The profile of the policy whose scopes apply in place of its own
+    #[arg(long, global = true, value_name = "NAME", env = "PLIMSOLL_PROFILE", hide_env_values = true)]
+    profile: Option<String>,
+}
+
+impl Global {
+    /// Where files live, with the policy that was asked for.
+    fn home(&self) -> Result<Home, Failure> {
+        let mut home = Home::from_env().map_err(|error| Failure::usage(error.to_string()))?;
+        if let Some(file) = &self.policy {
+            home = home.with_policy(file);
+        }
+        // An empty variable counts as unset.
+        if let Some(name) = self.profile.as_deref().filter(|name| !name.is_empty()) {
+            home = home.with_profile(name);
+        }
+        Ok(home)
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Decide whether what the registry hands out under a reference may be run
+    /// Decide whether what the registry hands out under references may be run
     Verify(verify::Args),
     /// Print the digest that the publisher means, as HOST/REPOSITORY@sha256:HEX
-    Resolve(verify::Args),
+    Resolve(verify::ResolveArgs),
+    /// Lock the images of Dockerfiles, compose files and Kubernetes YAML to the digests that are signed now
+    Lock(lock::Args),
+    /// Verify what runs already; fail if anything is not allowed any more
+    Audit(audit::Args),
     /// Pin, list and remove roots of trust
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Check, explain and test the policy, or start one
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Show the roles of a trust repository: versions, expiries, keys, scopes
     Status(status::StatusArgs),
     /// Show everything in a trust repository: its roles with each name, digest and revocation
@@ -91,6 +124,11 @@ enum Command {
     Log(log::Args),
     /// Look for what is wrong, from the policy to the registry, with a second opinion; changes nothing
     Doctor(doctor::Args),
+    /// Carry trust, and images, to where there is no network
+    #[command(subcommand)]
+    Bundle(bundle::Command),
+    /// Copy a trust repository to another registry, verified, and tell how far that is behind
+    Mirror(mirror::Args),
     /// Make and show keys
     #[command(subcommand)]
     Key(key::Command),
@@ -159,7 +197,7 @@ fn parsed(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli, out: &mut Out) -> Result<u8, Failure> {
-    let home = Home::from_env().map_err(|error| Failure::usage(error.to_string()))?;
+    let home = cli.global.home()?;
     let options = RegistryOptions {
         ca_file: cli.global.ca_file,
         plain_http: cli.global.plain_http,
@@ -181,11 +219,16 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
     match command {
         Command::Verify(args) => verify::verify(env, out, &args).await,
         Command::Resolve(args) => verify::resolve(env, out, &args).await,
+        Command::Lock(args) => lock::run(env, out, &args).await,
+        Command::Audit(args) => audit::run(env, out, &args).await,
         Command::Trust(command) => trust::run(env, out, command).await,
+        Command::Policy(command) => policy::run(env, out, command).await,
         Command::Status(args) => status::status(env, out, &args).await,
         Command::Inspect(args) => status::inspect(env, out, &args).await,
         Command::Log(args) => log::run(env, out, &args).await,
         Command::Doctor(args) => doctor::run(env, out, &args).await,
+        Command::Bundle(command) => bundle::run(env, out, command).await,
+        Command::Mirror(args) => mirror::run(env, out, &args).await,
         Command::Key(command) => key::run(out, command),
         Command::Init(args) => init::run(env, out, &args).await,
         Command::Delegate(command) => delegate::run(env, out, command).await,

@@ -94,6 +94,11 @@ pub(super) fn complain(text: &str) {
 }
 
 /// `value` as one line of JSON.
+pub(super) fn json_line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("results hold strings, numbers and times")
+}
+
+/// `value` as JSON for people, too.
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("results hold strings, numbers and times")
 }

@@ -112,14 +112,14 @@ impl Where {
         if let Some(file) = self.draft.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
             return Err(exists(file));
         }
-        let pinned = load_root(&env.home, &root, &policy.root[&root])?;
+        let pinned = load_root(&env.home, &policy.root[&root])?;
         // What is published must be seen by the verify side's memory, too: one that is damaged is told before.
         show(&env.home, &root).await?;
-        let (http, address, clock) = (env.registry.clone(), address(policy, &root), env.clock.clone());
+        let (http, address, clock) = (env.registry.clone(), address(policy, &root)?, env.clock.clone());
         let publisher = if self.via_registry {
             Publisher::through_registry(http, address.clone(), pinned.clone(), &env.home.state(), clock)?
         } else {
-            let url = servers::server(&env.home, self.server.as_ref(), &policy.root[&root].repository)?;
+            let url = servers::server(&env.home, self.server.as_ref(), &address.to_string())?;
             let server = Server::new(http.clone(), url).with_token(self.token.token()?);
             let state = env.home.publishing();
             Publisher::through_daemon(http, server, address.clone(), pinned.clone(), &state, clock)
@@ -221,8 +221,12 @@ fn exists(file: &Path) -> Failure {
         .next("give --draft another name, or remove that file")
 }
 
-pub(super) fn address(policy: &Policy, root: &str) -> RepositoryAddress {
-    policy.root[root].address(root).expect("the policy was checked when it was read")
+/// Where the root `root` is published: the first of its places that is a repository on a registry.
+pub(super) fn address(policy: &Policy, root: &str) -> Result<RepositoryAddress, Failure> {
+    policy.root[root].repository().cloned().ok_or_else(|| {
+        Failure::usage(format!("[root.{root}] names no repository on a registry"))
+            .next("add HOST/REPOSITORY to its `repository` in the policy")
+    })
 }
 
 /// The root to publish under: the one named, else the one that the policy requires for the reference.
@@ -235,13 +239,17 @@ pub(super) fn covering(
     if named.is_some() {
         return chosen(policy, named, None);
     }
-    let Some(selected) = policy.select(reference, &name.to_string()) else {
+    let Some(scope) = policy.select(&reference.repository.host, name) else {
         return Err(Failure::usage(format!("no scope of your policy covers {}", reference.repository))
             .next("check the reference; `plimsoll trust list` shows what is covered"));
     };
-    match selected.roots.as_slice() {
-        [(root, _)] => Ok((*root).to_owned()),
-        several => Err(which(several.iter().map(|(root, _)| *root))),
+    match scope.roots().as_slice() {
+        [root] => Ok((*root).to_owned()),
+        [] => {
+            Err(Failure::usage(format!("no root speaks for {}: the policy decides by itself", scope.pattern))
+                .next("add --trust NAME"))
+        }
+        several => Err(which(several.iter().copied())),
     }
 }
 
@@ -250,7 +258,7 @@ pub(super) fn chosen(policy: &Policy, named: Option<&str>, host: Option<&str>) -
     let roots = policy.root.iter().filter(|(name, entry)| {
         named.is_none_or(|named| named == *name)
             && (named.is_some()
-                || host.is_none_or(|host| entry.address(name).is_ok_and(|address| address.host == host)))
+                || host.is_none_or(|host| entry.repository().is_some_and(|address| address.host == host)))
     });
     let roots: Vec<&str> = roots.map(|(name, _)| name.as_str()).collect();
     match (roots.as_slice(), named) {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     publish::{self, Contents, Depth, RoleStatus},
     trust::{load_policy, load_root},
-    update::{RegistrySource, Session},
+    update::{Bounds, RegistrySource, Session},
     verify::{ago, printable},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct InspectArgs {
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,
-    repository: &'a str,
+    repository: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     roles: Vec<RoleStatus>,
@@ -50,7 +50,7 @@ pub(super) async fn status(env: &Env, out: &Out, args: &StatusArgs) -> Result<u8
     let mut code = 0;
     let mut all = Vec::new();
     for name in &names {
-        let repository = policy.root[name].repository.as_str();
+        let repository = policy.root[name].location();
         match roles(env, &policy, name, Depth::Roles).await {
             Ok(roles) => all.push(Shown { name, repository, error: None, roles }),
             // One root that is down does not hide the others.
@@ -88,15 +88,16 @@ pub(super) async fn inspect(env: &Env, out: &Out, args: &InspectArgs) -> Result<
             return Err(Failure::usage(text).next("plimsoll status"));
         }
     }
-    let shown = Shown { name: &name, repository: &policy.root[&name].repository, error: None, roles };
+    let shown = Shown { name: &name, repository: policy.root[&name].location(), error: None, roles };
     tell(out, &shown, env.clock.now())?;
     Ok(0)
 }
 
 async fn roles(env: &Env, policy: &Policy, name: &str, depth: Depth) -> Result<Vec<RoleStatus>, Failure> {
-    let pinned = load_root(&env.home, name, &policy.root[name])?;
-    let source = RegistrySource::new(env.registry.clone(), address(policy, name));
-    let mut session = Session::refresh(source, &env.home.state(), &pinned, env.clock.now()).await?;
+    let pinned = load_root(&env.home, &policy.root[name])?;
+    let source = RegistrySource::new(env.registry.clone(), address(policy, name)?);
+    let mut session =
+        Session::refresh(source, &env.home.state(), &pinned, env.clock.now(), &Bounds::default()).await?;
     Ok(publish::status(&mut session, depth).await?)
 }
 

@@ -1,15 +1,21 @@
-//! `trust add`, `list`, `show`, `remove` and `reset`.
+//! `trust add`, `list`, `show`, `floor`, `remove` and `reset`.
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use plimsoll_core::oci::{Digest, DigestError, RepositoryAddress};
+use plimsoll_core::{
+    oci::{Digest, DigestError, RepositoryAddress},
+    tuf::Floor,
+};
 use serde::Serialize;
 
 use super::{Env, Failure, Out, argument};
-use crate::trust::{self, Addition, Details, Pinned};
+use crate::{
+    floor,
+    trust::{self, Addition, Details, Pinned},
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -21,6 +27,14 @@ pub(super) enum Command {
     Show {
         /// The root's name
         name: String,
+    },
+    /// Write down what was seen of a trust repository, for machines that remember nothing
+    Floor {
+        /// The root's name
+        name: String,
+        /// Where to write it, replaced as a whole; else standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Unpin a root; what was seen of it stays remembered
     Remove {
@@ -67,6 +81,7 @@ pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Fa
             let details = trust::show(&env.home, &name).await?;
             out.result(&details, &name, &lines(&details))?;
         }
+        Command::Floor { name, out: file } => write_floor(env, out, &name, file.as_deref()).await?,
         Command::Remove { name } => {
             let removed = trust::remove(&env.home, &name)?;
             let mut notes: Vec<String> = removed
@@ -138,6 +153,32 @@ fn lines(details: &Details) -> Vec<String> {
     });
     lines.push(format!("state        {}", details.state.display()));
     lines
+}
+
+/// Without a file the floor itself is the result, as it would be in the file.
+async fn write_floor(env: &Env, out: &Out, name: &str, file: Option<&Path>) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        name: &'a str,
+        file: &'a Path,
+        floor: &'a Floor,
+    }
+    let floor = floor::of_state(&env.home, name).await?;
+    let Some(file) = file else { return out.print(floor.to_json().trim_end()) };
+    floor::write(&floor, file)?;
+    let notes = [
+        format!("as of      {}", floor.as_of.format("%Y-%m-%d %H:%M UTC")),
+        format!(
+            "not below  root {}, timestamp {}, snapshot {}, roles {}",
+            floor.root.version,
+            floor.timestamp.version,
+            floor.snapshot.version,
+            floor.roles.len()
+        ),
+        format!("use it     plimsoll verify --floor {} REFERENCE", file.display()),
+    ];
+    let text = format!("wrote the floor of {name}  {}", file.display());
+    out.result(&Written { name, file, floor: &floor }, &text, &notes)
 }
 
 async fn reset(env: &Env, out: &Out, name: &str, yes: bool) -> Result<(), Failure> {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use plimsoll_core::{oci::Digest, tuf::json::JsonError};
 
+use super::ArchiveFault;
+
 /// Why a layout cannot be read. All of it is misuse, or a layout that somebody tampered with; each names the place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,7 +30,17 @@ pub enum LayoutError {
         /// The place.
         path: PathBuf,
     },
-    /// Longer than any manifest.
+    /// Not a tar archive of a layout and of nothing else.
+    #[error("`{}`, at byte {offset}: {fault}", path.display())]
+    Archive {
+        /// The archive, and the entry in it if it is known.
+        path: PathBuf,
+        /// Where in the archive, bytes.
+        offset: u64,
+        /// What is wrong.
+        fault: ArchiveFault,
+    },
+    /// Longer than it may be.
     #[error("`{}` is longer than {limit} bytes", path.display())]
     TooLong {
         /// The file.
@@ -104,4 +116,23 @@ pub enum LayoutError {
         /// What there is.
         names: String,
     },
+}
+
+impl LayoutError {
+    /// True if somebody tampered with it, or it is damaged; false if it is not there, cannot be read, or is not what was
+    /// asked for.
+    pub fn is_untrusted(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Io { .. } | Self::NoSuchImage { .. } | Self::Several { .. } => false,
+            Self::NotPlain { .. }
+            | Self::Archive { .. }
+            | Self::TooLong { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::Json { .. }
+            | Self::Shape { .. }
+            | Self::Version { .. }
+            | Self::MediaType { .. } => true,
+        }
+    }
 }

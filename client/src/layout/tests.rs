@@ -144,7 +144,7 @@ fn what_is_no_layout_of_version_1_is_refused() {
     made.file("index.json", r#"{"manifests":[],"manifests":[]}"#);
     assert!(matches!(made.read(None), Err(LayoutError::Json { .. })));
     let made = Made::new();
-    made.file("index.json", &" ".repeat(usize::try_from(MAX_FILE).unwrap() + 1));
+    made.file("index.json", &" ".repeat(usize::try_from(MAX_INDEX).unwrap() + 1));
     assert!(matches!(made.read(None), Err(LayoutError::TooLong { .. })));
 }
 

@@ -17,7 +17,7 @@ use super::{
     history::{self, NamedKey},
 };
 use crate::{
-    update::{RegistrySource, Session, UpdateError},
+    update::{Bounds, RegistrySource, Session, UpdateError},
     verify::chain,
 };
 
@@ -143,7 +143,10 @@ pub async fn as_clients(
     pinned: &[u8],
     now: DateTime<Utc>,
 ) -> Result<Head, UpdateError> {
-    Ok(Head::new(Session::refresh(Reader::Registry(source), state, pinned, now).await?, now))
+    Ok(Head::new(
+        Session::refresh(Reader::Registry(source), state, pinned, now, &Bounds::default()).await?,
+        now,
+    ))
 }
 
 /// The role called `name`, and what stands above and below it.

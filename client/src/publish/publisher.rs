@@ -30,7 +30,7 @@ use crate::{
     clock::Clock,
     keys::Signer,
     registry::Registry,
-    update::{RegistrySource, Session, TufSource, UpdateError},
+    update::{Bounds, RegistrySource, Session, TufSource, UpdateError},
 };
 
 /// How long a change is applied to newer heads before giving up.
@@ -209,7 +209,9 @@ impl Publisher {
     /// [`PublishError::Update`].
     pub async fn head(&self) -> Result<Head, PublishError> {
         let now = self.clock.now();
-        let mut session = Session::refresh(self.reader().await?, &self.state, &self.pinned, now).await?;
+        let mut session =
+            Session::refresh(self.reader().await?, &self.state, &self.pinned, now, &Bounds::default())
+                .await?;
         // Read from the disk if nothing is new: a head is asked what is published.
         session.verified_snapshot()?;
         Ok(Head::new(session, now))

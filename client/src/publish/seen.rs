@@ -11,7 +11,7 @@ use super::{PublishError, head::present};
 use crate::{
     clock::Clock,
     registry::Registry,
-    update::{RegistrySource, Session, Source, Unfinished, UpdateError},
+    update::{Bounds, RegistrySource, Session, Source, Unfinished, UpdateError},
 };
 
 /// A registry may serve what it had before for a moment: this often, with this pause, it is asked again.
@@ -126,7 +126,7 @@ async fn fresh<S: Source>(
     clock: &Arc<dyn Clock>,
     timestamp: u64,
 ) -> Result<Session<S>, UpdateError> {
-    let session = Session::refresh(source, state, pinned, clock.now()).await?;
+    let session = Session::refresh(source, state, pinned, clock.now(), &Bounds::default()).await?;
     let offered = session.trusted().timestamp().map_or(0, |timestamp| timestamp.version());
     if offered < timestamp {
         let role = "timestamp".to_owned();

@@ -37,7 +37,7 @@ use url::Url;
 pub use credentials::{Credentials, Secret};
 pub use error::{ConfigFault, HelperFault, ManifestFault, Refusal, RegistryError};
 pub use pull::{NextTags, TagPage};
-pub use push::Removal;
+pub use push::{Removal, Upload};
 
 use auth::{Access, Auth, Scope};
 use connect::Network;

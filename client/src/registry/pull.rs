@@ -1,6 +1,6 @@
 //! Pulling: manifests, blobs and tags.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -12,6 +12,7 @@ use plimsoll_core::{
     oci::{Descriptor, Digest, RepositoryAddress, media_type, valid_tag},
     tuf::json,
 };
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, de::IgnoredAny};
 use url::Url;
 
@@ -25,6 +26,8 @@ use super::{
 const MAX_MANIFEST: u64 = 4 << 20;
 /// Longer ones are not worth sending back.
 const MAX_ETAG: usize = 256;
+/// What a blob that is given on piece by piece must bring on average, bytes in a second.
+const LEAST_RATE: u64 = 64 << 10;
 const MAX_PAGE: u64 = 4 << 20;
 const MAX_PAGES: usize = 1000;
 const MAX_TAGS: usize = 200_000;
@@ -208,6 +211,73 @@ impl Registry {
                 return Err(RegistryError::DigestMismatch { url, expected: *digest, got });
             }
             Ok(Some(bytes))
+        })
+        .await
+    }
+
+    /// Gives the blob that `descriptor` names in `repo` to `take`, piece by piece as it comes; false is a 404 by the registry
+    /// itself. Whether it is that blob is known at the end: what was given counts for nothing if this fails, or if `take`
+    /// said no, which ends it at once.
+    ///
+    /// The deadline is longer than for other calls, by what the size takes at 64 KiB in a second.
+    ///
+    /// # Errors
+    /// As [`Registry::blob`].
+    pub async fn blob_into(
+        &self,
+        repo: &RepositoryAddress,
+        descriptor: &Descriptor,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, RegistryError> {
+        let after = self.inner.deadline + Duration::from_secs(descriptor.size / LEAST_RATE);
+        let fetched = async {
+            let tail = format!("blobs/{}", descriptor.digest);
+            let request = request(Method::GET, self.inner.endpoint(repo, &tail)?);
+            let response = self.send(&scope(repo, Access::Pull), &request).await?;
+            match response.status {
+                StatusCode::OK => {}
+                _ if missing(&request, &response) => return Ok(false),
+                _ => return Err(unexpected(&response)),
+            }
+            let url = site::shown(&response.url);
+            let (mut sum, mut got, mut stopped) = (Context::new(&SHA256), 0, false);
+            let each = |piece: &[u8]| {
+                sum.update(piece);
+                got += piece.len() as u64;
+                stopped = !take(piece);
+                !stopped
+            };
+            let cut = self.inner.transport.read_each(response, descriptor.size, each).await?;
+            if stopped {
+                return Ok(true);
+            }
+            if cut {
+                return Err(RegistryError::TooLarge { url, cap: descriptor.size });
+            }
+            if got != descriptor.size {
+                return Err(RegistryError::SizeMismatch { url, expected: descriptor.size, got });
+            }
+            let got = Digest::from_sum(sum.finish().as_ref()).expect("a sha256 has 32 bytes");
+            let expected = descriptor.digest;
+            if got == expected { Ok(true) } else { Err(RegistryError::DigestMismatch { url, expected, got }) }
+        };
+        let late = || Err(RegistryError::Timeout { host: repo.host.clone(), after });
+        tokio::time::timeout(after, fetched).await.unwrap_or_else(|_| late())
+    }
+
+    /// True if `repo` has the blob `digest`, by the registry's word.
+    ///
+    /// # Errors
+    /// Any [`RegistryError`].
+    pub async fn has_blob(&self, repo: &RepositoryAddress, digest: &Digest) -> Result<bool, RegistryError> {
+        self.bounded(repo, async {
+            let head = request(Method::HEAD, self.inner.endpoint(repo, &format!("blobs/{digest}"))?);
+            let response = self.send(&scope(repo, Access::Pull), &head).await?;
+            match response.status {
+                StatusCode::OK => Ok(true),
+                _ if missing(&head, &response) => Ok(false),
+                _ => Err(unexpected(&response)),
+            }
         })
         .await
     }

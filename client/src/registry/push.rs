@@ -3,16 +3,28 @@
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE},
 };
 use plimsoll_core::oci::{Digest, RepositoryAddress};
+use url::Url;
 
 use super::{
     Access, Registry, RegistryError, check_reference, missing,
     pull::header_digest,
     request, scope, site,
-    transport::{Response, content_length, location, unexpected},
+    transport::{Request, Response, content_length, location, unexpected},
 };
+
+/// A blob that is being stored in pieces. What is not finished is not seen by anybody.
+#[derive(Debug)]
+pub struct Upload {
+    repo: RepositoryAddress,
+    start: Url,
+    at: Url,
+    /// Who named `at`, if that is not the registry itself.
+    named_by: Option<Url>,
+    sent: u64,
+}
 
 /// What became of a manifest that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +144,106 @@ impl Registry {
 }
 
 impl Registry {
+    /// Begins to store a blob in `repo` in pieces (OCI distribution 1.1, "Pushing a blob in chunks").
+    ///
+    /// # Errors
+    /// As [`Registry::put_blob`].
+    pub async fn start_upload(&self, repo: &RepositoryAddress) -> Result<Upload, RegistryError> {
+        self.bounded(repo, async {
+            let mut start = request(Method::POST, self.inner.endpoint(repo, "blobs/uploads/")?);
+            start.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            let response = self.send(&scope(repo, Access::Push), &start).await?;
+            match response.status {
+                StatusCode::ACCEPTED => {}
+                StatusCode::NOT_FOUND => {
+                    return Err(RegistryError::NotFound { url: site::shown(&start.url) });
+                }
+                _ => return Err(unexpected(&response)),
+            }
+            let mut upload = Upload {
+                repo: repo.clone(),
+                at: start.url.clone(),
+                start: start.url,
+                named_by: None,
+                sent: 0,
+            };
+            self.go_on(&mut upload, &response)?;
+            Ok(upload)
+        })
+        .await
+    }
+
+    /// Sends the next piece.
+    ///
+    /// # Errors
+    /// As [`Registry::put_blob`]; then the upload is to be given up.
+    pub async fn upload_piece(&self, upload: &mut Upload, bytes: Bytes) -> Result<(), RegistryError> {
+        let repo = upload.repo.clone();
+        self.bounded(&repo, async {
+            let length = bytes.len() as u64;
+            let mut patch = request(Method::PATCH, upload.at.clone());
+            let range = format!("{}-{}", upload.sent, (upload.sent + length).saturating_sub(1));
+            let range = HeaderValue::from_str(&range).expect("two numbers are a header's value");
+            patch.headers.insert(CONTENT_RANGE, range);
+            patch.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            patch.body = bytes;
+            let response = self.send_upload(upload, patch).await?;
+            if response.status != StatusCode::ACCEPTED {
+                return Err(unexpected(&response));
+            }
+            upload.sent += length;
+            self.go_on(upload, &response)
+        })
+        .await
+    }
+
+    /// Ends the upload: when this returns, the registry has said that it holds the blob under `digest`, of which it makes
+    /// sure itself.
+    ///
+    /// # Errors
+    /// As [`Registry::put_blob`].
+    pub async fn finish_upload(&self, upload: Upload, digest: &Digest) -> Result<(), RegistryError> {
+        let repo = upload.repo.clone();
+        self.bounded(&repo, async {
+            let mut url = upload.at.clone();
+            url.query_pairs_mut().append_pair("digest", &digest.to_string());
+            let mut put = request(Method::PUT, url);
+            put.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            let response = self.send_upload(&upload, put).await?;
+            match response.status {
+                StatusCode::CREATED => confirmed(&response, *digest).map(drop),
+                _ => Err(unexpected(&response)),
+            }
+        })
+        .await
+    }
+
+    /// Where the registry wants the next piece.
+    fn go_on(&self, upload: &mut Upload, response: &Response) -> Result<(), RegistryError> {
+        let mut url = location(response)?;
+        site::check_hop(&upload.start, &upload.start, &url, self.inner.transport.plain_http()).map_err(
+            |source| RegistryError::RedirectRefused {
+                from: site::shown(&upload.start),
+                to: site::shown(&url),
+                source,
+            },
+        )?;
+        url.set_fragment(None);
+        let ours = site::same_origin(&upload.start, &url);
+        upload.named_by = response.names().filter(|_| !ours);
+        upload.at = url;
+        Ok(())
+    }
+
+    /// Credentials go to the registry itself and to nobody that it names.
+    async fn send_upload(&self, upload: &Upload, mut request: Request) -> Result<Response, RegistryError> {
+        if site::same_origin(&upload.start, &request.url) {
+            return self.send(&scope(&upload.repo, Access::Push), &request).await;
+        }
+        request.named_by = upload.named_by.clone();
+        self.inner.transport.send(&request, None).await
+    }
+
     /// Removes the manifest `digest` from `repo`, and with it every tag that names it (OCI distribution 1.1, "Deleting
     /// Manifests").
     ///

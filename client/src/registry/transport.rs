@@ -233,6 +233,22 @@ impl Transport {
         response: Response,
         cap: u64,
     ) -> Result<(Bytes, bool), RegistryError> {
+        let mut bytes = BytesMut::new();
+        let keep = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            true
+        };
+        let cut = self.read_each(response, cap, keep).await?;
+        Ok((bytes.freeze(), cut))
+    }
+
+    /// As [`Transport::read_up_to`], but each piece is given to `take` as it comes, until that says no.
+    pub(super) async fn read_each(
+        &self,
+        response: Response,
+        cap: u64,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, RegistryError> {
         let url = || site::shown(&response.url);
         let encoded = |name, plain| response.headers.get_all(name).iter().find(|e| *e != plain);
         let encoding = encoded(CONTENT_ENCODING, "identity");
@@ -241,22 +257,24 @@ impl Transport {
             return Err(RegistryError::ContentEncoding { url: url(), got });
         }
         let mut body = response.body;
-        let mut bytes = BytesMut::new();
+        let mut left = cap;
         let (window, least) = (self.options.rate_window, self.options.rate_bytes);
         let (mut ends, mut came) = (Instant::now() + window, 0);
         loop {
             match timeout_at(ends, body.frame()).await {
-                Ok(None) => return Ok((bytes.freeze(), false)),
+                Ok(None) => return Ok(false),
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    if (bytes.len() + data.len()) as u64 > cap {
+                    if data.len() as u64 > left {
                         // The rest stays unread, so the connection is closed with the body.
-                        let room = usize::try_from(cap).unwrap_or(usize::MAX) - bytes.len();
-                        bytes.extend_from_slice(&data[..room]);
-                        return Ok((bytes.freeze(), true));
+                        take(&data[..usize::try_from(left).expect("less than what is in memory")]);
+                        return Ok(true);
                     }
+                    left -= data.len() as u64;
                     came += data.len() as u64;
-                    bytes.extend_from_slice(&data);
+                    if !take(&data) {
+                        return Ok(true);
+                    }
                 }
                 Ok(Some(Err(e))) => return Err(RegistryError::Interrupted { url: url(), source: e.into() }),
                 Err(_) if came < least => {

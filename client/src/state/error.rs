@@ -42,9 +42,9 @@ pub enum StateError {
         /// Its mode.
         mode: u32,
     },
-    /// An update was complete here at a later time than it is now: by this clock, what expired could be fresh again.
+    /// An update was complete, here or where a floor was written, at a later time than it is now: by this clock, what expired could be fresh again.
     #[error(
-        "this machine's clock shows {}, but trust metadata was fresh here at {}: set the clock",
+        "this machine's clock shows {}, but trust metadata was fresh at {}: set the clock",
         now.format("%Y-%m-%d %H:%M UTC"), seen.format("%Y-%m-%d %H:%M UTC")
     )]
     ClockBehind {

@@ -1,4 +1,4 @@
-//! The lock of a state folder: one process at a time updates it.
+//! The lock of a state folder: one process at a time updates it, and where none can write, all may read.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -16,6 +16,8 @@ pub(crate) struct Lock {
     /// None where folders cannot be locked.
     _folder: Option<File>,
     _file: File,
+    /// Why the folder cannot be written, if it cannot: then others who cannot either hold the lock too.
+    pub(super) unwritable: Option<io::Error>,
 }
 
 enum Attempt {
@@ -27,7 +29,8 @@ enum Attempt {
 
 /// The lock of the folder that the lock file `path` is in, waited for up to `patience`: that of the folder itself, so
 /// that a lock file which is deleted lets nobody in, and that of the file, since not every file system locks folders.
-/// None if the file is not there and cannot be made.
+/// None if the file is not there and cannot be made. Who cannot write shares the lock with others who cannot, and keeps
+/// out who can.
 ///
 /// # Errors
 /// [`StateError::Write`], with [`io::ErrorKind::NotFound`] if there is no folder; [`StateError::Busy`].
@@ -51,31 +54,33 @@ pub(crate) async fn lock(path: &Path, patience: Duration) -> Result<Option<Lock>
 
 fn attempt(path: &Path) -> io::Result<Attempt> {
     let folder = path.parent().and_then(|folder| File::open(folder).ok());
-    let folder = match folder.as_ref().map(File::try_lock) {
+    let Some((file, unwritable)) = open(path)? else { return Ok(Attempt::NoFile) };
+    let lock = if unwritable.is_none() { File::try_lock } else { File::try_lock_shared };
+    let folder = match folder.as_ref().map(lock) {
         Some(Err(TryLockError::WouldBlock)) => return Ok(Attempt::Busy),
         Some(Ok(())) => folder,
         // NFS locks only what is open for writing, which no folder can be. There the file is all there is.
         Some(Err(TryLockError::Error(_))) | None => None,
     };
-    let Some(file) = open(path)? else { return Ok(Attempt::NoFile) };
-    match file.try_lock() {
-        Ok(()) if is_at(&file, path) => Ok(Attempt::Held(Lock { _folder: folder, _file: file })),
+    match lock(&file) {
+        Ok(()) if is_at(&file, path) => Ok(Attempt::Held(Lock { _folder: folder, _file: file, unwritable })),
         // Held by another process, or another file was put in its place meanwhile.
         Ok(()) | Err(TryLockError::WouldBlock) => Ok(Attempt::Busy),
         Err(TryLockError::Error(source)) => Err(source),
     }
 }
 
-/// The lock file, made if it is missing; none if it is and cannot be made.
-fn open(path: &Path) -> io::Result<Option<File>> {
+/// The lock file, made if it is missing, and why it cannot be written, if it cannot; none if it is missing and cannot be
+/// made.
+fn open(path: &Path) -> io::Result<Option<(File, Option<io::Error>)>> {
     let mut writable = OpenOptions::new();
     match writable.create(true).truncate(false).write(true).mode(0o600).open(path) {
         // A lock needs no right to write.
         Err(error) if is_unwritable(&error) => match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(|file| Some((file, Some(error)))),
         },
-        opened => opened.map(Some),
+        opened => opened.map(|file| Some((file, None))),
     }
 }
 

@@ -72,7 +72,7 @@ pub struct State {
     memory: Option<HighWater>,
     /// When the last update was complete.
     seen: Option<DateTime<Utc>>,
-    /// None if the folder cannot be written and has none: then nothing is written.
+    /// Shared with others who cannot write if the folder cannot be written; none if it has no lock file then, either.
     _lock: Option<Lock>,
     /// Why nothing is to be written.
     stopped: Option<io::Error>,
@@ -81,7 +81,8 @@ pub struct State {
 impl State {
     /// Opens the folders of `place`, creating them if needed, and waits up to `patience` for the lock.
     ///
-    /// Folders that cannot be written are opened as they are, empty if they are not there; writing fails then.
+    /// Folders that cannot be written are opened as they are, empty if they are not there; writing fails then. Any number
+    /// of processes may have such folders open at a time, and others may read them; nobody may write them.
     ///
     /// # Errors
     /// [`StateError`]; [`StateError::MemoryLost`] if documents are there without a sound record.
@@ -103,7 +104,8 @@ impl State {
             }
             Err(source) => return Err(StateError::Read { path: own, source }),
         };
-        if mode & 0o077 != 0 {
+        // What others can write is no memory of ours.
+        if mode & 0o022 != 0 {
             return Err(StateError::Permissions { path: own, mode: mode & 0o7777 });
         }
         for path in place.above() {
@@ -116,11 +118,20 @@ impl State {
                 return Err(StateError::Permissions { path, mode: mode & 0o7777 });
             }
         }
-        state._lock = lock(&place.lock(), patience).await?;
-        match state._lock {
-            Some(_) => place.folders().iter().chain([&own]).for_each(|folder| clear(folder)),
+        let mut lock = lock(&place.lock(), patience).await?;
+        match lock.as_mut().map(|lock| lock.unwritable.take()) {
+            Some(None) => place.folders().iter().chain([&own]).for_each(|folder| clear(folder)),
+            // Others may hold this lock too.
+            Some(Some(why)) => {
+                state.stopped.get_or_insert(why);
+            }
             // Should there be room on the disk later, others could write at the same time.
             None => state.stop_writing(),
+        }
+        state._lock = lock;
+        // What is shared read-only has to be readable; what we can write is nobody else's business.
+        if mode & 0o077 != 0 && state.stopped.is_none() {
+            return Err(StateError::Permissions { path: own, mode: mode & 0o7777 });
         }
         if let Some(record) = state.read_record()? {
             (state.memory, state.seen) = (Some(record.memory), record.seen);
@@ -140,15 +151,18 @@ impl State {
     }
 
     /// Refuses a clock that stands more than an hour before the last complete update. An update is only complete while
-    /// its timestamp is fresh, so a clock that once was ahead locks nobody out for longer than a timestamp lives.
+    /// its timestamp is fresh, or as stale as the policy allows, so a clock that once was ahead locks nobody out for longer
+    /// than that.
     ///
     /// # Errors
     /// [`StateError::ClockBehind`].
     pub fn check_clock(&self, now: DateTime<Utc>) -> Result<(), StateError> {
-        match self.seen {
-            Some(seen) if now + MAX_STEP_BACK < seen => Err(StateError::ClockBehind { now, seen }),
-            _ => Ok(()),
-        }
+        self.seen.map_or(Ok(()), |seen| check_clock(now, seen))
+    }
+
+    /// When the last update was complete here, UTC, to within 10 minutes; none before the first.
+    pub fn seen(&self) -> Option<DateTime<Utc>> {
+        self.seen
     }
 
     /// Remembers that an update was complete at `now`, to within 10 minutes.
@@ -365,6 +379,14 @@ impl State {
         };
         written.map_err(|source| StateError::Write { path: path.to_owned(), source })
     }
+}
+
+/// Refuses a clock that shows `now`, more than an hour before the time `seen`, when an update was complete.
+///
+/// # Errors
+/// [`StateError::ClockBehind`].
+pub fn check_clock(now: DateTime<Utc>, seen: DateTime<Utc>) -> Result<(), StateError> {
+    if now + MAX_STEP_BACK < seen { Err(StateError::ClockBehind { now, seen }) } else { Ok(()) }
 }
 
 /// The record with a sum over it: a torn or half-edited one is noticed.

@@ -17,6 +17,14 @@ pub enum TrustError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// There are two policies, and nothing says which one is meant.
+    #[error("both {} and {} are there, and only one policy can apply", toml.display(), json.display())]
+    TwoPolicies {
+        /// One.
+        toml: PathBuf,
+        /// The other.
+        json: PathBuf,
+    },
     /// A file cannot be read, or is too big.
     #[error("cannot read {}", path.display())]
     Read {
@@ -39,13 +47,13 @@ pub enum TrustError {
         /// The file.
         path: PathBuf,
         /// The rule.
-        source: PolicyError,
+        source: Box<PolicyError>,
     },
     /// The policy would break a rule.
     #[error("the policy would not be valid with this root")]
     Addition {
         /// The rule.
-        source: PolicyError,
+        source: Box<PolicyError>,
     },
     /// The file is not the root that was pinned.
     #[error("{} is not the root that was pinned: its sha256 is {}, the policy says {}", path.display(), found.hex(), expected.hex())]
@@ -138,6 +146,9 @@ impl TrustError {
                 return Some(format!("choose another name, or `plimsoll trust remove {name}` first"));
             }
             Self::Unknown { .. } => "plimsoll trust list",
+            Self::TwoPolicies { .. } => {
+                "remove one of them, or name the one that is meant with --policy FILE"
+            }
             Self::NoScope => "add --scope HOST/SCOPE, for example --scope registry.example.com/acme/**",
             Self::Busy { .. } => "wait for it and run this again",
             _ => return None,

@@ -1,6 +1,6 @@
 //! Pinning and unpinning, on real folders.
 
-use plimsoll_core::tuf::Key;
+use plimsoll_core::{policy::PolicyRule, tuf::Key};
 
 use super::*;
 use crate::{
@@ -76,7 +76,7 @@ fn a_root_is_pinned_with_its_own_scopes_at_the_repositorys_host() {
     assert_eq!(pinned.scopes, ["r.io/acme/**", "r.io/tools/lint"]);
     assert_eq!(list(&desk.home).unwrap(), [pinned]);
     let policy = load_policy(&desk.home).unwrap();
-    assert_eq!(load_root(&desk.home, "acme", &policy.root["acme"]).unwrap(), bytes);
+    assert_eq!(load_root(&desk.home, &policy.root["acme"]).unwrap(), bytes);
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(desk.home.policy().parent().unwrap()), 0o700);
@@ -169,6 +169,147 @@ fn a_policy_that_text_cannot_be_added_to_is_written_anew() {
     assert_eq!(names(), ["acme"]);
 }
 
+/// Every form that a scope can have, in tables of their own, in one line, and in profiles.
+#[test]
+fn whatever_else_the_policy_says_stays_as_it_was_written() {
+    let desk = desk();
+    desk.add(&addition("acme", &[]), &root(&["acme/**"])).unwrap();
+    let inline = "[1,\n[2]\n]";
+    let mine = format!(
+        r#"# mine
+{}
+# ours, in the policy itself
+[root.own]
+inline = '''{inline}'''
+sha256 = "{}"
+repository = ["r.io/own/trust", "oci:exports/own"]
+
+# both must vouch
+[[scope]]
+match = "r.io/both/**"   # a note
+optional = ["own"]
+max-staleness = "7d"
+
+[scope.require]
+all = ["acme", "own"]
+
+[scope.map]
+own = "x/**"
+
+[[scope]]
+match = "r.io/late/**"
+require = {{ any = ["own"] }}
+on-absent = "fallback"
+fallback = {{ threshold = 1, of = ["acme"] }}
+
+# never
+[[scope]]
+match = "r.io/bad/**"
+action = "deny"
+reason = "it is bad"
+
+[[remap]]
+from = "m.io"
+to = "r.io"
+
+[profile.ci]
+# of CI
+[[profile.ci.scope]]
+match = "r.io/**"
+require = {{ all = ["own"] }}
+[[profile.ci.scope]]
+match = "r.io/acme/**"
+require = {{ all = ["acme"] }}
+"#,
+        desk.policy(),
+        Digest::of(inline.as_bytes()).hex()
+    );
+    fs::write(desk.home.policy(), &mine).unwrap();
+    assert_eq!(list(&desk.home).unwrap()[0].scopes, ["r.io/acme/**", "r.io/both/**", "r.io/late/**"]);
+    desk.add(&addition("new", &["r.io/new/**"]), &root(&["new/**"])).unwrap();
+    assert!(desk.policy().starts_with(&mine), "{}", desk.policy());
+    remove(&desk.home, "new").unwrap();
+    assert_eq!(desk.policy().trim_end(), mine.trim_end());
+
+    remove(&desk.home, "acme").unwrap();
+    let left = desk.policy();
+    for kept in
+        ["# ours", "[2]\n]'''", "# never", "[[remap]]", "[profile.ci]\n# of CI\n", "match = \"r.io/**\""]
+    {
+        assert!(left.contains(kept), "{kept}:\n{left}");
+    }
+    for gone in ["acme", "r.io/both", "a note", "scope.map", "r.io/late"] {
+        assert!(!left.contains(gone), "{gone}:\n{left}");
+    }
+    let policy = load_policy(&desk.home).unwrap();
+    assert_eq!((policy.root.len(), policy.scopes().len(), policy.remaps().len()), (1, 1, 1));
+    let ci = load_policy(&desk.home.clone().with_profile("ci")).unwrap();
+    assert_eq!(ci.scopes().len(), 1);
+    remove(&desk.home, "own").unwrap();
+    assert!(desk.policy().contains("# never"), "{}", desk.policy());
+    let prod = load_policy(&desk.home.clone().with_profile("prod"));
+    assert!(matches!(prod, Err(TrustError::Policy { .. })), "{prod:?}");
+}
+
+#[test]
+fn a_policy_in_json_is_read_and_changed_as_json() {
+    let desk = desk();
+    let json = desk.dir.path().join("home/policy.json");
+    fs::create_dir_all(json.parent().unwrap()).unwrap();
+    fs::write(&json, "{\"scope\": [{\"match\": \"r.io/x\", \"action\": \"deny\", \"reason\": \"no\"}]}")
+        .unwrap();
+    assert_eq!(desk.home.policy(), json);
+    desk.add(&addition("acme", &[]), &root(&["acme/**"])).unwrap();
+    assert!(!desk.dir.path().join("home/policy.toml").exists());
+    assert_eq!(load_policy(&desk.home).unwrap().scopes().len(), 2);
+    remove(&desk.home, "acme").unwrap();
+    assert_eq!(load_policy(&desk.home).unwrap().scopes().len(), 1);
+    fs::write(&json, "{\n \"scope\": 1}").unwrap();
+    let Err(TrustError::Policy { source, .. }) = load_policy(&desk.home) else { panic!() };
+    assert_eq!(source.at.map(|at| at.line), Some(2));
+
+    fs::write(desk.dir.path().join("home/policy.toml"), "").unwrap();
+    let two = load_policy(&desk.home);
+    assert!(matches!(two, Err(TrustError::TwoPolicies { .. })), "{two:?}");
+    let given = load_policy(&desk.home.clone().with_policy(&json));
+    assert!(matches!(given, Err(TrustError::Policy { .. })), "{given:?}");
+}
+
+#[test]
+fn a_policy_given_by_name_has_its_roots_beside_it() {
+    let desk = desk();
+    let bytes = root(&["acme/**"]);
+    let home = desk.home.clone().with_policy(&desk.dir.path().join("ci/policy.toml"));
+    add(&home, &addition("acme", &[]), &bytes, &Digest::of(&bytes), Path::new("x"), SystemClock.now())
+        .unwrap();
+    assert!(desk.dir.path().join("ci/roots/acme-root.json").exists());
+    assert!(!desk.dir.path().join("home").exists());
+    let policy = load_policy(&home).unwrap();
+    assert_eq!(load_root(&home, &policy.root["acme"]).unwrap(), bytes);
+    assert!(matches!(load_policy(&desk.home), Err(TrustError::NoPolicy { .. })));
+}
+
+/// A file that the policy names is missed when the policy is read, not when the one reference comes that needs it.
+#[test]
+fn a_root_file_that_is_not_there_is_told_with_its_line_and_can_be_unpinned() {
+    let desk = desk();
+    desk.add(&addition("acme", &[]), &root(&["acme/**"])).unwrap();
+    desk.add(&addition("other", &["r.io/other/**"]), &root(&["other/**"])).unwrap();
+    let line = desk.policy().lines().position(|line| line.contains("other-root.json")).unwrap() + 1;
+    let file = desk.home.roots().join("other-root.json");
+    let spoil: [&dyn Fn(); 2] = [&|| fs::remove_file(&file).unwrap(), &|| fs::create_dir(&file).unwrap()];
+    for spoil in spoil {
+        spoil();
+        let Err(TrustError::Policy { source, .. }) = load_policy(&desk.home) else { panic!() };
+        assert_eq!(source.at.map(|at| (at.line, at.column)), Some((line, 8)));
+        assert!(matches!(source.rule, PolicyRule::File { path, .. } if path == file));
+    }
+    assert_eq!(list(&desk.home).unwrap().len(), 2);
+    fs::remove_dir(&file).unwrap();
+    remove(&desk.home, "other").unwrap();
+    load_policy(&desk.home).unwrap();
+}
+
 /// T87.
 #[test]
 fn a_pinned_root_is_compared_with_its_hash_on_every_load() {
@@ -177,10 +318,10 @@ fn a_pinned_root_is_compared_with_its_hash_on_every_load() {
     let policy = load_policy(&desk.home).unwrap();
     let path = desk.home.roots().join("acme-root.json");
     fs::write(&path, root(&["acme/**"])).unwrap();
-    let result = load_root(&desk.home, "acme", &policy.root["acme"]);
+    let result = load_root(&desk.home, &policy.root["acme"]);
     assert!(matches!(result, Err(TrustError::RootDigest { .. })), "{result:?}");
     fs::remove_file(&path).unwrap();
-    let result = load_root(&desk.home, "acme", &policy.root["acme"]);
+    let result = load_root(&desk.home, &policy.root["acme"]);
     assert!(matches!(result, Err(TrustError::Read { .. })), "{result:?}");
 }
 

@@ -1,16 +1,45 @@
-//! Asks one root about one name.
+//! Asks one root about names: one refresh, then one search for each.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, TargetName},
-    policy::{Verdict, is_current},
-    tuf::{self, Document, Found, Outcome, Revocation, RoleType, Trusted},
+    policy::{Place, Verdict, is_current},
+    tuf::{self, Document, Found, Outcome, Revocation, RoleType, Target, Trusted},
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{LocalFault, Part, RoleReport, RootReport, words};
+use crate::{
+    floor::FloorFault,
+    update::{AnySource, Bounds, Places, Session, Source, SourceError, Unfinished, UpdateError},
 };
 
-use super::{LocalFault, RoleReport, RootReport, words::chain};
-use crate::update::{Session, Source, SourceError, UpdateError};
+/// A root of the policy, ready to be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    /// Its name in the policy.
+    pub(super) name: String,
+    /// Where its metadata may be had; at least one.
+    pub(super) places: Vec<Place>,
+    /// The root document, already compared with the policy's sha256.
+    pub(super) document: Vec<u8>,
+    /// How far it may be stale, and the floor that it is held to.
+    pub(super) bounds: Bounds,
+}
+
+/// When a verification gives up, and how long it had.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) whole: Duration,
+}
 
 /// What one root says, and what the answer rests on.
 #[derive(Debug, Clone)]
@@ -18,11 +47,9 @@ pub(super) struct Answer {
     pub(super) report: RootReport,
     pub(super) said: Said,
     /// Which role took back what, among the roles asked.
-    pub(super) revocations: Vec<(String, Revocation)>,
-    /// The signer of the timestamp said two things.
-    pub(super) equivocation: bool,
-    /// Why what was verified could not be remembered, if it could not.
-    pub(super) unremembered: Option<String>,
+    pub(super) revocations: Arc<Vec<(String, Revocation)>>,
+    /// What a person should look at.
+    pub(super) notes: Vec<String>,
 }
 
 /// The root's word on the name.
@@ -42,116 +69,227 @@ pub(super) enum Said {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signed {
     pub(super) digest: Digest,
-    pub(super) length: u64,
+    /// None where the policy itself lists the digest.
+    pub(super) length: Option<u64>,
     pub(super) media_type: Option<String>,
     /// For a digest: some tag of its repository means it now, or an index that it was signed with.
     pub(super) current: bool,
+    /// `custom.version`.
+    pub(super) version: Option<String>,
+    /// When the role that lists it was signed.
+    pub(super) at: Option<DateTime<Utc>>,
 }
 
 impl Answer {
-    pub(super) fn has_revocations(&self) -> bool {
-        !self.revocations.is_empty()
+    /// Who took `digest` back.
+    pub(super) fn revokes(&self, digest: &Digest) -> Option<&(String, Revocation)> {
+        self.revocations.iter().find(|(_, revocation)| revocation.digest.as_ref() == Some(digest))
+    }
+
+    /// True if the answer rests on metadata that is past its expiry, by the policy's leave.
+    pub(super) fn is_stale(&self) -> bool {
+        self.report.stale_by.is_some()
     }
 }
 
-/// Brings the trusted state of the root `name` up to date and searches for `wanted`. `pinned` is the root document,
-/// already compared with the policy's sha256.
+/// Brings the trusted state of `root`, below `base`, up to date and searches for each of `names`. The state is locked
+/// while it does, and by nothing that waits for another root.
 ///
 /// # Errors
-/// [`LocalFault`]; an untrusted or unavailable root is an answer.
-pub(super) async fn ask<S: Source>(
-    source: S,
+/// [`LocalFault`]; an untrusted or unavailable root is an answer, and so is a deadline that passed.
+pub(super) async fn ask(
+    root: Root,
+    sources: Vec<AnySource>,
     base: &Path,
-    name: &str,
-    pinned: &[u8],
     now: DateTime<Utc>,
-    wanted: &TargetName,
-) -> Result<Answer, LocalFault> {
-    let report = RootReport {
-        name: name.to_owned(),
-        trust: None,
-        repository: source.location(),
-        verdict: Verdict::Untrusted,
-        path: Vec::new(),
-        roles: Vec::new(),
-        timestamp_age: None,
-        error: None,
-        unpublished: false,
+    names: BTreeSet<TargetName>,
+    deadline: Deadline,
+) -> Result<BTreeMap<TargetName, Answer>, LocalFault> {
+    let places = Places::new(sources);
+    let source = places.location();
+    let refreshed =
+        timeout_at(deadline.at, Session::refresh_places(places, base, &root.document, now, &root.bounds))
+            .await;
+    let mut failed = match refreshed {
+        Ok(Ok(session)) => return Asking::new(root.name, session).all(names, deadline).await,
+        Ok(Err(error)) => failure(&error).map_err(|()| fault(error))?,
+        Err(_) => late(deadline),
     };
-    let mut answer = Answer {
-        report,
-        said: Said::Absent,
-        revocations: Vec::new(),
-        equivocation: false,
-        unremembered: None,
+    failed.report.name = root.name;
+    failed.report.source = source;
+    let named = |name: TargetName| {
+        let mut answer = failed.clone();
+        answer.report.target = name.to_string();
+        (name, answer)
     };
-    let mut session = match Session::refresh(source, base, pinned, now).await {
-        Ok(session) => session,
-        Err(error) => return failed(answer, error),
-    };
-    let found = session.find(&wanted.to_string()).await;
-    answer.equivocation = session.equivocation();
-    answer.unremembered = session.unremembered().map(|error| chain(error));
-    describe(&mut answer.report, session.trusted());
-    let (verdict, said) = match found {
-        Err(unfinished) => {
-            // A role above took it back: that holds, whatever the roles below fail to say.
-            answer.revocations = unfinished.revocations;
-            return failed(answer, unfinished.error);
-        }
-        Ok(Outcome::Revoked { role, revocation }) => {
-            answer.report.path = vec![role.clone()];
-            (Verdict::Revoked, Said::ScopeRevoked(role, revocation))
-        }
-        Ok(Outcome::Absent { revocations }) => {
-            answer.revocations = revocations;
-            (Verdict::Absent, Said::Absent)
-        }
-        Ok(Outcome::Found(found)) => {
-            answer.report.path = found.path.clone();
-            answer.revocations = found.revocations.clone();
-            match found.target.digest() {
-                Some(digest) => {
-                    let current = match wanted {
-                        TargetName::Tag { .. } => true,
-                        TargetName::Digest { repository, .. } => {
-                            means_now(session.trusted(), &found, repository, &digest)
-                        }
-                    };
-                    let media_type = found.target.media_type().map(str::to_owned);
-                    let signed = Signed { digest, length: found.target.length, media_type, current };
-                    (Verdict::Verified, Said::Signed(signed))
-                }
-                None => {
-                    answer.report.error = Some("the entry has no sha256".to_owned());
-                    (Verdict::Untrusted, Said::Failed(Verdict::Untrusted))
-                }
-            }
-        }
-    };
-    for role in answer.report.path.clone() {
-        if let Some((_, document)) = session.trusted().role(&role) {
-            answer.report.roles.push(role_report(&role, document));
-        }
-    }
-    answer.report.verdict = verdict;
-    answer.said = said;
-    Ok(answer)
+    Ok(names.into_iter().map(named).collect())
 }
 
-fn failed(mut answer: Answer, error: UpdateError) -> Result<Answer, LocalFault> {
-    match (error.verdict(), error) {
-        (Some(verdict), error) => {
-            answer.report.verdict = verdict;
-            answer.report.error = Some(chain(&error));
-            answer.report.unpublished = matches!(error, UpdateError::Tuf(tuf::Error::NotInSnapshot { .. }));
-            answer.said = Said::Failed(verdict);
-            Ok(answer)
-        }
-        (None, UpdateError::State(error)) => Err(error.into()),
-        (None, UpdateError::Source(SourceError::Registry(error))) => Err(LocalFault::Registry(error)),
-        (None, error) => unreachable!("every other error has a verdict: {error}"),
+/// A session with the root `name`, and what its answers have in common.
+struct Asking {
+    name: String,
+    session: Session<Places<AnySource>>,
+    /// By role and version: signatures are verified again to tell whose they are, so once is enough.
+    roles: BTreeMap<(String, u64), RoleReport>,
+    /// The revocations of the answer before: mostly they are the same.
+    revocations: Arc<Vec<(String, Revocation)>>,
+}
+
+impl Asking {
+    fn new(name: String, session: Session<Places<AnySource>>) -> Self {
+        Self { name, session, roles: BTreeMap::new(), revocations: Arc::default() }
     }
+
+    async fn all(
+        mut self,
+        names: BTreeSet<TargetName>,
+        deadline: Deadline,
+    ) -> Result<BTreeMap<TargetName, Answer>, LocalFault> {
+        let mut answers = BTreeMap::new();
+        let mut in_time = true;
+        for name in names {
+            // What was cut off in the middle of a search is no basis for another one.
+            let found = match in_time {
+                true => timeout_at(deadline.at, self.session.find(&name.to_string())).await.ok(),
+                false => None,
+            };
+            in_time = found.is_some();
+            let mut answer = match found {
+                Some(found) => self.answer(&name, found)?,
+                None => late(deadline),
+            };
+            answer.report.name.clone_from(&self.name);
+            answer.report.target = name.to_string();
+            answer.notes.extend(words::notes(&self.name, &self.session));
+            self.describe(&mut answer.report);
+            answers.insert(name, answer);
+        }
+        Ok(answers)
+    }
+
+    fn answer(
+        &mut self,
+        name: &TargetName,
+        found: Result<Outcome, Unfinished>,
+    ) -> Result<Answer, LocalFault> {
+        let mut answer = blank(Verdict::Absent, Said::Absent);
+        match found {
+            Err(unfinished) => {
+                answer = failure(&unfinished.error).map_err(|()| fault(unfinished.error))?;
+                // A role above took it back: that holds, whatever the roles below fail to say.
+                answer.revocations = self.shared(unfinished.revocations);
+            }
+            Ok(Outcome::Revoked { role, revocation }) => {
+                answer.report.path = vec![role.clone()];
+                answer.report.status = Verdict::Revoked;
+                answer.said = Said::ScopeRevoked(role, revocation);
+            }
+            Ok(Outcome::Absent { revocations }) => answer.revocations = self.shared(revocations),
+            Ok(Outcome::Found(found)) => {
+                answer.report.path.clone_from(&found.path);
+                match self.signed(name, &found) {
+                    Some(signed) => {
+                        answer.report.status = Verdict::Verified;
+                        answer.report.digest = Some(signed.digest);
+                        answer.said = Said::Signed(signed);
+                    }
+                    None => {
+                        answer = Answer {
+                            report: answer.report,
+                            ..blank(Verdict::Untrusted, Said::Failed(Verdict::Untrusted))
+                        };
+                        answer.report.status = Verdict::Untrusted;
+                        answer.report.error = Some("the entry has no sha256".to_owned());
+                    }
+                }
+                answer.revocations = self.shared(found.revocations);
+            }
+        }
+        Ok(answer)
+    }
+
+    fn signed(&self, name: &TargetName, found: &Found) -> Option<Signed> {
+        let trusted = self.session.trusted();
+        let digest = found.target.digest()?;
+        let current = match name {
+            TargetName::Tag { .. } => true,
+            TargetName::Digest { repository, .. } => means_now(trusted, found, repository, &digest),
+        };
+        let (_, role) = trusted.role(found.path.last()?)?;
+        Some(Signed {
+            digest,
+            length: Some(found.target.length),
+            media_type: found.target.media_type().map(str::to_owned),
+            current,
+            version: custom_version(&found.target),
+            at: signed_at(role),
+        })
+    }
+
+    /// The same list in one copy, as far as it is the same as the one before.
+    fn shared(&mut self, revocations: Vec<(String, Revocation)>) -> Arc<Vec<(String, Revocation)>> {
+        if *self.revocations != revocations {
+            self.revocations = Arc::new(revocations);
+        }
+        self.revocations.clone()
+    }
+
+    /// Fills in what does not depend on the name, and the roles on the path.
+    fn describe(&mut self, report: &mut RootReport) {
+        let trusted = self.session.trusted();
+        report.trust = trusted.trust_id().map(str::to_owned);
+        report.source = self.session.location();
+        report.fetched_at = Some(trusted.now());
+        report.stale_by = trusted.stale_by().map(|by| u64::try_from(by.num_seconds()).unwrap_or(0));
+        if let Some(timestamp) = trusted.timestamp() {
+            report.timestamp_expires = Some(timestamp.signed.common.expires);
+            // A clock behind the signer's makes the age negative; that is no age at all, so it is shown as none passed.
+            report.age =
+                signed_at(timestamp).map(|at| u64::try_from((trusted.now() - at).num_seconds()).unwrap_or(0));
+        }
+        let top = ["root", "timestamp", "snapshot"].map(str::to_owned);
+        report.roles =
+            top.into_iter().chain(report.path.clone()).filter_map(|role| self.role(&role)).collect();
+        let last = report.path.last().and_then(|last| report.roles.iter().find(|role| role.role == *last));
+        report.signed_at = last.and_then(|last| last.signed_at);
+    }
+
+    fn role(&mut self, role: &str) -> Option<RoleReport> {
+        let trusted = self.session.trusted();
+        let (version, expires, at) = match role {
+            "root" => common(trusted.root()),
+            "timestamp" => common(trusted.timestamp()?),
+            "snapshot" => common(trusted.snapshot()?),
+            _ => common(trusted.role(role)?.1),
+        };
+        let key = (role.to_owned(), version);
+        if !self.roles.contains_key(&key) {
+            let signers = trusted.signers(role)?;
+            let report = RoleReport {
+                role: role.to_owned(),
+                version,
+                keys: signers.keys.into_iter().collect(),
+                threshold: signers.threshold,
+                signed_at: at,
+                expires,
+            };
+            self.roles.insert(key.clone(), report);
+        }
+        self.roles.get(&key).cloned()
+    }
+}
+
+fn common<T: RoleType>(document: &Document<T>) -> (u64, DateTime<Utc>, Option<DateTime<Utc>>) {
+    let common = document.signed.common();
+    (common.version, common.expires, signed_at(document))
+}
+
+fn signed_at<T: RoleType>(document: &Document<T>) -> Option<DateTime<Utc>> {
+    document.signed.common().identity.as_ref().map(|identity| identity.at)
+}
+
+fn custom_version(target: &Target) -> Option<String> {
+    target.custom.as_ref()?.get("version")?.as_str().map(str::to_owned)
 }
 
 /// True if the role at the end of `found`'s path means `digest` now.
@@ -160,22 +298,51 @@ fn means_now(trusted: &Trusted, found: &Found, repository: &str, digest: &Digest
     is_current(&role.signed, repository, digest, |index| found.revocation(index).is_some())
 }
 
-fn describe(report: &mut RootReport, trusted: &Trusted) {
-    report.trust = trusted.trust_id().map(str::to_owned);
-    report.roles.push(role_report("root", trusted.root()));
-    if let Some(timestamp) = trusted.timestamp() {
-        report.roles.push(role_report("timestamp", timestamp));
-        let signed_at = timestamp.signed.common.identity.as_ref().map(|identity| identity.at);
-        // A clock behind the signer's makes the age negative; that is no age at all, so it is shown as none passed.
-        report.timestamp_age =
-            signed_at.map(|at| u64::try_from((trusted.now() - at).num_seconds()).unwrap_or(0));
-    }
-    if let Some(snapshot) = trusted.snapshot() {
-        report.roles.push(role_report("snapshot", snapshot));
+/// The answer of a root that failed with `error`.
+fn failure(error: &UpdateError) -> Result<Answer, ()> {
+    let verdict = error.verdict().ok_or(())?;
+    let mut answer = blank(verdict, Said::Failed(verdict));
+    answer.report.error = Some(words::chain(error));
+    answer.report.unpublished = matches!(error, UpdateError::Tuf(tuf::Error::NotInSnapshot { .. }));
+    Ok(answer)
+}
+
+/// The answer of a root that there was no time for.
+fn late(deadline: Deadline) -> Answer {
+    let mut answer = blank(Verdict::Unreachable, Said::Failed(Verdict::Unreachable));
+    answer.report.error = Some(words::late(deadline.whole));
+    answer
+}
+
+/// An error without a verdict.
+fn fault(error: UpdateError) -> LocalFault {
+    match error {
+        UpdateError::State(error) => error.into(),
+        UpdateError::Source(SourceError::Registry(error)) => LocalFault::Registry(error),
+        UpdateError::OtherFloor { floor, root } => FloorFault::Other { floor, root }.into(),
+        error => unreachable!("every other error has a verdict: {error}"),
     }
 }
 
-fn role_report<T: RoleType>(role: &str, document: &Document<T>) -> RoleReport {
-    let common = document.signed.common();
-    RoleReport { role: role.to_owned(), version: common.version, expires: common.expires }
+fn blank(status: Verdict, said: Said) -> Answer {
+    let report = RootReport {
+        name: String::new(),
+        part: Part::Required,
+        status,
+        vouches: false,
+        trust: None,
+        source: String::new(),
+        target: String::new(),
+        digest: None,
+        path: Vec::new(),
+        roles: Vec::new(),
+        signed_at: None,
+        timestamp_expires: None,
+        fetched_at: None,
+        age: None,
+        stale_by: None,
+        error: None,
+        unpublished: false,
+    };
+    Answer { report, said, revocations: Arc::default(), notes: Vec::new() }
 }

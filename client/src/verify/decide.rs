@@ -1,24 +1,45 @@
-//! The decision: pure, from what the roots and the registry said to one verdict.
+//! The decision: pure, from what the roots and the registry said to one verdict. docs/policy.md has it in words.
 
+use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, Reference, TargetName},
-    policy::Verdict,
+    policy::{Constraint, DigestRefs, Require, Rule, ScopeEntry, Verdict, Vouch},
     tuf::Revocation,
 };
 
 use super::{
-    RevocationReport, Verification,
+    Part, RegistryReport, RevocationReport, Verification,
     ask::{Answer, Said, Signed},
-    words,
+    vote::{Vote, vote},
+    words::{self, Why},
 };
+
+/// A reference, the scope of the policy that applies to it, and what is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case<'a> {
+    /// As it was written, in full: that is where it would be fetched.
+    pub(super) reference: &'a Reference,
+    /// What the policy judges it as.
+    pub(super) identity: &'a Reference,
+    pub(super) name: &'a TargetName,
+    pub(super) scope: &'a ScopeEntry,
+    /// One answer for each root of `require`.
+    pub(super) answers: &'a [Answer],
+    /// One for each root of `fallback`, if they were asked.
+    pub(super) fallback: Option<&'a [Answer]>,
+    pub(super) presented: &'a Presented,
+    pub(super) now: DateTime<Utc>,
+}
 
 /// What stands to be judged against the signed digest.
 #[derive(Debug, Clone)]
 pub(super) enum Presented {
     /// Nobody was asked.
     Unasked,
-    /// Written in the reference, or what the registry's tag points to.
-    Digest(Digest),
+    /// Written in the reference.
+    Written(Digest),
+    /// What the registry's tag points to.
+    Tag(Digest),
     /// The registry has no such tag.
     NoSuchTag,
     /// The registry gave no usable answer.
@@ -32,105 +53,306 @@ pub(super) enum Presented {
 
 impl Presented {
     fn digest(&self) -> Option<Digest> {
-        if let Self::Digest(digest) = self { Some(*digest) } else { None }
+        if let Self::Written(digest) | Self::Tag(digest) = self { Some(*digest) } else { None }
     }
 }
 
-/// Failures, the gravest first: what must not be retried before what may be.
-const GRAVITY: [Verdict; 5] =
-    [Verdict::Untrusted, Verdict::Rollback, Verdict::Expired, Verdict::Auth, Verdict::Unreachable];
-
-/// The verdict on `reference` and its reasons. `answers` holds one answer for each required root.
-pub(super) fn decide(
-    reference: &Reference,
-    name: &TargetName,
-    scope: &str,
-    answers: &[Answer],
-    presented: &Presented,
-) -> Verification {
-    let signed: Vec<&Signed> = answers
-        .iter()
-        .filter_map(|answer| if let Said::Signed(signed) = &answer.said { Some(signed) } else { None })
-        .collect();
-    let agreed = signed.first().filter(|first| signed.iter().all(|other| same(first, other)));
-    let revocation = revocation(answers, &signed, presented.digest());
-    let verdict = match &revocation {
-        // Before everything else: one required root that takes it back is enough, whatever the others say or fail to.
-        Some(_) => Verdict::Revoked,
-        None => verdict(answers, agreed.copied(), presented),
-    };
-    let mut verification = Verification {
-        verdict,
-        reference: reference.to_string(),
-        name: name.to_string(),
-        scope: Some(scope.to_owned()),
-        resolved: None,
-        digest: agreed.map(|signed| signed.digest),
-        presented: presented.digest(),
-        length: agreed.map(|signed| signed.length),
-        media_type: agreed.and_then(|signed| signed.media_type.clone()),
-        roots: answers.iter().map(|answer| answer.report.clone()).collect(),
-        revocation,
-        warnings: words::warnings(answers, verdict, presented),
-        detail: String::new(),
-        next: None,
-    };
-    if let (Verdict::Verified, Some(digest)) = (verdict, verification.digest) {
-        verification.resolved = Some(format!("{}@{digest}", reference.repository));
-    }
-    words::explain(&mut verification, reference, presented);
-    verification
+/// What came out, before it is put into words.
+struct Outcome {
+    verdict: Verdict,
+    /// What the roots agree on.
+    agreed: Option<Signed>,
+    /// The names of those who vouch for it, and count.
+    by: Vec<String>,
+    revocation: Option<RevocationReport>,
+    why: Why,
+    warnings: Vec<String>,
 }
 
-fn verdict(answers: &[Answer], agreed: Option<&Signed>, presented: &Presented) -> Verdict {
-    let failed = |verdict: &Verdict| {
-        answers.iter().any(|answer| matches!(answer.said, Said::Failed(failure) if failure == *verdict))
-    };
-    if let Some(failure) = GRAVITY.into_iter().find(failed) {
-        return failure;
+impl Outcome {
+    fn of(verdict: Verdict) -> Self {
+        let (by, warnings) = (Vec::new(), Vec::new());
+        Self { verdict, agreed: None, by, revocation: None, why: Why::Plain, warnings }
     }
-    // No answer at all, or one with a failure that has no place in the list, is no basis for anything.
-    if answers.is_empty() || answers.iter().any(|answer| matches!(answer.said, Said::Failed(_))) {
-        return Verdict::Untrusted;
-    }
-    if answers.iter().any(|answer| matches!(answer.said, Said::Absent)) {
-        return Verdict::Absent;
-    }
-    let Some(signed) = agreed else { return Verdict::Conflict };
-    match presented {
-        Presented::NoSuchTag => return Verdict::NoSuchTag,
-        Presented::Failed { verdict, .. } => return *verdict,
-        // So is a digest entry inert unless its hash says the same as its name, which is what is presented.
-        Presented::Digest(digest) if *digest != signed.digest => return Verdict::Mismatch,
-        Presented::Digest(_) | Presented::Unasked => {}
-    }
-    let current = answers.iter().all(|answer| matches!(&answer.said, Said::Signed(signed) if signed.current));
-    if current { Verdict::Verified } else { Verdict::PolicyDeny }
 }
 
-/// Roots agree if digest, size and type are the same.
-fn same(a: &Signed, b: &Signed) -> bool {
-    (a.digest, a.length, &a.media_type) == (b.digest, b.length, &b.media_type)
+/// True if the roots of the scope's fallback are to be asked: all that are required said, freshly, that they do not vouch,
+/// and the policy says what then.
+pub(super) fn wants_fallback(vouch: &Vouch, answers: &[Answer]) -> bool {
+    vouch.fallback.is_some() && no_fallback(answers).is_none()
 }
 
-/// The first revocation that concerns the name, a digest signed under it, or the digest presented.
-fn revocation(answers: &[Answer], signed: &[&Signed], presented: Option<Digest>) -> Option<RevocationReport> {
-    answers.iter().find_map(|answer| {
-        if let Said::ScopeRevoked(role, revocation) = &answer.said {
-            return Some(report(answer, role, revocation));
-        }
-        let concerns = |digest: &Digest| {
-            presented.as_ref() == Some(digest) || signed.iter().any(|signed| signed.digest == *digest)
-        };
-        let (role, revocation) = answer
-            .revocations
-            .iter()
-            .find(|(_, revocation)| revocation.digest.as_ref().is_some_and(concerns))?;
-        Some(report(answer, role, revocation))
+/// Why these answers are no fresh proof of absence by every required root, if they are not.
+fn no_fallback(answers: &[Answer]) -> Option<String> {
+    let unproven = answers.iter().find(|answer| !matches!(answer.said, Said::Absent) || answer.is_stale())?;
+    let root = &unproven.report.name;
+    Some(if unproven.is_stale() {
+        format!("the view of root {root} is stale")
+    } else {
+        format!("root {root} did not say so")
     })
 }
 
-fn report(answer: &Answer, role: &str, revocation: &Revocation) -> RevocationReport {
+/// True if the word of the registry on its tag can change the verdict.
+pub(super) fn wants_registry(case: &Case<'_>, verifying: bool) -> bool {
+    if case.reference.digest.is_some() {
+        return false;
+    }
+    match &case.scope.rule {
+        Rule::Deny { .. } => false,
+        // There is no other digest to allow.
+        Rule::AllowDigest { until, .. } => case.now < *until,
+        Rule::Vouch(_) => match decide(case).verdict {
+            Verdict::Verified => verifying,
+            // Absent or failed, what it hands out may be something that was taken back.
+            _ => all(case).any(|answer| !answer.revocations.is_empty()),
+        },
+    }
+}
+
+fn all<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Answer> {
+    case.answers.iter().chain(case.fallback.unwrap_or_default())
+}
+
+/// The verdict and its reasons.
+pub(super) fn decide(case: &Case<'_>) -> Verification {
+    let outcome = match &case.scope.rule {
+        Rule::Deny { reason } => Outcome {
+            why: Why::Denied { line: line(case, "action"), detail: reason.clone() },
+            ..Outcome::of(Verdict::PolicyDeny)
+        },
+        Rule::AllowDigest { digests, until, reason } => {
+            let allowed = |digest: &Digest| digests.contains(digest);
+            listed(case, allowed, *until, reason)
+        }
+        Rule::Vouch(vouch) => vouched(case, vouch),
+    };
+    report(case, outcome)
+}
+
+/// `action = "allow-digest"`.
+fn listed(case: &Case<'_>, allowed: impl Fn(&Digest) -> bool, until: DateTime<Utc>, reason: &str) -> Outcome {
+    let deny = |key: &str, detail: String| Outcome {
+        why: Why::Denied { line: line(case, key), detail },
+        ..Outcome::of(Verdict::PolicyDeny)
+    };
+    if case.now >= until {
+        return deny("until", format!("the exception ended on {}", words::day(until)));
+    }
+    match case.presented {
+        Presented::NoSuchTag => Outcome::of(Verdict::NoSuchTag),
+        Presented::Failed { verdict, .. } => Outcome::of(*verdict),
+        Presented::Unasked => deny("digests", "no digest is presented that it could list".to_owned()),
+        Presented::Written(digest) | Presented::Tag(digest) if !allowed(digest) => {
+            deny("digests", format!("{digest} is not among them"))
+        }
+        Presented::Written(digest) | Presented::Tag(digest) => {
+            let signed = Signed {
+                digest: *digest,
+                length: None,
+                media_type: None,
+                current: true,
+                version: None,
+                at: None,
+            };
+            let why = Why::Allowed { line: line(case, "digests"), until, reason: reason.to_owned() };
+            Outcome { agreed: Some(signed), why, ..Outcome::of(Verdict::Verified) }
+        }
+    }
+}
+
+/// The line of the policy that decided, for people.
+fn line(case: &Case<'_>, key: &str) -> String {
+    format!("{key} of the scope {}", case.scope.pattern)
+}
+
+/// Without `action`: roots vouch.
+fn vouched(case: &Case<'_>, vouch: &Vouch) -> Outcome {
+    let required: Vec<Answer> = case.answers.iter().map(|answer| heard(vouch, answer)).collect();
+    let fallback: Option<Vec<Answer>> = case.fallback.map(|answers| {
+        let unless_taken_back = |answer: &Answer| {
+            let mut answer = heard(vouch, answer);
+            // What any of those that are required took back is no case for a fallback, veto or not.
+            if let Said::Signed(signed) = &answer.said
+                && case.answers.iter().any(|required| required.revokes(&signed.digest).is_some())
+            {
+                answer.said = Said::Absent;
+            }
+            answer
+        };
+        answers.iter().map(unless_taken_back).collect()
+    });
+    let first: Vec<&Answer> = required.iter().collect();
+    let (mut require, mut result) = (&vouch.require, vote(vouch, &vouch.require, &first));
+    let mut warnings = Vec::new();
+    if let (Vote::Absent, Some(instead)) = (&result, &vouch.fallback) {
+        match (no_fallback(case.answers), &fallback) {
+            (Some(why), _) => warnings.push(format!(
+                "the fallback was not asked: that every required root lacks the name is not freshly proven ({why})"
+            )),
+            (None, Some(answers)) => {
+                let second: Vec<&Answer> = answers.iter().collect();
+                (require, result) = (instead, vote(vouch, instead, &second));
+            }
+            // Not asked yet.
+            (None, None) => {}
+        }
+    }
+    let agreed = if let Vote::Agreed { signed, .. } = &result { Some((*signed).clone()) } else { None };
+    let revocation = revocation(case, vouch, agreed.as_ref());
+    let mut outcome = match (&revocation, result) {
+        // Before everything else: one named root that takes it back is enough, whatever the others say or fail to.
+        (Some(_), _) => Outcome::of(Verdict::Revoked),
+        (None, Vote::Agreed { signed, by, against }) => {
+            warnings.extend(against.iter().map(|answer| words::disagrees(answer)));
+            let mut outcome = agreed_on(case, vouch, require, signed, &by);
+            warnings.append(&mut outcome.warnings);
+            outcome
+        }
+        (None, Vote::Conflict) => Outcome::of(Verdict::Conflict),
+        (None, Vote::Failed(verdict)) => Outcome::of(verdict),
+        (None, Vote::Absent) => Outcome::of(Verdict::Absent),
+    };
+    (outcome.agreed, outcome.revocation, outcome.warnings) = (agreed, revocation, warnings);
+    outcome
+}
+
+/// The answer as far as it counts: a root whose revocations have no veto does not vouch for what it took back itself.
+fn heard(vouch: &Vouch, answer: &Answer) -> Answer {
+    let mut answer = answer.clone();
+    if !vouch.veto.contains(&answer.report.name) {
+        let taken_back = match &answer.said {
+            Said::ScopeRevoked(..) => true,
+            Said::Signed(signed) => answer.revokes(&signed.digest).is_some(),
+            Said::Absent | Said::Failed(_) => false,
+        };
+        if taken_back {
+            answer.said = Said::Absent;
+        }
+    }
+    answer
+}
+
+/// Enough roots vouch for `signed`: is it what is presented, and do they vouch as the policy wants it?
+fn agreed_on(case: &Case<'_>, vouch: &Vouch, require: &Require, signed: &Signed, by: &[&Answer]) -> Outcome {
+    match case.presented {
+        Presented::NoSuchTag => return Outcome::of(Verdict::NoSuchTag),
+        Presented::Failed { verdict, .. } => return Outcome::of(*verdict),
+        // So is a digest entry inert unless its hash says the same as its name, which is what is presented.
+        Presented::Written(digest) | Presented::Tag(digest) if *digest != signed.digest => {
+            return Outcome::of(Verdict::Mismatch);
+        }
+        Presented::Written(_) | Presented::Tag(_) | Presented::Unasked => {}
+    }
+    let denied = |(key, detail): (&str, String)| Outcome {
+        why: Why::Denied { line: line(case, key), detail },
+        ..Outcome::of(Verdict::PolicyDeny)
+    };
+    if let Some(Constraint::Tag(requirement)) = &vouch.constraint {
+        let constraint = vouch.constraint.as_ref().expect("it was just looked at");
+        let tag = case.identity.tag.as_ref();
+        if !tag.is_some_and(|tag| constraint.admits(tag.as_str())) {
+            let found = tag.map_or_else(|| "there is no tag".to_owned(), |tag| format!("the tag is {tag}"));
+            return denied((
+                "constraint",
+                format!("the tag must be a version that meets `{requirement}`; {found}"),
+            ));
+        }
+    }
+    let (mut passed, mut failed) = (Vec::new(), Vec::new());
+    for &answer in by {
+        match condition(case, vouch, answer) {
+            None => passed.push(answer),
+            Some(broken) => failed.push((answer, broken)),
+        }
+    }
+    // The same vote again, without those who vouch otherwise than the policy wants it.
+    match vote(vouch, require, &passed) {
+        Vote::Agreed { .. } => {
+            let warnings = failed.iter().map(|(answer, (key, detail))| {
+                format!("root {} does not count: {detail} ({})", answer.report.name, line(case, key))
+            });
+            let warnings = warnings.collect();
+            let by = passed.iter().map(|answer| answer.report.name.clone()).collect();
+            Outcome { by, warnings, ..Outcome::of(Verdict::Verified) }
+        }
+        _ => {
+            let broken = failed.into_iter().next().map(|(_, broken)| broken);
+            denied(broken.expect("all of them together were enough"))
+        }
+    }
+}
+
+/// The condition of the policy under which this root's word does not count, and why; none if it counts.
+fn condition(case: &Case<'_>, vouch: &Vouch, answer: &Answer) -> Option<(&'static str, String)> {
+    let (root, report) = (&answer.report.name, &answer.report);
+    let Said::Signed(signed) = &answer.said else { return None };
+    if let Some(pin) = vouch.pin.get(root) {
+        let on_path = report.path.iter().any(|role| *role == pin.role);
+        let signers =
+            report.roles.iter().find(|role| role.role == pin.role && on_path).map(|role| &role.keys);
+        let Some(signers) = signers else {
+            return Some((
+                "pin",
+                format!("root {root} vouches by {}, not by {}", report.path.join(" > "), pin.role),
+            ));
+        };
+        if let Some(key) = pin.keys.iter().find(|key| !signers.contains(key)) {
+            return Some(("pin", format!("{} of root {root} is not signed by the key {key}", pin.role)));
+        }
+    }
+    if vouch.digest_refs == DigestRefs::Current && !signed.current {
+        let why = format!("root {root} signed this digest earlier, but no tag of the same role means it now");
+        return Some(("digest-refs", why));
+    }
+    if let Some(constraint @ Constraint::CustomVersion(requirement)) = &vouch.constraint {
+        let version = signed.version.as_deref();
+        if !version.is_some_and(|version| constraint.admits(version)) {
+            let found = version.map_or_else(
+                || "signed none".to_owned(),
+                |version| format!("signed {}", words::reason(version)),
+            );
+            return Some((
+                "constraint",
+                format!("`custom.version` must be a version that meets `{requirement}`; root {root} {found}"),
+            ));
+        }
+    }
+    if let Some(most) = vouch.max_signed_age {
+        match signed.at {
+            None => return Some(("max-signed-age", format!("root {root} does not say when it signed this"))),
+            // A clock behind the signer's: it was signed just now.
+            Some(at) if case.now - at > most => {
+                return Some(("max-signed-age", format!("root {root} signed this on {}", words::day(at))));
+            }
+            Some(_) => {}
+        }
+    }
+    None
+}
+
+/// The first revocation by a root with a veto that concerns the name, the digest that is agreed on (where nothing is, any
+/// that is signed under it), or the digest presented.
+fn revocation(case: &Case<'_>, vouch: &Vouch, agreed: Option<&Signed>) -> Option<RevocationReport> {
+    let signed: Vec<Digest> = match agreed {
+        Some(agreed) => vec![agreed.digest],
+        None => all(case)
+            .filter_map(
+                |answer| if let Said::Signed(signed) = &answer.said { Some(signed.digest) } else { None },
+            )
+            .collect(),
+    };
+    all(case).filter(|answer| vouch.veto.contains(&answer.report.name)).find_map(|answer| {
+        if let Said::ScopeRevoked(role, revocation) = &answer.said {
+            return Some(revocation_report(answer, role, revocation));
+        }
+        let (role, revocation) =
+            signed.iter().chain(&case.presented.digest()).find_map(|digest| answer.revokes(digest))?;
+        Some(revocation_report(answer, role, revocation))
+    })
+}
+
+fn revocation_report(answer: &Answer, role: &str, revocation: &Revocation) -> RevocationReport {
     RevocationReport {
         root: answer.report.name.clone(),
         role: role.to_owned(),
@@ -138,4 +360,46 @@ fn report(answer: &Answer, role: &str, revocation: &Revocation) -> RevocationRep
         reason: words::reason(&revocation.reason),
         at: revocation.at,
     }
+}
+
+fn report(case: &Case<'_>, outcome: Outcome) -> Verification {
+    let Outcome { verdict, agreed, by, revocation, why, warnings } = outcome;
+    let registry = match case.presented {
+        Presented::Tag(digest) => Some(Some(*digest)),
+        Presented::NoSuchTag => Some(None),
+        Presented::Unasked | Presented::Written(_) | Presented::Failed { .. } => None,
+    };
+    let signed = agreed.as_ref().filter(|_| matches!(case.scope.rule, Rule::Vouch(_)));
+    let drift = |digest: Option<Digest>| signed.map(|signed| digest != Some(signed.digest));
+    let mut verification = Verification {
+        version: super::report::VERSION,
+        verdict,
+        exit_code: verdict.exit_code(),
+        reference: case.reference.to_string(),
+        identity: case.identity.to_string(),
+        name: case.name.to_string(),
+        scope: Some(case.scope.pattern.clone()),
+        resolved: agreed
+            .as_ref()
+            .filter(|_| verdict == Verdict::Verified)
+            .map(|agreed| format!("{}@{}", case.reference.repository, agreed.digest)),
+        digest: agreed.as_ref().map(|agreed| agreed.digest),
+        media_type: agreed.as_ref().and_then(|agreed| agreed.media_type.clone()),
+        size: agreed.as_ref().and_then(|agreed| agreed.length),
+        presented: case.presented.digest(),
+        registry: registry.map(|digest| RegistryReport { digest, drift: drift(digest) }),
+        roots: all(case).map(|answer| answer.report.clone()).collect(),
+        revocation,
+        warnings: words::warnings(case, verdict, warnings),
+        reason: String::new(),
+        next: None,
+    };
+    for root in verification.roots.iter_mut().skip(case.answers.len()) {
+        root.part = Part::Fallback;
+    }
+    for root in &mut verification.roots {
+        root.vouches = by.contains(&root.name);
+    }
+    words::explain(&mut verification, case, why);
+    verification
 }

@@ -1,24 +1,28 @@
 //! The decision, from answers that are written down here. The walk that leads to the answers is tested over a real
-//! registry client in `client/tests/verify.rs`.
+//! registry client in `client/tests/verify.rs` and `client/tests/roots.rs`.
 
-use std::collections::BTreeMap;
+mod conditions;
+mod votes;
 
-use chrono::{DateTime, Utc};
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::{Digest, Reference},
-    policy::Verdict,
-    tuf::Revocation,
+    policy::{Policy, Rule, Verdict},
+    tuf::{KeyId, Revocation},
 };
 
 use super::{
-    RootReport, Verification,
+    Part, RoleReport, RootReport, Verification,
     ask::{Answer, Said, Signed},
-    decide::{Presented, decide},
+    decide::{Case, Presented, decide, wants_fallback, wants_registry},
     target_name,
     words::{ago, printable},
 };
 
 const TAG: &str = "r.io/acme/app:v1";
+const ALL: &str = r#"require = { all = ["a"] }"#;
 
 fn good() -> Digest {
     Digest::of(b"good")
@@ -28,27 +32,66 @@ fn other() -> Digest {
     Digest::of(b"other")
 }
 
-fn signed(digest: Digest) -> Said {
-    Said::Signed(Signed { digest, length: 7, media_type: Some("a/b".to_owned()), current: true })
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
 }
 
-fn answer(said: Said) -> Answer {
+fn entry(digest: Digest) -> Signed {
+    Signed {
+        digest,
+        length: Some(7),
+        media_type: Some("a/b".to_owned()),
+        current: true,
+        version: None,
+        at: Some(now() - TimeDelta::days(10)),
+    }
+}
+
+fn signed(digest: Digest) -> Said {
+    Said::Signed(entry(digest))
+}
+
+/// What the root `name` says.
+fn answer(name: &str, said: Said) -> Answer {
+    let status = match &said {
+        Said::Signed(_) => Verdict::Verified,
+        Said::Absent => Verdict::Absent,
+        Said::ScopeRevoked(..) => Verdict::Revoked,
+        Said::Failed(verdict) => *verdict,
+    };
+    let path = ["targets", "targets--app"].map(str::to_owned).to_vec();
+    let role = |role: &String| RoleReport {
+        role: role.clone(),
+        version: 1,
+        keys: vec![KeyId("k1".to_owned()), KeyId("k2".to_owned())],
+        threshold: 1,
+        signed_at: Some(now()),
+        expires: now(),
+    };
     let report = RootReport {
-        name: "acme".to_owned(),
+        name: name.to_owned(),
+        part: Part::Required,
+        status,
+        vouches: false,
         trust: None,
-        repository: "r.io/acme/trust".to_owned(),
-        verdict: Verdict::Verified,
-        path: vec!["targets".to_owned(), "targets--app".to_owned()],
-        roles: Vec::new(),
-        timestamp_age: None,
-        error: None,
+        source: format!("r.io/{name}/trust"),
+        target: "acme/app:v1".to_owned(),
+        digest: if let Said::Signed(signed) = &said { Some(signed.digest) } else { None },
+        roles: path.iter().map(role).collect(),
+        path,
+        signed_at: None,
+        timestamp_expires: None,
+        fetched_at: None,
+        age: None,
+        stale_by: None,
+        error: matches!(said, Said::Failed(_)).then(|| "it failed".to_owned()),
         unpublished: false,
     };
-    Answer { report, said, revocations: Vec::new(), equivocation: false, unremembered: None }
+    Answer { report, said, revocations: Arc::default(), notes: Vec::new() }
 }
 
 fn revoking(mut answer: Answer, digest: Digest) -> Answer {
-    answer.revocations.push(("targets--app".to_owned(), revocation(Some(digest))));
+    Arc::make_mut(&mut answer.revocations).push(("targets--app".to_owned(), revocation(Some(digest))));
     answer
 }
 
@@ -57,22 +100,112 @@ fn revocation(digest: Option<Digest>) -> Revocation {
     Revocation { digest, paths: Vec::new(), reason: "leaked\x1b[2J".to_owned(), at, extra: BTreeMap::new() }
 }
 
-fn judge(reference: &str, answers: &[Answer], presented: &Presented) -> Verification {
-    let reference: Reference = reference.parse().unwrap();
-    let v = decide(&reference, &target_name(&reference), "r.io/acme/**", answers, presented);
-    assert_eq!(v.resolved.is_some(), v.verdict == Verdict::Verified, "{v:?}");
-    assert!(!v.detail.is_empty(), "{v:?}");
-    // T93, and that nobody is told to look away.
-    let text = format!("{} {}", v.detail, v.next.as_deref().unwrap_or_default()).to_lowercase();
-    for bad in ["insecure", "skip", "disable", "ignore", "--force"] {
-        assert!(!text.contains(bad), "{text}");
+/// A policy with the roots `a` to `f` and one scope for `r.io/acme/**` that says `rule`.
+fn policy(rule: &str) -> Policy {
+    let root = |name: &str| {
+        let sha256 = Digest::of(name.as_bytes()).hex();
+        format!(
+            "[root.{name}]\nfile = \"{name}.json\"\nsha256 = \"{sha256}\"\nrepository = \"r.io/{name}/trust\"\n"
+        )
+    };
+    let roots: String = ["a", "b", "c", "d", "e", "f"].map(root).concat();
+    Policy::parse(&format!("{roots}\n[[scope]]\nmatch = \"r.io/acme/**\"\n{rule}\n")).unwrap()
+}
+
+/// One question, decided as the walk decides it.
+struct Asked<'a> {
+    rule: &'a str,
+    reference: &'a str,
+    answers: Vec<Answer>,
+    /// What the roots of the fallback would say; they are asked only if the decision wants them.
+    fallback: Vec<Answer>,
+    presented: Presented,
+    now: DateTime<Utc>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(rule: &'a str, answers: Vec<Answer>) -> Self {
+        Self {
+            rule,
+            reference: TAG,
+            answers,
+            fallback: Vec::new(),
+            presented: Presented::Tag(good()),
+            now: now(),
+        }
     }
-    v
+
+    fn fallback(self, fallback: Vec<Answer>) -> Self {
+        Self { fallback, ..self }
+    }
+
+    fn presented(self, presented: Presented) -> Self {
+        Self { presented, ..self }
+    }
+
+    /// The verdict, and whether the fallback and the registry were wanted on the way.
+    fn walk(mut self) -> (Verification, bool, bool) {
+        let policy = policy(self.rule);
+        let reference: Reference = self.reference.parse().unwrap();
+        let name = target_name(&reference);
+        let scope = policy.select("r.io", &name).unwrap();
+        let mut fallback = None;
+        if let Rule::Vouch(vouch) = &scope.rule {
+            for answer in
+                self.answers.iter_mut().filter(|answer| vouch.optional.contains(&answer.report.name))
+            {
+                answer.report.part = Part::Optional;
+            }
+            fallback = wants_fallback(vouch, &self.answers).then_some(&*self.fallback);
+        }
+        let case = Case {
+            reference: &reference,
+            identity: &reference,
+            name: &name,
+            scope,
+            answers: &self.answers,
+            fallback,
+            presented: &Presented::Unasked,
+            now: self.now,
+        };
+        let wants_registry = wants_registry(&case, true);
+        let v = decide(&Case { presented: &self.presented, ..case });
+        assert_eq!(v.resolved.is_some(), v.verdict == Verdict::Verified, "{v:?}");
+        assert_eq!(v.exit_code, v.verdict.exit_code());
+        assert!(!v.reason.is_empty(), "{v:?}");
+        // T93, and that nobody is told to look away.
+        let text = format!("{} {}", v.reason, v.next.as_deref().unwrap_or_default()).to_lowercase();
+        for bad in ["insecure", "skip", "disable", "ignore", "--force"] {
+            assert!(!text.contains(bad), "{text}");
+        }
+        (v, fallback.is_some(), wants_registry)
+    }
+
+    fn judge(self) -> Verification {
+        self.walk().0
+    }
+
+    fn verdict(self) -> Verdict {
+        self.judge().verdict
+    }
+}
+
+fn judge(reference: &str, answers: &[Answer], presented: &Presented) -> Verification {
+    let rule = match answers.len() {
+        2 => r#"require = { all = ["a", "b"] }"#,
+        _ => ALL,
+    };
+    let presented = match presented {
+        // What is presented under a reference with a digest is written there.
+        Presented::Tag(digest) if reference.contains('@') => Presented::Written(*digest),
+        presented => presented.clone(),
+    };
+    Asked { reference, ..Asked::of(rule, answers.to_vec()) }.presented(presented).judge()
 }
 
 #[test]
 fn one_root_and_a_tag() {
-    let at = Presented::Digest;
+    let at = Presented::Tag;
     let failed = |verdict, why: &str| Presented::Failed { verdict, why: why.to_owned() };
     for (said, presented, expected) in [
         (signed(good()), at(good()), Verdict::Verified),
@@ -92,77 +225,60 @@ fn one_root_and_a_tag() {
         // A failure that has no business here is not waved through.
         (Said::Failed(Verdict::Verified), at(good()), Verdict::Untrusted),
     ] {
-        let v = judge(TAG, &[answer(said.clone())], &presented);
+        let v = judge(TAG, &[answer("a", said.clone())], &presented);
         assert_eq!(v.verdict, expected, "{said:?} {presented:?}");
     }
-    let v = judge(TAG, &[answer(signed(good()))], &at(good()));
+    let v = judge(TAG, &[answer("a", signed(good()))], &at(good()));
     assert_eq!(v.resolved.unwrap(), format!("r.io/acme/app@{}", good()));
-    assert_eq!((v.length, v.media_type.as_deref()), (Some(7), Some("a/b")));
+    assert_eq!((v.size, v.media_type.as_deref()), (Some(7), Some("a/b")));
     assert_eq!(judge(TAG, &[], &at(good())).verdict, Verdict::Untrusted);
 }
 
-/// P3: signed, presented, or merely named by another root.
 #[test]
-fn a_revoked_digest_reads_revoked_wherever_it_turns_up() {
-    let at = Presented::Digest;
-    for (answers, presented) in [
-        (vec![revoking(answer(signed(good())), good())], Presented::Unasked),
-        (vec![revoking(answer(signed(other())), good())], at(good())),
-        (vec![revoking(answer(Said::Absent), good())], at(good())),
-        (vec![answer(signed(good())), revoking(answer(signed(good())), good())], at(good())),
-        (
-            vec![answer(Said::Failed(Verdict::Unreachable)), revoking(answer(Said::Absent), good())],
-            at(good()),
-        ),
+fn the_registrys_own_tag_is_told_and_whether_it_drifted() {
+    for (said, presented, registry) in [
+        (signed(good()), Presented::Tag(good()), Some((Some(good()), Some(false)))),
+        (signed(good()), Presented::Tag(other()), Some((Some(other()), Some(true)))),
+        (signed(good()), Presented::NoSuchTag, Some((None, Some(true)))),
+        (Said::Absent, Presented::Tag(good()), Some((Some(good()), None))),
+        (signed(good()), Presented::Written(good()), None),
+        (signed(good()), Presented::Unasked, None),
     ] {
-        let v = judge(TAG, &answers, &presented);
-        assert_eq!(v.verdict, Verdict::Revoked, "{answers:?}");
-        assert_eq!(v.revocation.unwrap().reason, "leaked [2J");
-    }
-    let elsewhere = [revoking(answer(signed(good())), other())];
-    assert_eq!(judge(TAG, &elsewhere, &at(good())).verdict, Verdict::Verified);
-    let absent = [revoking(answer(Said::Absent), other())];
-    assert_eq!(judge(TAG, &absent, &at(good())).verdict, Verdict::Absent);
-}
-
-#[test]
-fn every_required_root_must_vouch_and_they_must_agree() {
-    let both = |a: Said, b: Said| judge(TAG, &[answer(a), answer(b)], &Presented::Digest(good())).verdict;
-    assert_eq!(both(signed(good()), signed(good())), Verdict::Verified);
-    assert_eq!(both(signed(good()), signed(other())), Verdict::Conflict);
-    let longer = Signed { digest: good(), length: 8, media_type: Some("a/b".to_owned()), current: true };
-    assert_eq!(both(signed(good()), Said::Signed(longer.clone())), Verdict::Conflict);
-    let untyped = Said::Signed(Signed { length: 7, media_type: None, ..longer });
-    assert_eq!(both(signed(good()), untyped), Verdict::Conflict);
-    assert_eq!(both(signed(good()), Said::Absent), Verdict::Absent);
-    assert_eq!(both(Said::Absent, signed(good())), Verdict::Absent);
-    for (i, grave) in
-        [Verdict::Untrusted, Verdict::Rollback, Verdict::Expired, Verdict::Auth].iter().enumerate()
-    {
-        assert_eq!(both(signed(good()), Said::Failed(*grave)), *grave);
-        for lesser in
-            [Verdict::Rollback, Verdict::Expired, Verdict::Auth, Verdict::Unreachable].iter().skip(i)
-        {
-            assert_eq!(both(Said::Failed(*lesser), Said::Failed(*grave)), *grave);
-        }
-        assert_eq!(both(Said::Absent, Said::Failed(*grave)), *grave);
+        let v = judge(TAG, &[answer("a", said)], &presented);
+        let told = v.registry.map(|registry| (registry.digest, registry.drift));
+        assert_eq!(told, registry, "{presented:?}");
     }
 }
 
 #[test]
 fn a_digest_must_be_meant_now() {
     let reference = format!("r.io/acme/app@{}", good());
-    let at = Presented::Digest(good());
-    assert_eq!(judge(&reference, &[answer(signed(good()))], &at).verdict, Verdict::Verified);
-    let old = Signed { digest: good(), length: 7, media_type: Some("a/b".to_owned()), current: false };
-    assert_eq!(judge(&reference, &[answer(Said::Signed(old))], &at).verdict, Verdict::PolicyDeny);
+    let at = Presented::Tag(good());
+    assert_eq!(judge(&reference, &[answer("a", signed(good()))], &at).verdict, Verdict::Verified);
+    let old = Said::Signed(Signed { current: false, ..entry(good()) });
+    let v = judge(&reference, &[answer("a", old)], &at);
+    assert_eq!(v.verdict, Verdict::PolicyDeny);
+    assert!(v.reason.contains("(digest-refs of the scope r.io/acme/**)"), "{}", v.reason);
     // Inert unless its hash says the same as its name.
-    assert_eq!(judge(&reference, &[answer(signed(other()))], &at).verdict, Verdict::Mismatch);
-    assert_eq!(judge(&reference, &[revoking(answer(Said::Absent), good())], &at).verdict, Verdict::Revoked);
+    assert_eq!(judge(&reference, &[answer("a", signed(other()))], &at).verdict, Verdict::Mismatch);
+    let revoked = revoking(answer("a", Said::Absent), good());
+    assert_eq!(judge(&reference, &[revoked], &at).verdict, Verdict::Revoked);
     // With a tag beside it, the tag judges.
     let both = format!("{TAG}@{}", good());
-    assert_eq!(judge(&both, &[answer(signed(other()))], &at).verdict, Verdict::Mismatch);
-    assert_eq!(judge(&both, &[answer(signed(good()))], &at).verdict, Verdict::Verified);
+    assert_eq!(judge(&both, &[answer("a", signed(other()))], &at).verdict, Verdict::Mismatch);
+    assert_eq!(judge(&both, &[answer("a", signed(good()))], &at).verdict, Verdict::Verified);
+}
+
+/// P2: whoever reads the verdict reads that the view is stale, and by how much.
+#[test]
+fn a_stale_view_is_told_with_every_verdict() {
+    for said in [signed(good()), Said::Absent] {
+        let mut stale = answer("a", said);
+        stale.report.stale_by = Some(3 * 86_400);
+        let warnings = judge(TAG, &[stale], &Presented::Tag(good())).warnings;
+        assert!(warnings[0].contains("ran out 3 days ago"), "{warnings:?}");
+        assert_eq!(warnings.len(), 1);
+    }
 }
 
 #[test]

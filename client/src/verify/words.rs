@@ -1,12 +1,20 @@
 //! Reasons and advice in words. They never suggest switching a check off.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Reference, TargetName},
-    policy::Verdict,
+    policy::{Rule, Verdict},
 };
 
-use super::{Presented, RootReport, Verification, ask::Answer};
+use super::{
+    Part, RootReport, Verification,
+    ask::{Answer, Said},
+    decide::{Case, Presented},
+    report::VERSION,
+};
+use crate::update::{Places, Session, Source};
 
 const MAX_REASON: usize = 200;
 const MAX_LINE: usize = 4000;
@@ -56,62 +64,169 @@ fn unseen(c: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// No scope of the policy covers `reference`.
-pub(super) fn no_policy(reference: &Reference, name: &TargetName) -> Verification {
+/// Why a verdict is what it is, where that does not follow from the verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It follows.
+    Plain,
+    /// A line of the policy refuses it.
+    Denied {
+        /// Which line.
+        line: String,
+        /// What it says, or what breaks it.
+        detail: String,
+    },
+    /// A line of the policy allows it without any root.
+    Allowed {
+        /// Which line.
+        line: String,
+        /// Until when.
+        until: DateTime<Utc>,
+        /// Why, in the words of the policy's author.
+        reason: String,
+    },
+}
+
+/// The verdict on a reference about which nobody was asked.
+fn unasked(verdict: Verdict, reference: &Reference, identity: &Reference, name: &TargetName) -> Verification {
     Verification {
-        verdict: Verdict::NoPolicy,
+        version: VERSION,
+        verdict,
+        exit_code: verdict.exit_code(),
         reference: reference.to_string(),
+        identity: identity.to_string(),
         name: name.to_string(),
         scope: None,
         resolved: None,
         digest: None,
-        presented: reference.digest,
-        length: None,
         media_type: None,
+        size: None,
+        presented: reference.digest,
+        registry: None,
         roots: Vec::new(),
         revocation: None,
         warnings: Vec::new(),
-        detail: format!("no scope of your policy covers {}, so nobody may vouch for it", reference.repository),
+        reason: String::new(),
+        next: None,
+    }
+}
+
+/// No scope of the policy covers `identity`, which is what `reference` stands for.
+pub(super) fn no_policy(reference: &Reference, identity: &Reference, name: &TargetName) -> Verification {
+    let of = if reference.repository == identity.repository {
+        String::new()
+    } else {
+        format!(", which {} stands for", reference.repository)
+    };
+    Verification {
+        reason: format!(
+            "no scope of your policy covers {}{of}, so nobody may vouch for it",
+            identity.repository
+        ),
         next: Some(
             "ask its publisher for the complete `plimsoll trust add` line; `plimsoll trust list` shows what is covered \
              now"
                 .to_owned(),
         ),
+        ..unasked(Verdict::NoPolicy, reference, identity, name)
     }
 }
 
-/// What a person should look at although it does not change the verdict.
-pub(super) fn warnings(answers: &[Answer], verdict: Verdict, presented: &Presented) -> Vec<String> {
-    let mut warnings: Vec<String> = answers
-        .iter()
-        .filter(|answer| answer.equivocation)
-        .map(|answer| {
-            format!(
-                "{} shows another timestamp under a version seen before: two signers hold its key, or it was stolen; \
-                 tell whoever runs it",
-                answer.report.repository
-            )
-        })
-        .collect();
-    warnings.extend(answers.iter().filter_map(|answer| {
-        let why = answer.unremembered.as_ref()?;
-        Some(format!(
-            "what {} says was checked against what is remembered, but cannot be remembered itself ({why}): until it can, \
+/// The name would be too long inside `root`, by the `map` of the scope `pattern`.
+pub(super) fn no_name(
+    reference: &Reference,
+    identity: &Reference,
+    name: &TargetName,
+    pattern: &str,
+    root: &str,
+) -> Verification {
+    Verification {
+        scope: Some(pattern.to_owned()),
+        reason: format!(
+            "map of the scope {pattern} makes a name of it that is longer than a repository's may be, so root {root} cannot \
+             hold it"
+        ),
+        next: Some(format!("shorten what `map` names for {root}")),
+        ..unasked(Verdict::PolicyDeny, reference, identity, name)
+    }
+}
+
+/// There was no time left.
+pub(super) fn late(whole: Duration) -> String {
+    format!("there was no answer before the deadline of {}", ago(whole.as_secs()))
+}
+
+/// A root that vouches for something else than enough others do.
+pub(super) fn disagrees(answer: &Answer) -> String {
+    let what = match &answer.said {
+        Said::Signed(signed) => signed.digest.to_string(),
+        Said::Absent | Said::ScopeRevoked(..) | Said::Failed(_) => "nothing".to_owned(),
+    };
+    format!("root {} vouches for something else under this name: {what}", answer.report.name)
+}
+
+/// What a person should look at when a root gave an answer.
+pub(super) fn notes<S: Source>(root: &str, session: &Session<Places<S>>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let place = session.location();
+    if session.equivocation() {
+        notes.push(format!(
+            "{place} shows another timestamp under a version seen before: two signers hold its key, or it was stolen; \
+             tell whoever runs it"
+        ));
+    }
+    if let Some(why) = session.unremembered() {
+        notes.push(format!(
+            "what {place} says was checked against what is remembered, but cannot be remembered itself ({}): until it can, \
              the next run would not notice a step back to something older that is still fresh",
-            answer.report.repository
+            chain(why)
+        ));
+    }
+    notes.extend(session.skipped().iter().map(|(skipped, why)| {
+        format!(
+            "of the places of root {root}, {skipped} gave nothing that could be used ({}); {place} did",
+            chain(why)
+        )
+    }));
+    notes
+}
+
+/// What a person should look at although it does not change the verdict; `more` besides.
+pub(super) fn warnings(case: &Case<'_>, verdict: Verdict, more: Vec<String>) -> Vec<String> {
+    let answers = || case.answers.iter().chain(case.fallback.unwrap_or_default());
+    let mut warnings: Vec<String> = answers().flat_map(|answer| answer.notes.iter().cloned()).collect();
+    warnings.extend(answers().filter_map(|answer| {
+        let by = answer.report.stale_by?;
+        Some(format!(
+            "what {} says ran out {} ago; your policy takes it for a while (max-staleness), so what was revoked since is \
+             not known here",
+            answer.report.source,
+            ago(by)
         ))
     }));
-    if let (Verdict::Absent, Presented::Failed { why, .. }) = (verdict, presented) {
+    warnings.extend(answers().filter_map(|answer| match &answer.said {
+        Said::Failed(failure) if answer.report.part == Part::Optional && verdict != *failure => {
+            Some(format!(
+                "root {}, which is optional, does not vouch: {failure} ({})",
+                answer.report.name,
+                answer.report.error.as_deref().unwrap_or_default()
+            ))
+        }
+        _ => None,
+    }));
+    warnings.extend(more);
+    if let (Verdict::Absent, Presented::Failed { why, .. }) = (verdict, case.presented) {
         warnings.push(format!("whether the registry hands out something revoked could not be seen: {why}"));
     }
     warnings
 }
 
-/// Fills in detail and next step.
-pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &Presented) {
-    let repository = &reference.repository.name;
+/// Fills in reason and next step.
+pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
+    let (reference, presented) = (case.reference, case.presented);
+    let repository = &case.identity.repository.name;
     // The root whose own failure gave the verdict, if one did.
-    let failed = v.roots.iter().find(|root| root.verdict == v.verdict && root.error.is_some());
+    let failed = v.roots.iter().find(|root| root.status == v.verdict && root.error.is_some());
     let error = match (failed, presented) {
         (Some(root), _) => {
             let error = root.error.as_deref().unwrap_or_default();
@@ -123,9 +238,32 @@ pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &P
     let digest = |digest: Option<plimsoll_core::oci::Digest>| {
         digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
     };
-    let (detail, next) = match v.verdict {
-        Verdict::Verified => (signers(&v.roots), None),
-        Verdict::Absent => (
+    let vouching: Vec<&RootReport> = v.roots.iter().filter(|root| root.status == Verdict::Verified).collect();
+    let (reason, next) = match (v.verdict, why) {
+        (_, Why::Denied { line, detail }) if matches!(case.scope.rule, Rule::Deny { .. }) => (
+            format!("your policy refuses it: {detail} ({line})"),
+            Some("ask whoever wrote the policy what to use instead".to_owned()),
+        ),
+        (_, Why::Denied { line, detail }) => (
+            format!("your policy refuses it: {detail} ({line})"),
+            Some(format!("use what the policy accepts; `plimsoll resolve {}` prints what is signed now", by_tag(reference))),
+        ),
+        (_, Why::Allowed { line, until, reason }) => (
+            format!("your policy allows this digest until {} without asking anybody: {reason} ({line})", day(until)),
+            None,
+        ),
+        (Verdict::Verified, _) => (signers(v), None),
+        (Verdict::Absent, _) if !vouching.is_empty() => (
+            format!(
+                "fewer roots than your policy requires have signed this name, by trust metadata that is complete and fresh: \
+                 {} {}, {} not",
+                names(&vouching),
+                if vouching.len() == 1 { "has" } else { "have" },
+                names(&v.roots.iter().filter(|root| root.status != Verdict::Verified).collect::<Vec<_>>()),
+            ),
+            Some(format!("ask those who have not to sign {repository}")),
+        ),
+        (Verdict::Absent, _) => (
             format!(
                 "nobody who may speak about it has signed this name: its trust metadata is complete and fresh, and {} \
                  is not in it",
@@ -133,11 +271,11 @@ pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &P
             ),
             Some(format!("check the name; if it is right, ask the publisher of {repository} to sign it")),
         ),
-        Verdict::NoSuchTag => (
+        (Verdict::NoSuchTag, _) => (
             format!("the publisher signed it as {}, but the registry has no such tag", digest(v.digest)),
             Some("the tag was deleted or is being withheld: ask who runs the registry".to_owned()),
         ),
-        Verdict::Mismatch => (
+        (Verdict::Mismatch, _) => (
             format!(
                 "the publisher signed {}, but {} is presented: the tag was moved without a signature, or somebody \
                  exchanged the image",
@@ -149,7 +287,7 @@ pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &P
                 without_digest(reference)
             )),
         ),
-        Verdict::Revoked => (
+        (Verdict::Revoked, _) => (
             v.revocation.as_ref().map_or_else(String::new, |revocation| {
                 format!(
                     "taken back by {} of {} on {}: {}",
@@ -161,24 +299,27 @@ pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &P
             }),
             Some("do not run it; stop what runs it already, and move to a version signed since".to_owned()),
         ),
-        Verdict::Conflict => (
-            "the roots that your policy requires signed different content under this name".to_owned(),
+        (Verdict::Conflict, _) => (
+            format!(
+                "the roots that your policy requires signed different content under this name: {}",
+                vouching
+                    .iter()
+                    .map(|root| format!("{} signed {}", root.name, digest(root.digest)))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
             Some("do not run it; ask the publishers which one they mean".to_owned()),
         ),
-        Verdict::PolicyDeny => (
-            "this digest was signed earlier, but no tag of the same role means it now; the policy accepts current digests only"
-                .to_owned(),
-            Some(format!("use a digest that a tag of {repository} means now: `plimsoll resolve {}:TAG`", reference.repository)),
-        ),
-        Verdict::NoPolicy => (String::new(), None),
-        Verdict::Expired => (
+        // Each of these has its own line.
+        (Verdict::PolicyDeny | Verdict::NoPolicy, _) => (String::new(), None),
+        (Verdict::Expired, _) => (
             format!(
                 "the trust metadata ran out: either newer metadata is being withheld from you, or its signer has \
                  stopped{error}"
             ),
             Some("check this machine's clock and run it again; if it stays, tell whoever runs the trust repository".to_owned()),
         ),
-        Verdict::Rollback => (
+        (Verdict::Rollback, _) => (
             format!("older metadata was served than this machine has seen: somebody turns back the clock{error}"),
             Some(
                 "do not run anything from there; ask who runs the registry whether a backup was restored, or somebody \
@@ -186,38 +327,51 @@ pub(super) fn explain(v: &mut Verification, reference: &Reference, presented: &P
                     .to_owned(),
             ),
         ),
-        Verdict::Untrusted if failed.is_some_and(|root| root.unpublished) => (
+        (Verdict::Untrusted, _) if failed.is_some_and(|root| root.unpublished) => (
             format!("it was given to a team that has signed nothing yet{error}"),
             Some(format!("ask the team behind {repository} to sign it; until then nobody vouches for it")),
         ),
-        Verdict::Untrusted => (
+        (Verdict::Untrusted, _) => (
             format!("what was served is not what the keys you trust have signed{error}"),
             Some("do not run it; ask who runs the registry and the trust repository. Trying again will not help".to_owned()),
         ),
-        Verdict::Unreachable => (
+        (Verdict::Unreachable, _) => (
             format!("nothing could be learned about it, neither good nor bad{error}"),
             Some("check the address and the network, and run it again".to_owned()),
         ),
-        Verdict::Auth => (
+        (Verdict::Auth, _) => (
             format!("the registry does not let you read what is needed to decide{error}"),
             Some("log in (`docker login HOST`), or ask for read access to the image and its trust repository".to_owned()),
         ),
     };
-    v.detail = detail;
+    v.reason = reason;
     v.next = next;
 }
 
-fn signers(roots: &[RootReport]) -> String {
-    let each: Vec<String> =
-        roots.iter().map(|root| format!("{} (root {})", root.path.join(" > "), root.name)).collect();
-    format!("signed by {}", each.join(" and "))
+fn signers(v: &Verification) -> String {
+    let each = v.roots.iter().filter(|root| root.vouches).map(|root| {
+        let fallback = if root.part == Part::Fallback { ", the fallback" } else { "" };
+        format!("{} (root {}{fallback})", root.path.join(" > "), root.name)
+    });
+    format!("signed by {}", each.collect::<Vec<_>>().join(" and "))
+}
+
+/// The names of roots, for people.
+fn names(roots: &[&RootReport]) -> String {
+    roots.iter().map(|root| root.name.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
+/// The reference by its tag; without one, where a tag would stand.
+fn by_tag(reference: &Reference) -> String {
+    let tag = if reference.tag.is_none() { ":TAG" } else { "" };
+    format!("{}{tag}", without_digest(reference))
 }
 
 fn without_digest(reference: &Reference) -> String {
     Reference { digest: None, ..reference.clone() }.to_string()
 }
 
-fn day(at: DateTime<Utc>) -> String {
+pub(super) fn day(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 

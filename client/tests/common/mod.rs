@@ -36,6 +36,8 @@ use plimsoll_core::{
     },
 };
 
+pub(crate) mod several;
+
 pub(crate) const TRUST: &str = "0123456789abcdef0123456789abcdef";
 /// The role that `acme/app` is delegated to.
 pub(crate) const TEAM: &str = "targets--app";
@@ -47,6 +49,7 @@ pub(crate) struct Publisher {
     pub(crate) team: Targets,
     pub(crate) root: Vec<u8>,
     pub(crate) timestamp_life: TimeDelta,
+    trust: String,
     owner: PrivateKey,
     team_key: PrivateKey,
     online: Arc<PrivateKey>,
@@ -56,21 +59,51 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// A trust repository for `acme/**` in which `acme/app` is delegated to a team.
     pub(crate) fn new(now: DateTime<Utc>) -> Self {
+        Self::of(TRUST, now)
+    }
+
+    /// The same with another trust id.
+    pub(crate) fn of(trust: &str, now: DateTime<Utc>) -> Self {
         let key = || PrivateKey::generate(Algorithm::Ed25519).unwrap();
         let (owner, team_key, online) = (key(), key(), Arc::new(key()));
         let scope: Scope = "acme/**".parse().unwrap();
         let keys = OnlineKeys { timestamp: online.key().clone(), snapshot: online.key().clone() };
         let root =
-            author::first_root(TRUST, std::slice::from_ref(&scope), &[owner.key().clone()], 1, &keys, now);
+            author::first_root(trust, std::slice::from_ref(&scope), &[owner.key().clone()], 1, &keys, now);
         let root = sign(&root, &owner);
-        let mut targets = author::empty_targets("targets", TRUST, now);
+        let mut targets = author::empty_targets("targets", trust, now);
         let allowed = ("targets", scope.patterns());
         let app = "acme/app".parse().unwrap();
         let public = team_key.public().clone();
         author::delegate(&mut targets, (allowed.0, &allowed.1), TEAM, &app, &[public], 1).unwrap();
-        let team = author::empty_targets(TEAM, TRUST, now);
+        let team = author::empty_targets(TEAM, trust, now);
         let timestamp_life = TimeDelta::hours(24);
-        Self { now, targets, team, root, timestamp_life, owner, team_key, online, version: 0 }
+        let trust = trust.to_owned();
+        Self { now, targets, team, root, timestamp_life, trust, owner, team_key, online, version: 0 }
+    }
+
+    /// The id of the team's key.
+    pub(crate) fn team_key_id(&self) -> String {
+        self.team_key.key().id().to_string()
+    }
+
+    /// The owner gives the team's names to another role and key, which takes over what the team signed.
+    pub(crate) fn replace_team_key(&mut self) {
+        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        let delegations = self.targets.delegations.as_mut().unwrap();
+        let id = key.key().id();
+        delegations.keys.insert(id.clone(), key.key().clone());
+        delegations.roles[0].keys.keyids = vec![id];
+        author::next_version("targets", &mut self.targets, self.now);
+        self.team_key = key;
+        self.renew();
+    }
+
+    /// Writes `custom.version` into what the team signed as `name`.
+    pub(crate) fn set_version(&mut self, name: &str, version: &str) {
+        let target = self.team.targets.get_mut(name).unwrap();
+        target.custom.get_or_insert_default().insert("version".to_owned(), version.to_owned().into());
+        self.renew();
     }
 
     /// The team vouches for `manifest` under `name`, as far as it may.
@@ -123,13 +156,13 @@ impl Publisher {
     pub(crate) fn publish(&mut self, registry: &Host) {
         self.version += 1;
         self.head().serve(&registry.shared);
-        self.daemon(registry, Some(TRUST));
+        self.daemon(registry, Some(&self.trust));
     }
 
     fn head(&self) -> Head {
         let (targets, team) = (sign(&self.targets, &self.owner), sign(&self.team, &self.team_key));
         Head {
-            trust: TRUST.to_owned(),
+            trust: self.trust.clone(),
             root: self.root.clone(),
             roles: BTreeMap::from([
                 ("targets".to_owned(), (self.targets.common.version, targets)),
@@ -144,7 +177,7 @@ impl Publisher {
 
     /// A daemon's API at `registry` that takes every submission, says that it is in this timestamp, and lies.
     pub(crate) fn liar(&self, registry: &Host, timestamp: u64) {
-        self.daemon(registry, Some(TRUST));
+        self.daemon(registry, Some(&self.trust));
         let accepted =
             serde_json::json!({"id": "1", "state": "published", "documents": {}, "timestamp": timestamp});
         *registry.shared.taker.lock().unwrap() = None;

@@ -68,7 +68,7 @@ async fn flow(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     show.step(4, "a client that pins the root asks: may I run acme/net-monitor:v1?")?;
     scene.pin(&root)?;
     let seen = scene.verify("net-monitor:v1").await?;
-    Ok(show.verdict(seen.verdict, Verdict::Verified, &seen.detail)?)
+    Ok(show.verdict(seen.verdict, Verdict::Verified, &seen.reason)?)
 }
 
 async fn attacks(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
@@ -95,7 +95,7 @@ async fn replay(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     )?;
     scene.middle.forge(&scene.latest_path(), old);
     let seen = scene.verify("net-monitor:v1").await?;
-    right &= show.verdict(seen.verdict, Verdict::Rollback, &seen.detail)?;
+    right &= show.verdict(seen.verdict, Verdict::Rollback, &seen.reason)?;
     scene.middle.honest();
     Ok(right)
 }
@@ -115,7 +115,7 @@ async fn freeze(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
             "the timestamp lives 3 s here (a day by default); it ran out after {:.1} s",
             waited.as_secs_f32()
         ))?;
-        let right = show.verdict(seen.verdict, Verdict::Expired, &seen.detail)?;
+        let right = show.verdict(seen.verdict, Verdict::Expired, &seen.reason)?;
         scene.middle.honest();
         return Ok(right);
     }
@@ -126,7 +126,7 @@ async fn repoint(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     let evil = scene.push("net-monitor", "v1", "net-monitor, with a back door").await?;
     show.detail(&format!("the registry now says v1 is {}", evil.digest))?;
     let seen = scene.verify("net-monitor:v1").await?;
-    let right = show.verdict(seen.verdict, Verdict::Mismatch, &seen.detail)?;
+    let right = show.verdict(seen.verdict, Verdict::Mismatch, &seen.reason)?;
     scene.push("net-monitor", "v1", "net-monitor, version 1").await?;
     Ok(right)
 }
@@ -136,7 +136,7 @@ async fn revoke(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     let revoked = scene.revoke("v1", "CVE-2026-0001 in the parser").await?;
     show.detail(&format!("revoked in {revoked}"))?;
     let seen = scene.verify("net-monitor:v1").await?;
-    Ok(show.verdict(seen.verdict, Verdict::Revoked, &seen.detail)?)
+    Ok(show.verdict(seen.verdict, Verdict::Revoked, &seen.reason)?)
 }
 
 async fn out_of_scope(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
@@ -157,7 +157,7 @@ async fn out_of_scope(scene: &Scene, show: &mut Show) -> anyhow::Result<bool> {
     let forgery = Forgery { role: scene::TEAM_ROLE, version: role.common.version, bytes };
     let role_path = scene.inject(&forgery).await?;
     let seen = scene.verify("payroll:v1").await?;
-    right &= show.verdict(seen.verdict, Verdict::Absent, &seen.detail)?;
+    right &= show.verdict(seen.verdict, Verdict::Absent, &seen.reason)?;
     right &= show.outcome(
         scene.took_forgery().await? && !scene.middle.fooled(&role_path),
         "the client took the forged snapshot, and still does not ask the team about payroll",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use plimsoll::{
-    update::{RegistrySource, Session, UpdateError, registry_verdict},
+    update::{Bounds, RegistrySource, Session, UpdateError, registry_verdict},
     verify,
 };
 use plimsoll_core::policy::Verdict;
@@ -157,6 +157,6 @@ async fn read_back(shared: &Arc<Shared>, push: &Push) -> Result<(), Fault> {
     let (root, home) = start.await.map_err(|_| Fault::Panicked)?.map_err(Fault::Round)?;
     let source = RegistrySource::new(push.registry.clone(), shared.repository.clone());
     let now = shared.clock.now();
-    Session::refresh(source, home.path(), &root, now).await.map_err(Fault::Client)?;
+    Session::refresh(source, home.path(), &root, now, &Bounds::default()).await.map_err(Fault::Client)?;
     Ok(())
 }

@@ -21,7 +21,7 @@ use plimsoll::{
         author,
     },
     registry::{Credentials, Registry, RegistryOptions},
-    update::{RegistrySource, Session, UpdateError},
+    update::{Bounds, RegistrySource, Session, UpdateError},
 };
 use plimsoll_core::{
     oci::{Digest, mapping::Profile},
@@ -447,7 +447,8 @@ impl Scene {
     /// What a client with this memory sees.
     async fn look(&self, home: &Path) -> Result<Seen, UpdateError> {
         let source = RegistrySource::new(looker(), self.world.repository());
-        let mut session = Session::refresh(source, home, &self.pinned, self.world.now()).await?;
+        let mut session =
+            Session::refresh(source, home, &self.pinned, self.world.now(), &Bounds::default()).await?;
         let outcome = session.find(NAME).await.map_err(|unfinished| unfinished.error)?;
         let trusted = session.trusted();
         let timestamp = trusted.timestamp().expect("it was refreshed").signed.common.version;

@@ -9,7 +9,7 @@ use plimsoll::{
         api::{OnlineKeys, RefusalReason},
         author,
     },
-    update::{RegistrySource, Session, UpdateError},
+    update::{Bounds, RegistrySource, Session, UpdateError},
 };
 use plimsoll_core::{
     oci::{Digest, mapping},
@@ -95,7 +95,8 @@ impl Drill {
 
     async fn find(&self, home: &Path, name: &str) -> Result<Outcome, UpdateError> {
         let source = RegistrySource::new(self.world.registry(), self.world.repository());
-        let mut session = Session::refresh(source, home, &self.pinned, self.world.now()).await?;
+        let mut session =
+            Session::refresh(source, home, &self.pinned, self.world.now(), &Bounds::default()).await?;
         session.find(name).await.map_err(|unfinished| unfinished.error)
     }
 

@@ -12,7 +12,7 @@ use plimsoll::{
         author,
     },
     registry::{Credentials, ManifestAnswer, Registry, RegistryOptions},
-    update::{RegistrySource, Session, UpdateError},
+    update::{Bounds, RegistrySource, Session, UpdateError},
 };
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress, mapping::Profile, media_type},
@@ -252,7 +252,8 @@ impl World {
 
     pub(crate) async fn find_at(&self, name: &str, now: DateTime<Utc>) -> Result<Outcome, UpdateError> {
         let source = RegistrySource::new(self.registry(), self.repository());
-        let mut session = Session::refresh(source, self.home.path(), &self.root(), now).await?;
+        let mut session =
+            Session::refresh(source, self.home.path(), &self.root(), now, &Bounds::default()).await?;
         session.find(name).await.map_err(|unfinished| unfinished.error)
     }
 }

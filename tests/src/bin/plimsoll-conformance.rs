@@ -17,7 +17,7 @@ use plimsoll::{
     clock::{Clock, SystemClock},
     registry::{Registry, RegistryOptions},
     state::{Place, State, read},
-    update::{Session, TufSource, download::Downloads},
+    update::{Bounds, Session, TufSource, download::Downloads},
 };
 use plimsoll_core::tuf::{Outcome, Trusted, limit};
 use url::Url;
@@ -114,7 +114,8 @@ async fn refresh(cli: &Cli, place: &Place, http: &Registry) -> anyhow::Result<Se
     let pinned = State::open(place, PATIENCE).await?.oldest_root()?;
     let (_, pinned) = pinned.context("there is no trusted root: `init` comes first")?;
     let source = TufSource::new(http.clone(), url);
-    let mut session = Session::refresh_at(source, place, &pinned, SystemClock.now()).await?;
+    let mut session =
+        Session::refresh_at(source, place, &pinned, SystemClock.now(), &Bounds::default()).await?;
     if session.equivocation() {
         say("warning", "the timestamp of this version had other content before; the one held stays");
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use plimsoll::{
     state::Entry,
-    update::{Begin, Session, Source, SourceError, UpdateError},
+    update::{Begin, Bounds, Session, Source, SourceError, UpdateError},
 };
 use plimsoll_core::tuf::{Error, MetaFile, Outcome};
 use serde_json::json;
@@ -24,7 +24,15 @@ pub(super) fn judge(
     let pinned = std::fs::read(folder.join("root.json")).expect("the case was written");
     let source = Folder(folder.join(stage.to_string()));
     runtime.block_on(async {
-        let mut session = match Session::refresh(source, &folder.join("plimsoll"), &pinned, now).await {
+        let mut session = match Session::refresh(
+            source,
+            &folder.join("plimsoll"),
+            &pinned,
+            now,
+            &Bounds::default(),
+        )
+        .await
+        {
             Ok(session) => session,
             Err(error) => return Verdict::refused(failure(&error)),
         };

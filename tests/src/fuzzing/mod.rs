@@ -5,12 +5,14 @@
 //! functions. The crate of the targets has this folder as a module of its own, so that it need not build the servers
 //! and peers of this one.
 
+mod bundle;
 mod documents;
 mod files;
 mod json;
 mod names;
 mod registry;
 
+pub use bundle::bundle;
 pub use documents::{root, snapshot, targets, timestamp};
 pub use files::{key_file, policy};
 pub use json::strict_json;
@@ -21,7 +23,8 @@ pub use registry::{challenge, listing, manifest};
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every fuzz target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
+    ("bundle", bundle),
     ("challenge", challenge),
     ("key_file", key_file),
     ("listing", listing),

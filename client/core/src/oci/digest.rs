@@ -21,6 +21,11 @@ impl Digest {
         Self(out)
     }
 
+    /// The digest whose 32 bytes are `sum`, which was made piece by piece; none for another length.
+    pub fn from_sum(sum: &[u8]) -> Option<Self> {
+        sum.try_into().ok().map(Self)
+    }
+
     /// The digest whose 64 lower-case hex digits are `hex`.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use super::{Digest, DigestError};
 
 /// The host that a reference without one means.
 const DEFAULT_HOST: &str = "docker.io";
+/// Other names of the same registry.
+const DEFAULT_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 const MAX_NAME: usize = 255;
 
 /// A repository on a registry, `HOST[:PORT]/NAME`, for example `registry.example.com/acme/trust`.
@@ -43,6 +45,18 @@ pub enum ReferenceError {
         text: String,
         /// What stands before `://`.
         scheme: String,
+    },
+    /// A character that no reference holds: a control character, a space, or one that may look like another.
+    #[error(
+        "character {at} of `{text}` is U+{code:04X}; a reference holds plain ASCII letters, digits and signs only"
+    )]
+    Character {
+        /// The whole text, cut to 300 characters.
+        text: String,
+        /// Which one, from 1.
+        at: usize,
+        /// Its code point.
+        code: u32,
     },
     /// The host part is not a host with an optional port.
     #[error("`{text}`: `{host}` is not a registry host")]
@@ -112,7 +126,7 @@ pub fn valid_tag(tag: &str) -> bool {
 }
 
 /// Host name, IPv4 or bracketed IPv6, with an optional port.
-fn valid_host(host: &str) -> bool {
+pub(crate) fn valid_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
             let Some((address, tail)) = rest.split_once(']') else { return false };
@@ -136,7 +150,7 @@ fn valid_host(host: &str) -> bool {
     name.is_none_or(|name| name.len() <= 253 && name.split('.').all(label))
         && (port.is_empty()
             || port.strip_prefix(':').is_some_and(|p| {
-                !p.is_empty()
+                !p.starts_with('0')
                     && p.bytes().all(|b| b.is_ascii_digit())
                     && p.parse::<u16>().is_ok_and(|p| p > 0)
             }))
@@ -202,8 +216,12 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     /// Reads `[HOST/]NAME[:TAG][@DIGEST]`. As in docker, the first component is a host if it has a `.` or `:` or is
-    /// `localhost`; without a host, `docker.io` is meant, and a single-component name there is under `library/`.
+    /// `localhost`; without a host, `docker.io` is meant, and a single-component name there is under `library/`. The
+    /// other names of Docker Hub are read as `docker.io`, so that one policy holds whichever is written.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if let Some((at, odd)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic()) {
+            return Err(ReferenceError::Character { text: cut(text), at: at + 1, code: odd.into() });
+        }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(ReferenceError::Scheme { text: cut(text), scheme: cut(scheme) });
         }
@@ -236,6 +254,7 @@ impl FromStr for Reference {
             None => None,
         };
         let host = host.map_or_else(|| DEFAULT_HOST.to_owned(), str::to_ascii_lowercase);
+        let host = if DEFAULT_ALIASES.contains(&host.as_str()) { DEFAULT_HOST.to_owned() } else { host };
         let name = if host == DEFAULT_HOST && !name.contains('/') {
             format!("library/{name}")
         } else {
@@ -264,6 +283,19 @@ mod tests {
             ("Registry.Example.com/a", "registry.example.com/a"),
             ("nginx:1.25", "docker.io/library/nginx:1.25"),
             ("acme/x", "docker.io/acme/x"),
+            ("ubuntu", "docker.io/library/ubuntu"),
+            ("docker.io", "docker.io/library/docker.io"),
+            ("docker.io/ubuntu", "docker.io/library/ubuntu"),
+            ("docker.io/library/ubuntu:22.04", "docker.io/library/ubuntu:22.04"),
+            ("index.docker.io/ubuntu", "docker.io/library/ubuntu"),
+            ("registry-1.docker.io/acme/x:v1", "docker.io/acme/x:v1"),
+            ("Index.Docker.IO/acme/x", "docker.io/acme/x"),
+            ("docker.io.example.com/ubuntu", "docker.io.example.com/ubuntu"),
+            ("[2001:DB8::1]:5000/acme/x:v1", "[2001:db8::1]:5000/acme/x:v1"),
+            ("[::1]/a", "[::1]/a"),
+            ("localhost:5000/a", "localhost:5000/a"),
+            // A name with a colon and no slash has a tag, not a port.
+            ("a:5000", "docker.io/library/a:5000"),
             ("r.io/a__b/c--d.e", "r.io/a__b/c--d.e"),
         ] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), shown);
@@ -295,6 +327,25 @@ mod tests {
             "r.io/a@sha256:00",
             "r.io:0/a",
             "r.io:99999/a",
+            "r.io:05000/a",
+            "r.io:/a",
+            "r.io:https/a",
+            "[::1/a",
+            "::1/a",
+            "[::1]5000/a",
+            "[::1%25lo]:5000/a",
+            "[fe80::1%lo]/a",
+            "[]/a",
+            "Ubuntu",
+            "LOCALHOST/a",
+            "Acme/x",
+            "r.io/Acme/x",
+            "r.io./a",
+            "docker.io/",
+            "r.io/a:v1:v2",
+            "r.io/a@v1",
+            "r.io/a:v1@",
+            "@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "-r.io/a",
             "r..io/a",
             "r_x.io/a",
@@ -312,6 +363,26 @@ mod tests {
             assert!(matches!(url.parse::<Reference>(), Err(ReferenceError::Scheme { .. })), "{url}");
         }
         assert!(matches!("r.io/a:v1".parse::<RepositoryAddress>(), Err(ReferenceError::NotBare { .. })));
+    }
+
+    /// T61: what only looks like a name is told by its code point, since it cannot be seen.
+    #[test]
+    fn a_character_that_looks_like_another_is_named() {
+        for (text, at, code) in [
+            ("r.io/\u{430}cme/x", 6, 0x430),
+            ("d\u{43e}cker.io/acme/x", 2, 0x43e),
+            ("r.io/acme\u{2215}x", 10, 0x2215),
+            ("r.io/acme/x\u{a789}v1", 12, 0xa789),
+            ("r.io/acme/x:v\u{661}", 14, 0x661),
+            ("r.io/acme/\u{200b}x", 11, 0x200b),
+            ("\u{feff}r.io/acme/x", 1, 0xfeff),
+            ("r.io/acme/x ", 12, 0x20),
+            ("r.io/acme/x\n", 12, 0xa),
+            ("r.io/acme/x\0", 12, 0),
+        ] {
+            let refused = ReferenceError::Character { text: text.to_owned(), at, code };
+            assert_eq!(text.parse::<Reference>(), Err(refused), "{text:?}");
+        }
     }
 
     #[test]

@@ -1,197 +1,238 @@
-//! The policy file: pinned roots, and which of them speak for which references.
+//! The policy file as it is written: its keys and their kinds, before any rule is checked.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
+};
 
-use super::{Scope, ScopeError};
-use crate::oci::{Digest, Reference, ReferenceError, RepositoryAddress};
+use super::{
+    PolicyError,
+    locate::{self, Format},
+};
 
-/// A policy as written in `policy.toml`. Unknown keys are errors; nothing merges; what no scope covers is rejected.
+/// A policy as written in `policy.toml` or `policy.json` (docs/policy.md). Unknown and repeated keys are errors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
+pub struct PolicyFile {
     /// The pinned roots, by the name the user gave them.
-    #[serde(default)]
-    pub root: BTreeMap<String, RootEntry>,
+    #[serde(default, deserialize_with = "unique", skip_serializing_if = "BTreeMap::is_empty")]
+    pub root: BTreeMap<String, RootTable>,
     /// Which references they speak for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub scope: Vec<ScopeEntry>,
+    pub scope: Vec<ScopeTable>,
+    /// Which names are other names of something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remap: Vec<RemapTable>,
+    /// Scopes to use instead of `scope`, by the profile's name.
+    #[serde(default, deserialize_with = "unique", skip_serializing_if = "BTreeMap::is_empty")]
+    pub profile: BTreeMap<String, ProfileTable>,
 }
 
-/// One pinned root of trust.
+/// `[root.NAME]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RootEntry {
+pub struct RootTable {
     /// The root document; a relative path starts at the policy file's folder.
-    pub file: PathBuf,
-    /// sha256 of that file, 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The root document itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<String>,
+    /// sha256 of it, 64 hex digits.
     pub sha256: String,
-    /// Where its metadata is fetched, `HOST/REPOSITORY`. Transport only: trust is keyed by the root.
-    pub repository: String,
+    /// Where its metadata is fetched.
+    pub repository: Places,
+    /// The file of the floor; a relative path starts at the policy file's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<PathBuf>,
 }
 
-/// One scope.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScopeEntry {
+/// One place, or several in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Places(pub Vec<String>);
+
+/// `[[scope]]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ScopeTable {
     /// `HOST/SCOPE`, for example `registry.example.com/acme/**`.
     #[serde(rename = "match")]
     pub pattern: String,
+    /// What happens without asking anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// Why the action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What `allow-digest` allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests: Option<Vec<String>>,
+    /// Until when `allow-digest` allows it, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// What becomes of a name that is freshly proven absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_absent: Option<OnAbsent>,
+    /// Which digests a reference by digest may name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_refs: Option<DigestRefs>,
+    /// How old the deciding role's signature may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_signed_age: Option<String>,
+    /// For how long after its expiry the timestamp and snapshot may still be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_staleness: Option<String>,
+    /// Roots whose failure is a warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<Vec<String>>,
+    /// Roots whose revocations count; else all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub veto: Option<Vec<String>>,
     /// Who must vouch.
-    pub require: Require,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<RequireTable>,
+    /// Who may vouch instead for what is freshly proven absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<RequireTable>,
+    /// Which versions are allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<ConstraintTable>,
+    /// What the names of the match are called inside a root.
+    #[serde(default, deserialize_with = "unique", skip_serializing_if = "BTreeMap::is_empty")]
+    pub map: BTreeMap<String, String>,
+    /// Which role, and which keys, must have decided.
+    #[serde(default, deserialize_with = "unique", skip_serializing_if = "BTreeMap::is_empty")]
+    pub pin: BTreeMap<String, PinTable>,
 }
 
-/// Who must vouch for a reference.
+/// What happens without asking anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It is refused.
+    Deny,
+    /// The listed digests are allowed.
+    AllowDigest,
+}
+
+/// What becomes of a name that is freshly proven absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnAbsent {
+    /// It is refused, the default.
+    Reject,
+    /// `fallback` decides.
+    Fallback,
+}
+
+/// Which digests a reference by digest may name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DigestRefs {
+    /// Those that some tag means now, or an index that one means holds.
+    #[default]
+    Current,
+    /// Those that are signed, also where no tag means them any more.
+    Retained,
+}
+
+/// `require` and `fallback`: exactly one form.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequireTable {
+    /// All of these roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<Vec<String>>,
+    /// One of these roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any: Option<Vec<String>>,
+    /// So many of the roots `of`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<u64>,
+    /// The roots that `threshold` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Vec<String>>,
+}
+
+/// `constraint`: exactly one key.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConstraintTable {
+    /// What the tag must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// What the signed `custom.version` must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_version: Option<String>,
+}
+
+/// One root's entry of `pin`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Require {
-    /// All of these roots, and they must agree.
-    pub all: Vec<String>,
+pub struct PinTable {
+    /// The role that must lie on the path.
+    pub role: String,
+    /// Keys that must each have signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<String>>,
 }
 
-/// The scope that applies to a reference.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Selected<'a> {
-    /// The scope's `match`.
-    pub pattern: &'a str,
-    /// The roots that must vouch, by name; at least one.
-    pub roots: Vec<(&'a str, &'a RootEntry)>,
+/// `[[remap]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemapTable {
+    /// The host, or host and first path segments, that stand for others.
+    pub from: String,
+    /// What they stand for.
+    pub to: String,
 }
 
-/// Why a policy cannot be used. All of it is misuse: the policy's author must change something.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyError {
-    /// Not TOML of the policy's shape; the source names line and column.
-    #[error("not a policy")]
-    Toml(#[from] toml::de::Error),
-    /// A `sha256` that is not one.
-    #[error("[root.{root}]: sha256 must be 64 lower-case hex digits")]
-    Sha256 {
-        /// The root.
-        root: String,
-    },
-    /// A repository that is not one.
-    #[error("[root.{root}]: repository")]
-    Repository {
-        /// The root.
-        root: String,
-        /// Why.
-        source: ReferenceError,
-    },
-    /// A root name that could not be a file or a heading.
-    #[error("root name `{root}`: use lower-case letters, digits, `-` and `_`, at most 64")]
-    Name {
-        /// The name.
-        root: String,
-    },
-    /// A `match` without a registry host, or with a wrong one.
-    #[error(
-        "[[scope]] match = `{pattern}`: it must start with a registry host, as registry.example.com/acme/**"
-    )]
-    Host {
-        /// The match.
-        pattern: String,
-    },
-    /// A `match` whose part after the host is not a scope.
-    #[error("[[scope]] match = `{pattern}`")]
-    Scope {
-        /// The match.
-        pattern: String,
-        /// Why.
-        source: ScopeError,
-    },
-    /// Two scopes are equally specific and can cover the same reference.
-    #[error("[[scope]]: `{first}` and `{second}` are equally specific; exactly one scope may apply")]
-    Equal {
-        /// One.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// `require` names no root.
-    #[error("[[scope]] match = `{pattern}`: require names no root")]
-    NoRoot {
-        /// The match.
-        pattern: String,
-    },
-    /// `require` names a root that is not there.
-    #[error("[[scope]] match = `{pattern}`: there is no [root.{root}]")]
-    UnknownRoot {
-        /// The match.
-        pattern: String,
-        /// The root.
-        root: String,
-    },
+/// `[profile.NAME]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileTable {
+    /// Its scopes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<ScopeTable>,
 }
 
-impl Policy {
-    /// Reads and checks a policy.
+impl PolicyFile {
+    /// Reads `policy.toml`. Checks the shape only.
     ///
     /// # Errors
-    /// [`PolicyError`], by rule.
-    pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let policy: Self = toml::from_str(text)?;
-        policy.check()?;
-        Ok(policy)
+    /// [`PolicyError`] with its position.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        toml::from_str(text).map_err(|error| {
+            let at = error.span().map(|span| locate::position(text, span.start));
+            PolicyError::shape(at, error.message())
+        })
     }
 
-    /// Checks what the types cannot say.
+    /// Reads `policy.json`. Checks the shape only.
     ///
     /// # Errors
-    /// [`PolicyError`], by rule.
-    pub fn check(&self) -> Result<(), PolicyError> {
-        for (root, entry) in &self.root {
-            if !valid_root_name(root) {
-                return Err(PolicyError::Name { root: root.clone() });
-            }
-            entry.digest(root)?;
-            entry.address(root)?;
-        }
-        let mut seen = Vec::<(String, Scope, &str)>::new();
-        for entry in &self.scope {
-            let (host, scope) = entry.parse()?;
-            let equal = |(known_host, known, _): &&(String, Scope, &str)| {
-                *known_host == host && known.specificity() == scope.specificity() && known.overlaps(&scope)
-            };
-            if let Some((_, _, first)) = seen.iter().find(equal) {
-                let (first, second) = ((*first).to_owned(), entry.pattern.clone());
-                return Err(PolicyError::Equal { first, second });
-            }
-            seen.push((host, scope, &entry.pattern));
-            if entry.require.all.is_empty() {
-                return Err(PolicyError::NoRoot { pattern: entry.pattern.clone() });
-            }
-            for root in &entry.require.all {
-                if !self.root.contains_key(root) {
-                    return Err(PolicyError::UnknownRoot {
-                        pattern: entry.pattern.clone(),
-                        root: root.clone(),
-                    });
-                }
-            }
-        }
-        Ok(())
+    /// [`PolicyError`] with its position.
+    pub fn from_json(text: &str) -> Result<Self, PolicyError> {
+        serde_json::from_str(text).map_err(|error| {
+            let at = locate::json_error(text, &error);
+            let message = error.to_string();
+            // The place is told once.
+            let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+            PolicyError::shape(Some(at), message)
+        })
     }
 
-    /// The one scope that applies to `reference`, the most specific; none if nothing covers it. `name` is the target
-    /// name of the reference, without a host.
+    /// Reads a policy in one of its two formats. Checks the shape only.
     ///
-    /// # Panics
-    /// If the policy was never checked.
-    pub fn select(&self, reference: &Reference, name: &str) -> Option<Selected<'_>> {
-        let (_, entry) = self
-            .scope
-            .iter()
-            .filter_map(|entry| {
-                let (host, scope) = entry.parse().expect("the policy was checked when it was read");
-                let applies = host == reference.repository.host && scope.covers(name);
-                applies.then(|| (scope.specificity(), entry))
-            })
-            .max_by_key(|(specificity, _)| *specificity)?;
-        let roots = entry.require.all.iter().map(|root| (root.as_str(), &self.root[root])).collect();
-        Some(Selected { pattern: &entry.pattern, roots })
+    /// # Errors
+    /// [`PolicyError`] with its position.
+    pub fn read(text: &str, format: Format) -> Result<Self, PolicyError> {
+        match format {
+            Format::Toml => Self::from_toml(text),
+            Format::Json => Self::from_json(text),
+        }
     }
 
     /// The policy as TOML.
@@ -201,121 +242,75 @@ impl Policy {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("tables of strings always serialise")
     }
-}
 
-impl RootEntry {
-    /// The pinned sha256.
+    /// The policy as JSON, ending in a line feed.
     ///
-    /// # Errors
-    /// [`PolicyError::Sha256`].
-    pub fn digest(&self, root: &str) -> Result<Digest, PolicyError> {
-        Digest::from_hex(&self.sha256).map_err(|_| PolicyError::Sha256 { root: root.to_owned() })
-    }
-
-    /// Where the metadata is fetched.
-    ///
-    /// # Errors
-    /// [`PolicyError::Repository`].
-    pub fn address(&self, root: &str) -> Result<RepositoryAddress, PolicyError> {
-        self.repository.parse().map_err(|source| PolicyError::Repository { root: root.to_owned(), source })
+    /// # Panics
+    /// Never: objects of strings always serialise.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("objects of strings always serialise") + "\n"
     }
 }
 
-impl ScopeEntry {
-    /// Host and scope of `match`.
-    fn parse(&self) -> Result<(String, Scope), PolicyError> {
-        let no_host = || PolicyError::Host { pattern: self.pattern.clone() };
-        let (host, scope) = self.pattern.split_once('/').ok_or_else(no_host)?;
-        // A host by the same rule as in a reference: `acme/**` alone would read as a host called acme.
-        let probe: Reference = format!("{host}/x").parse().map_err(|_| no_host())?;
-        if probe.repository.host != host {
-            return Err(no_host());
+impl<'de> Deserialize<'de> for Places {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Places;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a place as text, or a list of places")
+            }
+
+            fn visit_str<E>(self, place: &str) -> Result<Places, E> {
+                Ok(Places(vec![place.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Places, A::Error> {
+                let mut places = Vec::new();
+                while let Some(place) = list.next_element()? {
+                    places.push(place);
+                }
+                Ok(Places(places))
+            }
         }
-        let scope =
-            scope.parse().map_err(|source| PolicyError::Scope { pattern: self.pattern.clone(), source })?;
-        Ok((host.to_owned(), scope))
+        deserializer.deserialize_any(OneOrMore)
     }
 }
 
-/// True if `name` can name a root: it becomes a heading and a file name.
-fn valid_root_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
-        && !name.starts_with('-')
+impl Serialize for Places {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [place] => place.serialize(serializer),
+            places => places.serialize(serializer),
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A map in which no key stands twice. TOML refuses that itself; of JSON the last one would win.
+fn unique<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Unique<T>(std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Unique<T> {
+        type Value = BTreeMap<String, T>;
 
-    const ROOT: &str = r#"
-        [root.acme]
-        file = "acme-root.json"
-        sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        repository = "r.io/acme/trust"
-    "#;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table")
+        }
 
-    fn policy(scopes: &[&str]) -> Result<Policy, PolicyError> {
-        let scopes: String = scopes
-            .iter()
-            .map(|s| format!("[[scope]]\nmatch = \"{s}\"\nrequire = {{ all = [\"acme\"] }}\n"))
-            .collect();
-        Policy::parse(&format!("{ROOT}\n{scopes}"))
-    }
-
-    fn selected<'a>(policy: &'a Policy, reference: &str) -> Option<&'a str> {
-        let reference: Reference = reference.parse().unwrap();
-        let name = format!("{}:{}", reference.repository.name, reference.tag.as_ref().unwrap());
-        policy.select(&reference, &name).map(|selected| selected.pattern)
-    }
-
-    #[test]
-    fn the_most_specific_scope_applies_whatever_the_order() {
-        let scopes =
-            ["r.io/acme/app", "r.io/acme/**", "r.io/acme/*", "r.io/acme/app:v*", "r.io/acme/app:v1*"];
-        for scopes in [scopes.to_vec(), scopes.iter().rev().copied().collect()] {
-            let policy = policy(&scopes).unwrap();
-            assert_eq!(selected(&policy, "r.io/acme/app:v1"), Some("r.io/acme/app:v1*"));
-            assert_eq!(selected(&policy, "r.io/acme/app:v2"), Some("r.io/acme/app:v*"));
-            assert_eq!(selected(&policy, "r.io/acme/app:x"), Some("r.io/acme/app"));
-            assert_eq!(selected(&policy, "r.io/acme/other:x"), Some("r.io/acme/*"));
-            assert_eq!(selected(&policy, "r.io/acme/a/b:x"), Some("r.io/acme/**"));
-            assert_eq!(selected(&policy, "r.io/other/app:v1"), None);
-            assert_eq!(selected(&policy, "other.io/acme/app:v1"), None);
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some(key) = entries.next_key::<String>()? {
+                if map.contains_key(&key) {
+                    return Err(A::Error::custom(format_args!("duplicate key `{key}`")));
+                }
+                map.insert(key, entries.next_value()?);
+            }
+            Ok(map)
         }
     }
-
-    #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
-        assert!(matches!(policy(&["r.io/acme/**", "r.io/acme/**"]), Err(PolicyError::Equal { .. })));
-        assert!(matches!(policy(&["r.io/acme/a:v*", "r.io/acme/a:*1"]), Err(PolicyError::Equal { .. })));
-        assert!(matches!(policy(&["r.io/acme/a:v1", "r.io/acme/a:v*"]), Err(PolicyError::Equal { .. })));
-        policy(&["r.io/acme/a:v1", "r.io/acme/a:v2", "r.io/acme/b:v1", "s.io/acme/a:v1"]).unwrap();
-        assert!(matches!(policy(&["acme/**"]), Err(PolicyError::Host { .. })));
-        assert!(matches!(policy(&["r.io/acme/[a]"]), Err(PolicyError::Scope { .. })));
-        assert!(matches!(Policy::parse(&format!("{ROOT}\nextra = 1")), Err(PolicyError::Toml(_))));
-        let bad = ROOT.replace("e3b0", "E3B0");
-        assert!(matches!(Policy::parse(&bad), Err(PolicyError::Sha256 { .. })));
-        let missing = "[[scope]]\nmatch = \"r.io/acme/**\"\nrequire = { all = [\"other\"] }\n";
-        assert!(matches!(Policy::parse(missing), Err(PolicyError::UnknownRoot { .. })));
-        let without = ROOT.lines().filter(|l| !l.contains("sha256")).collect::<Vec<_>>().join("\n");
-        assert!(matches!(Policy::parse(&without), Err(PolicyError::Toml(_))));
-    }
-
-    #[test]
-    fn a_root_is_named_so_that_it_can_be_a_file() {
-        let named = |name: &str| Policy::parse(&ROOT.replace("root.acme", &format!("root.\"{name}\"")));
-        for good in ["a", "0-9_z", "_", &"a".repeat(64)] {
-            assert!(named(good).unwrap().root.contains_key(good), "{good}");
-        }
-        for bad in ["", "-a", "A", "a b", "a/b", "..", "é", "a:b", &"a".repeat(65)] {
-            assert!(matches!(named(bad), Err(PolicyError::Name { root }) if root == bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_policy_round_trips() {
-        let policy = policy(&["r.io/acme/**"]).unwrap();
-        assert_eq!(Policy::parse(&policy.to_toml()).unwrap(), policy);
-    }
+    deserializer.deserialize_map(Unique(std::marker::PhantomData))
 }

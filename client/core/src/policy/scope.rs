@@ -110,7 +110,44 @@ impl Scope {
         }
     }
 
+    /// True if names of this scope can be exchanged for those of `other`: see [`Scope::exchange`].
+    pub fn has_form_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Repository(_), Self::Repository(_))
+            | (Self::Children(_), Self::Children(_))
+            | (Self::Below(_), Self::Below(_)) => true,
+            (Self::Tags { glob, .. }, Self::Tags { glob: other, .. }) => glob == other,
+            _ => false,
+        }
+    }
+
+    /// The name of `other` that stands for `name`, one of this scope's: the literal part is exchanged, the rest stays. None
+    /// if the scopes have different forms, or the name is not one of this scope.
+    pub fn exchange(&self, other: &Self, name: &str) -> Option<String> {
+        if !self.has_form_of(other) || !self.covers(name) {
+            return None;
+        }
+        let rest = name.strip_prefix(self.literal())?;
+        let joined = match (self.literal(), other.literal()) {
+            // Without a literal part there is no slash behind it either.
+            ("", "") => rest.to_owned(),
+            ("", literal) => format!("{literal}/{rest}"),
+            (_, "") => rest.strip_prefix('/')?.to_owned(),
+            (_, literal) => format!("{literal}{rest}"),
+        };
+        Some(joined)
+    }
+
+    /// What stands before the first wildcard, without the slash at its end; of a repository, all of it.
+    fn literal(&self) -> &str {
+        match self {
+            Self::Repository(name) | Self::Tags { repository: name, .. } => name,
+            Self::Children(prefix) | Self::Below(prefix) => prefix,
+        }
+    }
+
     /// True if a name may lie in both; for two scopes of equal specificity. It never says no wrongly.
+    #[cfg(test)]
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let (Self::Tags { repository: a, glob: tags }, Self::Tags { repository: b, glob: others }) =
             (self, other)

@@ -58,6 +58,29 @@ impl Verdict {
         }
     }
 
+    /// All verdicts, the gravest first: what is an alarm, what the policy refuses, what nobody vouches for, what may be
+    /// tried again; [`Verdict::Verified`] last.
+    pub const BY_GRAVITY: [Self; 13] = [
+        Self::Revoked,
+        Self::Untrusted,
+        Self::Rollback,
+        Self::Mismatch,
+        Self::Conflict,
+        Self::Expired,
+        Self::PolicyDeny,
+        Self::NoPolicy,
+        Self::NoSuchTag,
+        Self::Absent,
+        Self::Auth,
+        Self::Unreachable,
+        Self::Verified,
+    ];
+
+    /// The gravest of `verdicts`; none if there is none.
+    pub fn gravest(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        verdicts.into_iter().min_by_key(|verdict| Self::BY_GRAVITY.iter().position(|grave| grave == verdict))
+    }
+
     /// The name as it is printed, for example `NO_SUCH_TAG`.
     pub fn name(self) -> &'static str {
         match self {
@@ -120,6 +143,20 @@ mod tests {
             assert_eq!((verdict.to_string().as_str(), verdict.exit_code()), (name, code));
             assert_eq!(serde_json::to_value(verdict).unwrap(), name);
         }
+    }
+
+    #[test]
+    fn one_bad_verdict_is_not_outweighed_by_any_number_of_better_ones() {
+        let all = Verdict::BY_GRAVITY;
+        for (i, grave) in all.iter().enumerate() {
+            assert_eq!(Verdict::gravest(all[i..].iter().rev().copied()), Some(*grave));
+            assert_eq!(all.iter().filter(|other| *other == grave).count(), 1, "{grave} stands there once");
+        }
+        assert_eq!(Verdict::gravest([]), None);
+        // The failures of roots keep the order in which they are reported.
+        let failures =
+            [Verdict::Untrusted, Verdict::Rollback, Verdict::Expired, Verdict::Auth, Verdict::Unreachable];
+        assert!(failures.is_sorted_by_key(|failure| all.iter().position(|grave| grave == failure)));
     }
 
     #[test]

@@ -3,19 +3,24 @@
 //! [`Trusted`] has one method per role in spec order and [`Search`] walks the delegations; whoever drives them fetches
 //! what they ask for. A document that was not verified has another type ([`Document`]) than one that was ([`Verified`]).
 
+mod bounds;
 mod document;
 mod error;
+mod floor;
 pub mod json;
 mod key;
 pub mod metadata;
 mod object;
 mod pattern;
 mod search;
+mod signers;
 mod trusted;
 mod verify;
 
+pub use bounds::Bounds;
 pub use document::{Document, MAX_SIGNATURES, Signature, Verbatim, assemble};
 pub use error::Error;
+pub use floor::{Floor, FloorError, Vouched};
 pub use key::{Key, KeyError, KeyId, PublicKey};
 pub use metadata::{
     DelegatedRole, Delegations, Identity, MetaFile, Revocation, RoleKeys, RoleType, Root, SPEC_VERSION,
@@ -24,6 +29,7 @@ pub use metadata::{
 pub use object::Json;
 pub use pattern::{matches, within};
 pub use search::{Found, MAX_DEPTH, MAX_ROLE_NAME, MAX_ROLES, Outcome, Search, Step};
+pub use signers::Signers;
 pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, SnapshotMark, TimestampUpdate, Trusted};
 pub use verify::{MAX_VERIFICATIONS, Verified, distinct_signers, verify};
 

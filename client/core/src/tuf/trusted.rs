@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verbatim, Verified, distinct_signers,
-    limit,
+    Bounds, Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verbatim, Verified,
+    distinct_signers, limit,
     metadata::{RoleType, check_content, cut},
     verify::{meets, verify},
 };
@@ -21,6 +21,7 @@ pub const MAX_ROOT_STEPS: u64 = 256;
 
 /// A version that was seen and, where known, the sha256 of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mark {
     /// The version.
     pub version: u64,
@@ -82,6 +83,7 @@ pub enum TimestampUpdate {
 #[derive(Debug, Clone)]
 pub struct Trusted {
     now: DateTime<Utc>,
+    bounds: Arc<Bounds>,
     memory: HighWater,
     root: Verified<Root>,
     root_final: bool,
@@ -147,6 +149,7 @@ impl Trusted {
     fn start(root: Verified<Root>, memory: HighWater, now: DateTime<Utc>) -> Self {
         Self {
             now,
+            bounds: Arc::default(),
             memory,
             root,
             root_final: false,
@@ -177,6 +180,16 @@ impl Trusted {
         Self::begin(&self.root.document(), now)
     }
 
+    /// The same, held to `bounds` from here on. To be called before anything else.
+    ///
+    /// # Errors
+    /// [`Error::Equivocation`] if a floor names another root of this version.
+    pub fn bounded(mut self, bounds: Arc<Bounds>) -> Result<Self, Error> {
+        bounds.check_root(mark(&self.root))?;
+        self.bounds = bounds;
+        Ok(self)
+    }
+
     /// True if the memory is of an older root than the trusted one, so that what lapsed in between is still to be
     /// forgotten: [`Trusted::finish_root`] needs the memory's snapshot then.
     pub fn is_behind(&self) -> bool {
@@ -192,7 +205,8 @@ impl Trusted {
     /// Brings back the snapshot that the memory names, believed by its sha256.
     ///
     /// # Errors
-    /// [`Error::Hash`] if it is another one.
+    /// [`Error::Hash`] if it is another one; if it was kept already, and lists less than a floor does, those of
+    /// [`Trusted::update_snapshot`].
     pub fn hold_snapshot(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.memory.snapshot.is_none_or(|seen| seen.digest != Digest::of(bytes)) {
             let (role, algorithm) = ("snapshot".to_owned(), "sha256".to_owned());
@@ -200,6 +214,7 @@ impl Trusted {
         }
         let document = Arc::new(parse::<Snapshot>("snapshot", bytes)?);
         if self.snapshot_kept {
+            self.bounds.check_snapshot(&self.root.signed, mark(&document), Some(&document.signed))?;
             self.snapshot = Some(Verified::remembered(document.clone()));
         }
         self.held_snapshot = Some(document);
@@ -214,6 +229,21 @@ impl Trusted {
     /// The fixed time.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
+    }
+
+    /// By how much the timestamp or the snapshot that was taken is past its expiry, whichever more: only
+    /// [`Bounds::max_staleness`] lets them be. None if both are fresh, or none was taken yet.
+    pub fn stale_by(&self) -> Option<TimeDelta> {
+        let timestamp = self.timestamp.as_ref().map(|timestamp| timestamp.signed.common.expires);
+        let taken = self.snapshot_kept || self.snapshot.is_some();
+        let snapshot = self.memory.snapshot.filter(|_| taken).map(|snapshot| snapshot.expires);
+        let expires = timestamp.into_iter().chain(snapshot).min()?;
+        (self.now >= expires).then(|| self.now - expires)
+    }
+
+    /// True if the view is stale: [`Trusted::stale_by`] says by how much.
+    pub fn is_stale(&self) -> bool {
+        self.stale_by().is_some()
     }
 
     /// The newest root verified so far.
@@ -234,6 +264,11 @@ impl Trusted {
     /// A targets role, once verified, and the role that delegated to it (`root` for `targets`).
     pub fn role(&self, role: &str) -> Option<(&str, &Verified<Targets>)> {
         self.roles.get(role).map(|(delegator, document)| (delegator.as_str(), document))
+    }
+
+    /// Every targets role that was verified, in the order of their names.
+    pub fn roles(&self) -> impl Iterator<Item = (&str, &Verified<Targets>)> {
+        self.roles.iter().map(|(role, (_, document))| (role.as_str(), document))
     }
 
     /// The trust id that every document must carry, once a root carries one.
@@ -266,6 +301,7 @@ impl Trusted {
             same_if_known("root", seen, mark(&self.root))?;
             same_if_known("root", seen, mark(&document))?;
         }
+        self.bounds.check_root(mark(&document))?;
         // 5.3.6: not checked for expiry here; only the last root's expiry matters (5.3.10).
         let new = mark(&document);
         let before = std::mem::replace(&mut self.root, document);
@@ -353,6 +389,7 @@ impl Trusted {
             not_older("root", seen.version, self.root.version())?;
             same_if_known("root", seen, mark(&self.root))?;
         }
+        self.bounds.check_newest_root(self.root.version())?;
         // 5.3.10: a freeze at an expired root is refused.
         self.root.check_expiry("root", self.now)?;
         self.root_final = true;
@@ -415,7 +452,7 @@ impl Trusted {
     ) -> Result<TimestampUpdate, Error> {
         const ROLE: &str = "timestamp";
         // 5.4.3.2: the snapshot it names is not older, and a known version is named with its known hash.
-        let mut named = mark_of(document.signed.snapshot());
+        let mut named = document.signed.snapshot().mark();
         let verified =
             self.memory.snapshot.map(|seen| Mark { version: seen.version, digest: Some(seen.digest) });
         for seen in [self.memory.snapshot_named, verified].into_iter().flatten() {
@@ -426,8 +463,9 @@ impl Trusted {
         if let Some(held) = &self.held_timestamp {
             same_hashes("snapshot", held.signed.snapshot(), document.signed.snapshot())?;
         }
-        // 5.4.4: expiry.
-        document.check_expiry(ROLE, self.now)?;
+        self.bounds.check_timestamp(&self.root.signed, mark(&document), document.signed.snapshot().mark())?;
+        // 5.4.4: expiry, later by as much as the user's policy allows.
+        self.bounds.check_expiry(ROLE, document.version(), document.signed.common.expires, self.now)?;
         // 5.4.5: to be persisted.
         self.memory.timestamp = Some(mark(&document));
         self.memory.snapshot_named = Some(named);
@@ -474,7 +512,7 @@ impl Trusted {
     /// under this root, so only its expiry is looked at. If it is not, false: [`Trusted::update_snapshot`] must follow.
     ///
     /// # Errors
-    /// [`Error::Order`] without a timestamp, [`Error::Expired`].
+    /// [`Error::Order`] without a timestamp, [`Error::Expired`]; those of a floor as [`Trusted::update_snapshot`].
     pub fn keep_snapshot(&mut self) -> Result<bool, Error> {
         const ROLE: &str = "snapshot";
         let Some(meta) = self.wanted_snapshot() else {
@@ -489,11 +527,11 @@ impl Trusted {
         if !named || meta.version != seen.version || meta.length.is_some_and(|length| length != seen.length) {
             return Ok(false);
         }
-        // 5.5.6: expiry.
-        if self.now >= seen.expires {
-            let (version, expires) = (seen.version, seen.expires);
-            return Err(Error::Expired { role: ROLE.to_owned(), version, expires });
-        }
+        let (known, held) = (Mark { version: seen.version, digest: Some(seen.digest) }, &self.held_snapshot);
+        let listed = held.as_ref().map(|held| &held.signed);
+        self.bounds.check_snapshot(&self.root.signed, known, listed)?;
+        // 5.5.6: expiry, later by as much as the user's policy allows.
+        self.bounds.check_expiry(ROLE, seen.version, seen.expires, self.now)?;
         self.snapshot_kept = true;
         self.snapshot = self.held_snapshot.clone().map(Verified::remembered);
         Ok(true)
@@ -556,8 +594,9 @@ impl Trusted {
             Some(held) => self.compare_roles(&held.signed, &document.signed)?,
             None => self.memory.unlisted.clone(),
         };
-        // 5.5.6: expiry.
-        document.check_expiry(ROLE, self.now)?;
+        self.bounds.check_snapshot(&self.root.signed, mark(&document), Some(&document.signed))?;
+        // 5.5.6: expiry, later by as much as the user's policy allows.
+        self.bounds.check_expiry(ROLE, document.version(), document.signed.common.expires, self.now)?;
         // 5.5.7: to be persisted.
         let new = SnapshotMark {
             version: document.version(),
@@ -581,12 +620,12 @@ impl Trusted {
         let mut unlisted = BTreeMap::new();
         for (file, meta) in &held.meta {
             let Some(role) = file.strip_suffix(".json") else { continue };
-            let mut seen = mark_of(meta);
+            let mut seen = meta.mark();
             if let Some(known) = self.memory.unlisted.get(role) {
                 keep_known(*known, &mut seen);
             }
             let listed = new.meta.get(file).ok_or_else(|| Error::RoleRemoved { role: role.to_owned() })?;
-            let now = mark_of(listed);
+            let now = listed.mark();
             not_older(role, seen.version, now.version)?;
             same_hashes(role, meta, listed)?;
             same_if_known(role, seen, now)?;
@@ -679,6 +718,7 @@ impl Trusted {
         if let Some(seen) = self.memory.unlisted.get(role) {
             same_if_known(role, *seen, Mark { version, digest: Some(document.digest()) })?;
         }
+        self.bounds.check_role(&self.root.signed, role, mark(&document))?;
         // 5.6.3: signatures, by the keys of whoever delegates.
         let document = if delegator == "root" && role == "targets" {
             verify_top(document, &self.root.signed, role)?
@@ -791,7 +831,7 @@ fn check_verbatim(
     check_meta(role, referrer, meta, bytes)
 }
 
-fn not_older(role: &str, held: u64, offered: u64) -> Result<(), Error> {
+pub(super) fn not_older(role: &str, held: u64, offered: u64) -> Result<(), Error> {
     if offered < held { Err(Error::Rollback { role: role.to_owned(), held, offered }) } else { Ok(()) }
 }
 
@@ -799,7 +839,7 @@ fn same_version(role: &str, expected: u64, found: u64) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::Version { role: role.to_owned(), expected, found }) }
 }
 
-fn same_if_known(role: &str, seen: Mark, now: Mark) -> Result<(), Error> {
+pub(super) fn same_if_known(role: &str, seen: Mark, now: Mark) -> Result<(), Error> {
     let differs = matches!((seen.digest, now.digest), (Some(a), Some(b)) if a != b);
     if seen.version == now.version && differs {
         return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
@@ -826,8 +866,4 @@ fn keep_known(seen: Mark, now: &mut Mark) {
 
 fn mark<T: RoleType>(document: &Document<T>) -> Mark {
     Mark { version: document.version(), digest: Some(document.digest()) }
-}
-
-fn mark_of(meta: &MetaFile) -> Mark {
-    Mark { version: meta.version, digest: meta.digest() }
 }

@@ -8,15 +8,15 @@
 
 pub mod keys;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Duration, Utc};
 use plimsoll_core::{
     oci::Digest,
     tuf::{
-        DelegatedRole, Delegations, Document, Error, HighWater, Identity, MAX_ROOT_STEPS, MetaFile, Outcome,
-        Revocation, RoleKeys, Root, Search, Snapshot, Step, Target, Targets, Timestamp, TimestampUpdate,
-        Trusted,
+        Bounds, DelegatedRole, Delegations, Document, Error, Floor, HighWater, Identity, MAX_ROOT_STEPS,
+        MetaFile, Outcome, Revocation, RoleKeys, Root, Search, Snapshot, Step, Target, Targets, Timestamp,
+        TimestampUpdate, Trusted,
         metadata::{Common, RoleKeysOnly, RoleType},
     },
 };
@@ -293,6 +293,8 @@ pub struct Client {
     pub snapshot: Option<Vec<u8>>,
     pub memory: HighWater,
     pub now: DateTime<Utc>,
+    /// What it is held to besides.
+    pub bounds: Bounds,
     /// Files asked for in the last update, in order.
     pub requests: Vec<String>,
     /// What the last timestamp brought.
@@ -308,6 +310,7 @@ impl Client {
             snapshot: None,
             memory: HighWater::default(),
             now: now(),
+            bounds: Bounds::default(),
             requests: Vec::new(),
             brought: None,
         }
@@ -324,7 +327,8 @@ impl Client {
         self.requests.clear();
         self.brought = None;
         let (memory, timestamp) = (self.memory.clone(), self.timestamp.as_deref());
-        let mut trusted = Trusted::resume(&self.root, memory, timestamp, self.now)?;
+        let mut trusted = Trusted::resume(&self.root, memory, timestamp, self.now)?
+            .bounded(Arc::new(self.bounds.clone()))?;
         for _ in 0..MAX_ROOT_STEPS {
             let file = format!("{}.root.json", trusted.root().version() + 1);
             let Ok(bytes) = self.fetch(repository, &file) else { break };
@@ -381,6 +385,15 @@ impl Client {
     pub fn seen(&self, role: &str) -> u64 {
         let snapshot = parsed::<Snapshot>("snapshot", self.snapshot.as_ref().unwrap());
         snapshot.signed.role(role).unwrap().version
+    }
+
+    /// The floor of what it has seen, every role that the snapshot lists in it.
+    pub fn floor(&self) -> Floor {
+        let root = parsed::<Root>("root", &self.root);
+        let snapshot = parsed::<Snapshot>("snapshot", self.snapshot.as_ref().unwrap());
+        let names = snapshot.signed.meta.iter();
+        let roles = names.map(|(file, meta)| (file.replace(".json", ""), meta.mark())).collect();
+        Floor::of(&self.root, &self.memory, &root, &snapshot, roles, self.now).unwrap()
     }
 
     fn read_snapshot(&self, trusted: &mut Trusted) -> Result<(), Error> {

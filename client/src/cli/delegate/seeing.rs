@@ -59,8 +59,8 @@ pub(super) async fn test(env: &Env, out: &Out, args: &TestArgs) -> Result<u8, Fa
 }
 
 async fn head(env: &Env, policy: &Policy, root: &str) -> Result<Head, Failure> {
-    let pinned = load_root(&env.home, root, &policy.root[root])?;
-    let source = RegistrySource::new(env.registry.clone(), address(policy, root));
+    let pinned = load_root(&env.home, &policy.root[root])?;
+    let source = RegistrySource::new(env.registry.clone(), address(policy, root)?);
     Ok(publish::as_clients(source, &env.home.state(), &pinned, env.clock.now()).await?)
 }
 

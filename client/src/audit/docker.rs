@@ -1,0 +1,129 @@
+//! What `docker` writes.
+
+use std::collections::BTreeMap;
+
+use plimsoll_core::oci::{Digest, Reference};
+use serde::Deserialize;
+
+use super::{Image, Listing, ListingError, kubernetes::short, names, pinned};
+
+const INSPECT: &str = "docker inspect";
+const PS: &str = "docker ps --format json";
+const ONLY_ID: &str =
+    "only the id that it has on its machine is told; `docker inspect $(docker ps -q)` tells more";
+const NO_NAME: &str = "it has no name, so nobody signed it";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Line {
+    image: String,
+    names: String,
+    state: Option<String>,
+}
+
+/// A container or an image.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    id: String,
+    name: Option<String>,
+    image: Option<String>,
+    config: Option<Config>,
+    state: Option<State>,
+    image_manifest_descriptor: Option<Descriptor>,
+    repo_tags: Option<Vec<String>>,
+    repo_digests: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    image: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    running: bool,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: Digest,
+}
+
+/// `docker inspect` (an array) or `docker ps --format json` (an object a line).
+pub(super) fn docker(text: &str) -> Result<Listing, ListingError> {
+    if text.trim_start().starts_with('[') { inspect(text) } else { ps(text) }
+}
+
+fn ps(text: &str) -> Result<Listing, ListingError> {
+    let mut listing = Listing::default();
+    for line in serde_json::Deserializer::from_str(text).into_iter::<Line>() {
+        let line = line.map_err(|source| ListingError::Shape { tool: PS, source })?;
+        if line.state.as_deref().is_some_and(|state| matches!(state, "created" | "dead" | "exited")) {
+            listing.idle += 1;
+        } else {
+            listing.add(line.names, Image::of(Some(&line.image), None, ONLY_ID));
+        }
+    }
+    Ok(listing)
+}
+
+/// Containers, judged by the digests of the images that stand beside them; images alone by their own names.
+fn inspect(text: &str) -> Result<Listing, ListingError> {
+    let entries: Vec<Entry> =
+        serde_json::from_str(text).map_err(|source| ListingError::Shape { tool: INSPECT, source })?;
+    let images: BTreeMap<&str, &Entry> =
+        entries.iter().filter(|entry| entry.is_image()).map(|entry| (entry.id.as_str(), entry)).collect();
+    let containers = entries.iter().any(Entry::is_container);
+    let mut listing = Listing::default();
+    for (at, entry) in entries.iter().enumerate() {
+        if entry.is_container() {
+            add_container(&mut listing, entry, &images);
+        } else if !entry.is_image() {
+            let what =
+                "neither a container (`Name`, `Config`, `State`) nor an image (`RepoTags`, `RepoDigests`)";
+            return Err(ListingError::Unknown { place: format!("[{at}]"), what: what.to_owned() });
+        } else if !containers {
+            let place = format!("image {}", short(&entry.id));
+            let known = entry.names();
+            if known.is_empty() {
+                listing.add(place.clone(), Image::of(Some(&entry.id), None, NO_NAME));
+            }
+            known.into_iter().for_each(|name| listing.add(place.clone(), Image::Known(name)));
+        }
+    }
+    Ok(listing)
+}
+
+fn add_container(listing: &mut Listing, entry: &Entry, images: &BTreeMap<&str, &Entry>) {
+    if entry.state.as_ref().is_some_and(|state| !state.running) {
+        listing.idle += 1;
+        return;
+    }
+    let name = entry.config.as_ref().and_then(|config| config.image.as_deref());
+    let named = name.filter(|name| !super::is_id(name)).and_then(|name| name.parse::<Reference>().ok());
+    let known = entry.image.as_deref().and_then(|id| images.get(id)).map(|image| image.names());
+    let same = |reference: &&Reference| named.as_ref().is_none_or(|n| n.repository == reference.repository);
+    let beside = known.iter().flatten().filter(|reference| reference.digest.is_some()).find(same).cloned();
+    let descriptor = entry.image_manifest_descriptor.as_ref().zip(named);
+    let described = descriptor.map(|(manifest, named)| Reference { digest: Some(manifest.digest), ..named });
+    let runs = name.and_then(pinned).or(beside).or(described);
+    let place = entry.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
+    listing.add(place, Image::of(name, runs, ONLY_ID));
+}
+
+impl Entry {
+    fn is_container(&self) -> bool {
+        self.name.is_some() && self.config.is_some() && self.state.is_some()
+    }
+
+    fn is_image(&self) -> bool {
+        !self.is_container() && (self.repo_tags.is_some() || self.repo_digests.is_some())
+    }
+
+    fn names(&self) -> Vec<Reference> {
+        names(self.repo_tags.as_deref().unwrap_or_default(), self.repo_digests.as_deref().unwrap_or_default())
+    }
+}

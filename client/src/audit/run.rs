@@ -1,0 +1,107 @@
+//! Judging what runs.
+
+use std::collections::HashMap;
+
+use plimsoll_core::{oci::Reference, policy::Verdict};
+use serde::Serialize;
+
+use super::{Image, Listing};
+use crate::verify::{Context, LocalFault, Mode, Options, Verification, verify_all};
+
+/// What runs, and what it is worth now.
+#[derive(Debug, Clone, Serialize)]
+pub struct Audited {
+    /// Each image once, in the order in which they were listed.
+    pub images: Vec<ImageReport>,
+    /// How many entries of the listing do not run.
+    pub idle: usize,
+}
+
+/// One image that runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageReport {
+    /// The image, in full as far as it is known.
+    pub image: String,
+    /// Where it runs, in the words of the tool.
+    pub places: Vec<String>,
+    /// True if the digest that runs is known; else it was judged by what its name means and its registry hands out now.
+    pub by_digest: bool,
+    /// True if its tag means another digest now, and the policy accepts this one all the same.
+    pub superseded: bool,
+    /// Why it cannot be judged.
+    pub unknown: Option<String>,
+    /// The verdict and its reasons; none for what cannot be judged.
+    pub verification: Option<Verification>,
+}
+
+impl Audited {
+    /// The gravest verdict's; 2 if all that could be judged are verified and some could not be; else 0.
+    pub fn exit_code(&self) -> u8 {
+        let verdicts = self.images.iter().filter_map(|image| Some(image.verification.as_ref()?.verdict));
+        match Verdict::gravest(verdicts).unwrap_or(Verdict::Verified) {
+            Verdict::Verified if self.images.iter().any(|image| image.unknown.is_some()) => 2,
+            verdict => verdict.exit_code(),
+        }
+    }
+}
+
+/// Verifies what `listing` says is running.
+///
+/// A digest is judged under the tag by which it was asked for. If that tag means another digest by now, it is judged by
+/// itself, and the policy says whether digests that were signed earlier may go on running. Network: as
+/// [`verify_all`], for each image once, and once more for those.
+///
+/// # Errors
+/// [`LocalFault`]; everything else is a verdict.
+pub async fn audit(ctx: &Context, listing: &Listing) -> Result<Audited, LocalFault> {
+    let mut at = HashMap::<&Image, usize>::new();
+    let mut images: Vec<ImageReport> = Vec::new();
+    let mut known: Vec<(usize, Reference)> = Vec::new();
+    for running in &listing.running {
+        let index = *at.entry(&running.image).or_insert_with(|| {
+            if let Image::Known(reference) = &running.image {
+                known.push((images.len(), reference.clone()));
+            }
+            images.push(ImageReport::of(&running.image));
+            images.len() - 1
+        });
+        images[index].places.push(running.place.clone());
+    }
+    for (index, verification) in verified(ctx, &known).await? {
+        images[index].verification = Some(verification);
+    }
+    // By themselves, those whose tag means another digest now.
+    known.retain(|(index, reference)| {
+        let verdict = images[*index].verification.as_ref().map(|verification| verification.verdict);
+        verdict == Some(Verdict::Mismatch) && reference.tag.is_some() && reference.digest.is_some()
+    });
+    known.iter_mut().for_each(|(_, reference)| reference.tag = None);
+    for (index, verification) in verified(ctx, &known).await? {
+        // Revoked weighs more than superseded; any other failure says less than the mismatch does.
+        if matches!(verification.verdict, Verdict::Verified | Verdict::Revoked) {
+            images[index].superseded = verification.verdict == Verdict::Verified;
+            images[index].verification = Some(verification);
+        }
+    }
+    Ok(Audited { images, idle: listing.idle })
+}
+
+async fn verified(
+    ctx: &Context,
+    images: &[(usize, Reference)],
+) -> Result<Vec<(usize, Verification)>, LocalFault> {
+    let references: Vec<Reference> = images.iter().map(|(_, reference)| reference.clone()).collect();
+    let all = verify_all(ctx, &references, Mode::Verify, &Options::default()).await?;
+    Ok(images.iter().map(|(index, _)| *index).zip(all).collect())
+}
+
+impl ImageReport {
+    fn of(image: &Image) -> Self {
+        let (text, by_digest, unknown) = match image {
+            Image::Known(reference) => (reference.to_string(), reference.digest.is_some(), None),
+            Image::Unknown { text, why } => (text.clone(), false, Some((*why).to_owned())),
+        };
+        let (places, verification) = (Vec::new(), None);
+        Self { image: text, places, by_digest, superseded: false, unknown, verification }
+    }
+}

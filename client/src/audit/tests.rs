@@ -1,0 +1,207 @@
+//! What the tools document that they write, shortened to what may matter and a little more.
+
+use super::*;
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const ID: &str = "sha256:a6bd71f48f6839d9faae1f29d3babef831e76bc213107682c5cc80f0cbb30866";
+
+/// Where something runs, and what: the reference, or `?` and what is said of it.
+fn told(listing: &Listing) -> Vec<(&str, String)> {
+    let image = |image: &Image| match image {
+        Image::Known(reference) => reference.to_string(),
+        Image::Unknown { text, .. } => format!("?{text}"),
+    };
+    listing.running.iter().map(|running| (running.place.as_str(), image(&running.image))).collect()
+}
+
+/// The same whether the format is said or found.
+fn listed(text: &str, format: Format) -> Listing {
+    let text = text.replace("DIGEST", DIGEST).replace("ID64", ID);
+    let listing = read(text.as_bytes(), Some(format)).unwrap();
+    assert_eq!(read(text.as_bytes(), None).unwrap(), listing);
+    listing
+}
+
+fn refused(text: &str, format: Option<Format>) -> String {
+    crate::verify::chain(&read(text.as_bytes(), format).unwrap_err())
+}
+
+#[test]
+fn a_list_is_one_reference_a_line() {
+    let listing = listed("\u{feff}# what runs\n\nr.io/a:v1\r\n  r.io/b@DIGEST  \nnginx\n", Format::List);
+    let expected = [
+        ("line 3", "r.io/a:v1".to_owned()),
+        ("line 4", format!("r.io/b@{DIGEST}")),
+        ("line 5", "docker.io/library/nginx".to_owned()),
+    ];
+    assert_eq!(told(&listing), expected);
+    assert!(refused("r.io/a:v1\nr.io/A\n", None).starts_with("line 2: "));
+}
+
+const PODS: &str = r#"{
+  "apiVersion": "v1",
+  "items": [
+    {
+      "apiVersion": "v1", "kind": "Pod",
+      "metadata": {"name": "web-1", "namespace": "shop", "uid": "x"},
+      "spec": {
+        "initContainers": [{"name": "init", "image": "r.io/acme/init:v1"}],
+        "containers": [
+          {"name": "web", "image": "r.io/acme/web:v1", "ports": [{"containerPort": 80}]},
+          {"name": "side", "image": "mirror.io/acme/side"},
+          {"name": "late", "image": "r.io/acme/late:v1"}
+        ]
+      },
+      "status": {
+        "phase": "Running",
+        "initContainerStatuses": [{"name": "init", "image": "r.io/acme/init:v1", "imageID": "r.io/acme/init@DIGEST",
+          "ready": true, "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}],
+        "containerStatuses": [
+          {"name": "web", "image": "r.io/acme/other-name:v9", "imageID": "docker-pullable://r.io/acme/other-name@DIGEST",
+           "ready": true, "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
+          {"name": "side", "image": "mirror.io/acme/side:latest", "imageID": "mirror.io/acme/side@DIGEST",
+           "ready": true, "restartCount": 0, "state": {"running": {}}},
+          {"name": "late", "image": "r.io/acme/late:v1", "imageID": "",
+           "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+        ]
+      }
+    },
+    {
+      "kind": "Pod", "metadata": {"name": "built", "namespace": "dev"},
+      "spec": {"containers": [{"name": "a", "image": "ID64"}, {"name": "b", "image": "r.io/acme/b@DIGEST"}]},
+      "status": {"containerStatuses": [
+        {"name": "a", "image": "ID64", "imageID": "ID64", "state": {"running": {}}},
+        {"name": "b", "image": "ID64", "imageID": "docker://ID64", "state": {"running": {}}}
+      ]}
+    },
+    {"kind": "Pod", "metadata": {"name": "new", "namespace": "dev"}, "spec": {}, "status": {"phase": "Pending"}}
+  ],
+  "kind": "List", "metadata": {"resourceVersion": ""}
+}"#;
+
+/// By the digest that runs, under the name that was asked for, whatever the node calls it.
+#[test]
+fn pods_run_what_their_image_id_says() {
+    let listing = listed(PODS, Format::Kubectl);
+    let expected = [
+        ("shop/web-1/web", format!("r.io/acme/web:v1@{DIGEST}")),
+        ("shop/web-1/side", format!("mirror.io/acme/side@{DIGEST}")),
+        ("dev/built/a", format!("?{ID}")),
+        ("dev/built/b", format!("r.io/acme/b@{DIGEST}")),
+    ];
+    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 2));
+    let pod = r#"{"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "r.io/a:v1"}]},
+        "status": {"containerStatuses": [{"name": "c", "image": "r.io/a:v1", "imageID": "r.io/a@DIGEST"}]}}"#;
+    assert_eq!(told(&listed(pod, Format::Kubectl)), [("default/p/c", format!("r.io/a:v1@{DIGEST}"))]);
+}
+
+const CRICTL_PS: &str = r#"{"containers": [
+  {"id": "87d3992f84f74aaa", "podSandboxId": "f", "metadata": {"name": "web", "attempt": 0},
+   "image": {"image": "ID64", "annotations": {}, "userSpecifiedImage": "r.io/acme/web:v1"},
+   "imageRef": "r.io/acme/web@DIGEST", "state": "CONTAINER_RUNNING", "createdAt": "1700000000000000000",
+   "labels": {"io.kubernetes.pod.name": "web-1", "io.kubernetes.pod.namespace": "shop"}},
+  {"id": "1234567890abcdef", "metadata": {"name": "bare"}, "image": {"image": "r.io/acme/bare:v2"},
+   "imageRef": "ID64", "state": "CONTAINER_RUNNING"},
+  {"id": "1234567890abcdef", "metadata": {"name": "id"}, "image": {"image": "ID64"},
+   "imageRef": "ID64", "state": "CONTAINER_RUNNING"},
+  {"id": "1234567890abcdef", "metadata": {"name": "done"}, "image": {"image": "ID64"},
+   "imageRef": "ID64", "state": "CONTAINER_EXITED"}
+]}"#;
+
+const CRICTL_IMAGES: &str = r#"{"images": [
+  {"id": "ID64", "repoTags": ["r.io/acme/a:v1", "r.io/acme/a:v2", "q.io/acme/a:v1"], "repoDigests": ["r.io/acme/a@DIGEST"],
+   "size": "1", "uid": null, "username": "", "spec": null},
+  {"id": "ID64", "repoTags": [], "repoDigests": ["r.io/acme/b@DIGEST"], "size": "1"},
+  {"id": "ID64", "repoTags": [], "repoDigests": []}
+]}"#;
+
+#[test]
+fn crictl_tells_containers_and_images() {
+    let listing = listed(CRICTL_PS, Format::Crictl);
+    let expected = [
+        ("shop/web-1/web", format!("r.io/acme/web:v1@{DIGEST}")),
+        ("bare 1234567890ab", "r.io/acme/bare:v2".to_owned()),
+        ("id 1234567890ab", format!("?{ID}")),
+    ];
+    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 1));
+    let expected = [
+        format!("r.io/acme/a:v1@{DIGEST}"),
+        format!("r.io/acme/a:v2@{DIGEST}"),
+        "q.io/acme/a:v1".to_owned(),
+        format!("r.io/acme/b@{DIGEST}"),
+        format!("?{ID}"),
+    ];
+    let place = "image a6bd71f48f68";
+    assert_eq!(told(&listed(CRICTL_IMAGES, Format::Crictl)), expected.map(|image| (place, image)));
+}
+
+const DOCKER_PS: &str = r#"{"Command":"\"/bin/sh\"","ID":"87d3992f84f7","Image":"r.io/acme/web:v1","Names":"web","State":"running"}
+{"ID":"87d3992f84f8","Image":"a6bd71f48f68","Names":"moved","State":"running"}
+{"ID":"87d3992f84f9","Image":"r.io/acme/b@DIGEST","Names":"b"}
+{"ID":"87d3992f84fa","Image":"r.io/acme/old:v1","Names":"old","State":"exited"}
+"#;
+
+const INSPECT: &str = r#"[
+  {"Id": "87d3992f84f7", "Name": "/web", "Image": "ID64", "State": {"Status": "running", "Running": true},
+   "Config": {"Image": "r.io/acme/web:v1", "Env": []}},
+  {"Id": "87d3992f84f8", "Name": "/other", "Image": "sha256:00", "State": {"Running": true},
+   "Config": {"Image": "r.io/acme/other:v1"}, "ImageManifestDescriptor": {"digest": "DIGEST", "size": 1}},
+  {"Id": "87d3992f84f9", "Name": "/name", "Image": "sha256:00", "State": {"Running": true}, "Config": {"Image": "nginx"}},
+  {"Id": "87d3992f84fa", "Name": "/gone", "Image": "ID64", "State": {"Running": false}, "Config": {"Image": "nginx"}},
+  {"Id": "ID64", "RepoTags": ["r.io/acme/web:v1"], "RepoDigests": ["q.io/x@DIGEST", "r.io/acme/web@DIGEST"]}
+]"#;
+
+#[test]
+fn docker_tells_digests_by_inspect_and_names_by_ps() {
+    let listing = listed(DOCKER_PS, Format::Docker);
+    let expected = [
+        ("web", "r.io/acme/web:v1".to_owned()),
+        ("moved", "?a6bd71f48f68".to_owned()),
+        ("b", format!("r.io/acme/b@{DIGEST}")),
+    ];
+    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 1));
+    let listing = listed(INSPECT, Format::Docker);
+    let expected = [
+        ("web", format!("r.io/acme/web:v1@{DIGEST}")),
+        ("other", format!("r.io/acme/other:v1@{DIGEST}")),
+        ("name", "docker.io/library/nginx".to_owned()),
+    ];
+    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 1));
+    let images = r#"[{"Id": "ID64", "RepoTags": ["r.io/a:v1"], "RepoDigests": ["r.io/a@DIGEST"]}, {"Id": "ID64", "RepoTags": []}]"#;
+    let place = "image a6bd71f48f68";
+    let expected = [(place, format!("r.io/a:v1@{DIGEST}")), (place, format!("?{ID}"))];
+    assert_eq!(told(&listed(images, Format::Docker)), expected);
+}
+
+/// T56: what is none of these is refused, and where is told.
+#[test]
+fn an_unknown_shape_is_refused_with_its_place() {
+    for (text, format, words) in [
+        ("", None, "nothing in it"),
+        (" \n", Some(Format::List), "nothing in it"),
+        ("{\"a\": 1}", None, "object of a"),
+        ("{\"kind\": \"Deployment\"}", None, "kind: `Deployment`"),
+        ("{\"kind\": \"List\"}", None, "missing field `items`"),
+        (
+            "{\"kind\": \"List\", \"items\": [{\"kind\": \"Node\", \"metadata\": {\"name\": \"x\"}}]}",
+            None,
+            "items[0].kind: `Node`",
+        ),
+        ("{\"kind\": \"List\", \"items\": [{}]}", None, "missing field `metadata` at line 1"),
+        ("{\"containers\": [{}]}", None, "missing field `id` at line 1"),
+        ("{}", Some(Format::Crictl), "neither `containers` nor `images`"),
+        ("{\"containers\": 1}", None, "line 1 column"),
+        ("[{\"Id\": \"x\"}]", None, "[0]: neither a container"),
+        ("[1]", None, "line 1 column 2"),
+        ("{\"ID\": \"x\", \"Image\": \"a\", \"Names\": \"b\"}\nrest", None, "line 2"),
+        ("{\"Image\": 1}", None, "line 1"),
+        ("{\"kind\": \"List\", ", None, "EOF"),
+        ("r.io/a:v1", Some(Format::Kubectl), "not the output of kubectl get pods"),
+    ] {
+        let error = refused(text, format);
+        assert!(error.contains(words), "`{words}` is not in {error}");
+    }
+    assert!(matches!(read(b"r.io/a\n\xff", None), Err(ListingError::NotText { at: 7 })));
+    let endless = vec![b' '; usize::try_from(MAX_INPUT).unwrap() + 1];
+    assert!(matches!(read(&endless, None), Err(ListingError::TooLong)));
+}

@@ -1,0 +1,120 @@
+//! Images that go along: a manifest or index with everything below it, all platforms.
+
+use plimsoll_core::oci::{
+    Descriptor, Digest, IndexError, MAX_PLATFORMS, Reference, RepositoryAddress, is_index, read_index,
+};
+use serde::Deserialize;
+
+use super::BundleError;
+use crate::registry::{ManifestAnswer, Registry};
+
+/// A manifest may be this long, bytes.
+const MAX_MANIFEST: u64 = 4 << 20;
+/// How deep indexes may lie inside indexes.
+const MAX_DEPTH: usize = 4;
+
+/// An image and all that it is made of.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// What it is called, `HOST/REPOSITORY:TAG` or `HOST/REPOSITORY@DIGEST`.
+    pub called: String,
+    /// The target name that it was verified as.
+    pub name: String,
+    /// Where its blobs are.
+    pub repository: RepositoryAddress,
+    /// The manifest or index that was verified.
+    pub top: Descriptor,
+    /// The manifests, each with its bytes: `top` last, each one after those it lists.
+    pub manifests: Vec<(Descriptor, Vec<u8>)>,
+    /// Configs and layers, each digest once.
+    pub blobs: Vec<Descriptor>,
+}
+
+impl Image {
+    /// Reads the manifests of the image whose digest was verified; its blobs are fetched when they are written.
+    ///
+    /// # Errors
+    /// [`BundleError::Gone`], [`BundleError::Registry`], and those of [`parts`].
+    pub async fn fetch(
+        registry: &Registry,
+        reference: &Reference,
+        name: &str,
+        digest: Digest,
+    ) -> Result<Self, BundleError> {
+        let repository = &reference.repository;
+        let mut manifests: Vec<(Descriptor, Vec<u8>)> = Vec::new();
+        let mut pending = vec![(digest, None, 0)];
+        let mut blobs: Vec<Descriptor> = Vec::new();
+        while let Some((digest, expected, depth)) = pending.pop() {
+            if manifests.iter().any(|(known, _)| known.digest == digest) {
+                continue;
+            }
+            let called = format!("{repository}@{digest}");
+            let found = match registry.manifest(repository, &digest.to_string(), MAX_MANIFEST, None).await? {
+                ManifestAnswer::Found(found) => found,
+                _ => return Err(BundleError::Gone { place: repository.to_string(), digest }),
+            };
+            let mut descriptor = Descriptor::of(&found.media_type, &found.bytes);
+            if let Some(expected) = expected {
+                same_size(digest, expected, descriptor.size)?;
+            }
+            descriptor.media_type = found.media_type;
+            let parts = parts(&called, &found.bytes, &descriptor.media_type)?;
+            check_counts(&called, manifests.len() + parts.manifests.len(), depth)?;
+            pending.extend(parts.manifests.iter().map(|child| (child.digest, Some(child.size), depth + 1)));
+            for blob in parts.blobs {
+                if blobs.iter().all(|known| known.digest != blob.digest) {
+                    blobs.push(blob);
+                }
+            }
+            manifests.push((descriptor, found.bytes.to_vec()));
+        }
+        manifests.reverse();
+        let top = manifests.last().expect("the top was read first").0.clone();
+        let repository = repository.clone();
+        let called = match (&reference.tag, reference.digest) {
+            (Some(tag), _) => format!("{repository}:{tag}"),
+            (None, _) => format!("{repository}@{digest}"),
+        };
+        Ok(Self { called, name: name.to_owned(), repository, top, manifests, blobs })
+    }
+}
+
+/// What a manifest or index lists.
+pub(super) struct Parts {
+    pub(super) manifests: Vec<Descriptor>,
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+/// Reads `bytes`, which are a manifest or index of `media_type` called `name`.
+///
+/// # Errors
+/// [`BundleError::Index`], [`BundleError::Manifest`].
+pub(super) fn parts(name: &str, bytes: &[u8], media_type: &str) -> Result<Parts, BundleError> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+    }
+    if is_index(media_type) {
+        let wrong = |source| BundleError::Index { name: name.to_owned(), source };
+        let manifests = read_index(bytes, media_type).map_err(wrong)?;
+        return Ok(Parts { manifests, blobs: Vec::new() });
+    }
+    let wrong = |source| BundleError::Manifest { name: name.to_owned(), source };
+    plimsoll_core::tuf::json::check(bytes).map_err(|error| wrong(error.into()))?;
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| wrong(error.into()))?;
+    let blobs = std::iter::once(manifest.config).chain(manifest.layers).collect();
+    Ok(Parts { manifests: Vec::new(), blobs })
+}
+
+pub(super) fn check_counts(name: &str, manifests: usize, depth: usize) -> Result<(), BundleError> {
+    if manifests <= MAX_PLATFORMS && depth <= MAX_DEPTH {
+        return Ok(());
+    }
+    Err(BundleError::Index { name: name.to_owned(), source: IndexError::TooMany })
+}
+
+pub(super) fn same_size(digest: Digest, one: u64, other: u64) -> Result<(), BundleError> {
+    if one == other { Ok(()) } else { Err(BundleError::Sizes { digest, one, other }) }
+}

@@ -1,0 +1,491 @@
+//! Taking a bundle in: everything is verified by roots that were pinned here before anything is written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use plimsoll_core::{
+    oci::{Descriptor, Digest, Reference},
+    policy::Verdict,
+    tuf::{Document, MetaFile, Outcome, Root},
+};
+use serde::Serialize;
+
+use super::{
+    Bundle, BundleError, Closure, Extent, ImagePart, NAME, Site, Summary, TrustPart,
+    site::{Spot, Standing, descriptor, push, push_latest},
+};
+use crate::{
+    layout::{Layout, REF_NAME, write},
+    registry::Registry,
+    state::{self, Entry},
+    update::{Begin, Bounds, LayoutSource, Session, Source, SourceError},
+    verify::chain,
+};
+
+/// How much metadata that a bundle lacks is read from where it goes to, bytes in all.
+const MAX_COMPLETED: u64 = 512 << 20;
+/// The pieces in which a blob is pushed, bytes.
+const PIECE: u64 = 8 << 20;
+/// How long another process may write to the same layout.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A root that was pinned here.
+#[derive(Debug, Clone)]
+pub struct PinnedRoot {
+    /// What the policy calls it.
+    pub name: String,
+    /// The root document, compared with the policy's sha256.
+    pub document: Vec<u8>,
+    /// What is held to besides: by how much a bundle may be stale, and floors.
+    pub bounds: Bounds,
+}
+
+/// Takes bundles in.
+#[derive(Debug)]
+pub struct Importer<'a> {
+    /// The roots that may vouch.
+    pub roots: &'a [PinnedRoot],
+    /// The folder with trusted state, one folder in it for each trust id.
+    pub state: &'a Path,
+    /// Where it goes to.
+    pub site: &'a Site,
+    /// The fixed time of the update (TUF 1.0.34, 5.1).
+    pub now: DateTime<Utc>,
+}
+
+/// What was taken in, and what is there now: `--since` takes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Imported {
+    /// The form of this: 1.
+    pub bundle: u64,
+    /// The trust repositories.
+    pub trusts: Vec<Landed>,
+    /// The images.
+    pub images: Vec<LandedImage>,
+    /// Every blob of what is there now.
+    pub blobs: BTreeSet<Digest>,
+}
+
+/// A trust repository that was taken in.
+#[derive(Debug, Clone, Serialize)]
+pub struct Landed {
+    /// The pinned root that vouched for it.
+    pub root: String,
+    /// Where it is.
+    pub place: String,
+    /// What it shows.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// The version of the timestamp that was there before, if it was validly signed.
+    pub before: Option<u64>,
+    /// False if there was nothing new.
+    pub new: bool,
+}
+
+/// An image that was taken in.
+#[derive(Debug, Clone, Serialize)]
+pub struct LandedImage {
+    /// What it was called where it was exported.
+    pub image: String,
+    /// False if it was there already.
+    pub new: bool,
+}
+
+/// One trust repository, verified.
+struct Verified<'a> {
+    root: &'a PinnedRoot,
+    spot: Spot<'a>,
+    closure: Closure,
+    before: Option<u64>,
+    same: bool,
+}
+
+impl Importer<'_> {
+    /// Verifies `bundle`, moves trusted state forward, and then writes it to the site: images, roles, and last the entry
+    /// point of each trust repository.
+    ///
+    /// What the bundle leaves out is completed from what is at the site. Nothing is written there before everything was
+    /// verified and found to be whole; trusted state advances role by role as in every update.
+    ///
+    /// # Errors
+    /// [`BundleError`]; an older bundle is [`Verdict::Rollback`].
+    pub async fn import(&self, bundle: &Bundle) -> Result<Imported, BundleError> {
+        let completed = Arc::new(self.completed(bundle).await?);
+        let mut vouched = vec![Vouched::default(); bundle.images().len()];
+        let mut verified = Vec::new();
+        for part in bundle.trusts() {
+            let one = self.verified(bundle, part, &completed, &mut vouched).await?;
+            verified.push(one);
+        }
+        for (image, vouched) in bundle.images().iter().zip(vouched) {
+            vouched.check(image)?;
+        }
+        let mut new = Vec::new();
+        for image in bundle.images() {
+            let (spot, tag) = place_of(self.site, image)?;
+            new.push(!spot.shows(tag.as_deref(), &image.image, &image.digest).await?);
+        }
+        match self.site {
+            Site::Registry(registry, _) => self.push(registry, bundle, &new, &verified).await?,
+            Site::Layout(folder) => self.store(folder, bundle, &verified).await?,
+        }
+        Ok(imported(bundle, &new, verified))
+    }
+
+    /// What the bundle names and does not have, from where it goes to.
+    async fn completed(&self, bundle: &Bundle) -> Result<BTreeMap<Digest, Vec<u8>>, BundleError> {
+        let mut completed = BTreeMap::new();
+        let mut left = MAX_COMPLETED;
+        for missing in bundle.missing() {
+            let spot = self.site.spot(&missing.repository)?;
+            let found = if missing.metadata && missing.bytes <= left {
+                let bytes = spot.blob(&missing.digest, missing.bytes).await?;
+                left -= bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                bytes.map(|bytes| completed.insert(missing.digest, bytes)).is_some()
+            } else {
+                !missing.metadata && spot.has(&missing.digest).await?
+            };
+            if !found {
+                let (what, digest) = (missing.what.clone(), missing.digest);
+                return Err(BundleError::Incomplete { what, digest, place: spot.place() });
+            }
+        }
+        Ok(completed)
+    }
+
+    async fn verified<'a>(
+        &'a self,
+        bundle: &Bundle,
+        part: &TrustPart,
+        completed: &Arc<BTreeMap<Digest, Vec<u8>>>,
+        vouched: &mut [Vouched],
+    ) -> Result<Verified<'a>, BundleError> {
+        let root = self.pinned(part)?;
+        let source = LayoutSource::open(bundle.layout().place(), Some(&part.repository))?;
+        let source = Completed { bundle: source, files: completed.clone() };
+        let mut session =
+            Session::refresh(source, self.state, &root.document, self.now, &root.bounds).await?;
+        let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
+        let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await?;
+        for (image, vouched) in bundle.images().iter().zip(vouched) {
+            vouched.ask(&mut session, image).await;
+        }
+        drop(session);
+        let spot = self.site.spot(&part.repository)?;
+        let (mut before, mut same) = (None, false);
+        if let Some(shown) = spot.shown().await? {
+            match spot.standing(&shown, &closure.root, &closure.timestamp).await? {
+                Standing::Empty => {}
+                Standing::Same => (before, same) = (Some(closure.timestamp.version()), true),
+                Standing::Behind { version, .. } => {
+                    before = Some(version);
+                    nothing_is_lost(&spot, &shown, &closure).await?;
+                }
+            }
+        }
+        Ok(Verified { root, spot, closure, before, same })
+    }
+
+    /// The pinned root of the trust repository that `part` says it is. The update decides whether it is that one.
+    fn pinned(&self, part: &TrustPart) -> Result<&PinnedRoot, BundleError> {
+        let is_meant = |root: &&PinnedRoot| match Document::<Root>::parse("root", &root.document) {
+            Ok(document) => match &document.signed.common.identity {
+                Some(identity) => part.trust.as_ref() == Some(&identity.trust),
+                // A foreign root names no trust id: the bundle must list this very root.
+                None => {
+                    let listed = part.listing.root(document.version());
+                    listed.is_some_and(|listed| listed.digest == document.digest())
+                }
+            },
+            Err(_) => false,
+        };
+        let (repository, trust) = (part.repository.clone(), part.trust.clone());
+        self.roots.iter().find(is_meant).ok_or(BundleError::NotPinned { repository, trust })
+    }
+
+    async fn push(
+        &self,
+        registry: &Registry,
+        bundle: &Bundle,
+        new: &[bool],
+        verified: &[Verified<'_>],
+    ) -> Result<(), BundleError> {
+        for (image, _) in bundle.images().iter().zip(new).filter(|(_, new)| **new) {
+            self.push_image(registry, bundle, image).await?;
+        }
+        for one in verified {
+            let Spot::Registry(_, to) = &one.spot else { continue };
+            for role in one.closure.roles.values() {
+                push(registry, to, &role.artifact).await?;
+            }
+        }
+        for one in verified.iter().filter(|one| !one.same) {
+            let Spot::Registry(_, to) = &one.spot else { continue };
+            push_latest(registry, to, &one.closure.latest).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_image(
+        &self,
+        registry: &Registry,
+        bundle: &Bundle,
+        image: &ImagePart,
+    ) -> Result<(), BundleError> {
+        let (to, tag) = place_of(self.site, image)?;
+        let Spot::Registry(_, to) = to else { return Ok(()) };
+        let layout = bundle.layout();
+        for blob in &image.blobs {
+            if registry.has_blob(&to, &blob.digest).await? {
+                continue;
+            }
+            let (mut content, _) = layout.read(&blob.digest)?;
+            let read = |source| crate::layout::LayoutError::Io { path: layout.place().to_owned(), source };
+            let mut upload = registry.start_upload(&to).await?;
+            loop {
+                let mut piece = Vec::new();
+                (&mut content).take(PIECE).read_to_end(&mut piece).map_err(read)?;
+                if piece.is_empty() {
+                    break;
+                }
+                registry.upload_piece(&mut upload, Bytes::from(piece)).await?;
+            }
+            registry.finish_upload(upload, &blob.digest).await?;
+        }
+        for manifest in &image.manifests {
+            let bytes = Bytes::from(layout.manifest(manifest)?);
+            let top = manifest.digest == image.digest;
+            let reference = tag.clone().filter(|_| top).unwrap_or_else(|| manifest.digest.to_string());
+            registry.put_manifest(&to, &reference, &manifest.media_type, bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn store(
+        &self,
+        folder: &Path,
+        bundle: &Bundle,
+        verified: &[Verified<'_>],
+    ) -> Result<(), BundleError> {
+        write::prepare(folder)?;
+        let lock = folder.join(".plimsoll.lock");
+        let _lock = state::lock(&lock, PATIENCE).await.map_err(crate::update::UpdateError::from)?;
+        let layout = Layout::open(folder)?;
+        let mut manifests = Vec::new();
+        for image in bundle.images() {
+            for part in image.manifests.iter().chain(&image.blobs) {
+                write::put_from(&layout, bundle.layout(), part).or_else(|error| {
+                    // What the bundle leaves out is here: that was seen before.
+                    if layout.copy(part, |_| Ok(())).is_ok() { Ok(()) } else { Err(error) }
+                })?;
+            }
+            let annotations =
+                [(REF_NAME.to_owned(), image.image.clone()), (NAME.to_owned(), image.name.clone())];
+            manifests.push(Descriptor { annotations: annotations.into(), ..image.top.clone() });
+        }
+        for one in verified {
+            let repository = &one.closure.summary.repository;
+            let roles = one.closure.roles.values().map(|role| &role.artifact);
+            for artifact in roles.chain([&one.closure.latest]) {
+                for (_, bytes) in &artifact.blobs {
+                    write::put(&layout, bytes)?;
+                }
+                write::put(&layout, &artifact.manifest)?;
+                manifests.push(descriptor(artifact, repository));
+            }
+        }
+        Ok(write::publish(folder, &manifests)?)
+    }
+}
+
+/// Where the image goes to, and its tag there.
+fn place_of<'a>(site: &'a Site, image: &ImagePart) -> Result<(Spot<'a>, Option<String>), BundleError> {
+    let wrong = |source| BundleError::Place { repository: image.image.clone(), source };
+    let reference: Reference = image.image.parse().map_err(wrong)?;
+    let spot = site.spot(&reference.repository.to_string())?;
+    Ok((spot, reference.tag.map(|tag| tag.as_str().to_owned())))
+}
+
+/// Every role that is at the spot under its present snapshot is there under the new one, too.
+async fn nothing_is_lost(
+    spot: &Spot<'_>,
+    shown: &super::site::Shown,
+    closure: &Closure,
+) -> Result<(), BundleError> {
+    let Some(snapshot) = &shown.snapshot else { return Ok(()) };
+    for (file, new) in &closure.snapshot.signed.meta {
+        let Some(role) = file.strip_suffix(".json") else { continue };
+        let Some(old) = snapshot.signed.role(role).filter(|old| *old != new) else { continue };
+        let left_out = closure.left_out.iter().any(|left| left.role == role);
+        if role == "targets" || left_out || closure.roles.contains_key(role) {
+            continue;
+        }
+        let (Some(new_digest), Some(old_digest)) = (new.digest(), old.digest()) else { continue };
+        // One that is here in its new version already, from elsewhere, is not lost.
+        if spot.has(&old_digest).await? && !spot.has(&new_digest).await? {
+            let (role, version) = (role.to_owned(), new.version);
+            return Err(BundleError::Lacks { role, version, place: spot.place() });
+        }
+    }
+    Ok(())
+}
+
+fn imported(bundle: &Bundle, new: &[bool], verified: Vec<Verified<'_>>) -> Imported {
+    let parts = bundle.images().iter().flat_map(|image| image.manifests.iter().chain(&image.blobs));
+    let mut blobs: BTreeSet<Digest> = parts.map(|part| part.digest).collect();
+    let mut trusts = Vec::new();
+    for one in verified {
+        let roles = one.closure.roles.values().map(|role| &role.artifact);
+        for artifact in roles.chain([&one.closure.latest]) {
+            blobs.insert(artifact.digest);
+            blobs.extend(artifact.blobs.iter().map(|(digest, _)| *digest));
+        }
+        trusts.push(Landed {
+            root: one.root.name.clone(),
+            place: one.spot.place(),
+            summary: one.closure.summary,
+            before: one.before,
+            new: !one.same,
+        });
+    }
+    let images = bundle.images().iter().zip(new);
+    let images = images.map(|(image, new)| LandedImage { image: image.image.clone(), new: *new }).collect();
+    Imported { bundle: 1, trusts, images, blobs }
+}
+
+/// What the trust repositories of a bundle say of one of its images.
+#[derive(Debug, Clone, Default)]
+struct Vouched {
+    by_one: bool,
+    against: Option<(Verdict, String)>,
+    silent: Option<(Verdict, String)>,
+}
+
+impl Vouched {
+    async fn ask<S: Source>(&mut self, session: &mut Session<S>, image: &ImagePart) {
+        let is_it = |(_, revocation): &(String, plimsoll_core::tuf::Revocation)| {
+            revocation.digest == Some(image.digest)
+        };
+        let mut revoked = |role: &str| {
+            self.against.get_or_insert((Verdict::Revoked, format!("{role} took it back")));
+        };
+        match session.find(&image.name).await {
+            Ok(Outcome::Found(found)) => {
+                let target = &found.target;
+                let media_type = target.media_type().is_none_or(|found| found == image.top.media_type);
+                let same = target.digest() == Some(image.digest) && target.length == image.top.size;
+                if let Some((role, _)) = found.revocation(&image.digest) {
+                    revoked(role);
+                } else if same && media_type {
+                    self.by_one = true;
+                } else {
+                    let why = format!("another manifest is signed as {}", image.name);
+                    self.silent = Some((Verdict::Mismatch, why));
+                }
+            }
+            Ok(Outcome::Revoked { role, .. }) => revoked(&role),
+            Ok(Outcome::Absent { revocations }) => match revocations.iter().find(|entry| is_it(entry)) {
+                Some((role, _)) => revoked(role),
+                None => {
+                    let why = format!("nobody signed {}", image.name);
+                    self.silent.get_or_insert((Verdict::Absent, why));
+                }
+            },
+            Err(unfinished) => {
+                if let Some((role, _)) = unfinished.revocations.iter().find(|entry| is_it(entry)) {
+                    revoked(role);
+                }
+                let verdict = unfinished.error.verdict().unwrap_or(Verdict::Unreachable);
+                self.silent.get_or_insert((verdict, chain(&unfinished.error)));
+            }
+        }
+    }
+
+    fn check(self, image: &ImagePart) -> Result<(), BundleError> {
+        let unverified =
+            |(verdict, why)| BundleError::Unverified { image: image.image.clone(), verdict, why };
+        match (self.against, self.by_one, self.silent) {
+            (Some(against), _, _) => Err(unverified(against)),
+            (None, true, _) => Ok(()),
+            (None, false, silent) => {
+                let nobody =
+                    || (Verdict::Absent, "no trust repository in the bundle vouches for it".to_owned());
+                Err(unverified(silent.unwrap_or_else(nobody)))
+            }
+        }
+    }
+}
+
+/// A bundle, and what it leaves out.
+struct Completed {
+    bundle: LayoutSource,
+    files: Arc<BTreeMap<Digest, Vec<u8>>>,
+}
+
+impl Completed {
+    fn or_there(
+        &self,
+        found: Result<Vec<u8>, SourceError>,
+        digest: Option<Digest>,
+    ) -> Result<Vec<u8>, SourceError> {
+        match found {
+            Err(SourceError::Gone { location, file }) => {
+                let there = digest.and_then(|digest| self.files.get(&digest).cloned());
+                there.ok_or(SourceError::Gone { location, file })
+            }
+            found => found,
+        }
+    }
+}
+
+impl Source for Completed {
+    async fn begin(&mut self, entry: Option<&Entry>) -> Result<Begin, SourceError> {
+        self.bundle.begin(entry).await
+    }
+
+    async fn root(&mut self, version: u64) -> Result<Option<Vec<u8>>, SourceError> {
+        let listed = self.bundle.listing().root(version).map(|listed| listed.digest);
+        match self.bundle.root(version).await {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Err(error) => self.or_there(Err(error), listed).map(Some),
+        }
+    }
+
+    async fn timestamp(&mut self) -> Result<Vec<u8>, SourceError> {
+        let listed = self.bundle.listing().timestamp().map(|listed| listed.digest);
+        let found = self.bundle.timestamp().await;
+        self.or_there(found, listed)
+    }
+
+    async fn snapshot(&mut self, meta: &MetaFile, consistent: bool) -> Result<Vec<u8>, SourceError> {
+        let listed = self.bundle.listing().snapshot(meta.version).map(|listed| listed.digest);
+        let found = self.bundle.snapshot(meta, consistent).await;
+        self.or_there(found, listed.or(meta.digest()))
+    }
+
+    async fn targets(
+        &mut self,
+        role: &str,
+        meta: &MetaFile,
+        consistent: bool,
+    ) -> Result<Vec<u8>, SourceError> {
+        let found = self.bundle.targets(role, meta, consistent).await;
+        self.or_there(found, meta.digest())
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        None
+    }
+
+    fn location(&self) -> String {
+        self.bundle.location()
+    }
+}

@@ -1,0 +1,491 @@
+//! Reading a bundle: what is in it, whether it is whole, and whether everything has the digest that it should.
+//!
+//! Nothing is verified here but digests and shape. Only what [`Bundle::open`] has looked through is handed on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use chrono::{DateTime, Utc};
+use plimsoll_core::{
+    oci::{
+        Descriptor, Digest, EMPTY_CONFIG, Manifest, Reference, is_index,
+        mapping::{FILENAME, LATEST, Listing, MAX_LAYERS, METADATA_TYPE, ROLE_ARTIFACT_TYPE, role_tag},
+    },
+    tuf::{Document, Snapshot, Timestamp, limit},
+};
+use serde::Serialize;
+
+use super::{
+    AS_OF, BundleError, NAME, TRUST, VERSION,
+    images::{Parts, check_counts, parts, same_size},
+};
+use crate::layout::{Layout, LayoutError, REF_NAME};
+
+/// How long a name is told, characters.
+const SHOWN: usize = 300;
+
+/// A bundle that was looked through: every blob that is there has its digest and its size, and nothing else is there.
+#[derive(Debug)]
+pub struct Bundle {
+    layout: Layout,
+    trusts: Vec<TrustPart>,
+    images: Vec<ImagePart>,
+    present: BTreeMap<Digest, u64>,
+    missing: Vec<Missing>,
+}
+
+/// A trust repository in a bundle. All of it is unsigned hints, or not verified yet.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrustPart {
+    /// Where it was exported from, `HOST/REPOSITORY`.
+    pub repository: String,
+    /// The trust id, as the timestamp says.
+    pub trust: Option<String>,
+    /// When the timestamp was signed, as it says, UTC.
+    pub as_of: Option<DateTime<Utc>>,
+    /// How old that is, seconds; none until somebody says what time it is.
+    pub age: Option<u64>,
+    /// When the timestamp expires, UTC.
+    pub expires: Option<DateTime<Utc>>,
+    /// Versions by role, of `root` the newest.
+    pub versions: BTreeMap<String, u64>,
+    /// What the entry point lists.
+    #[serde(skip)]
+    pub listing: Listing,
+    /// The delegated roles that have a manifest here, by name.
+    #[serde(skip)]
+    pub roles: BTreeMap<String, RolePart>,
+}
+
+/// A delegated role in a bundle.
+#[derive(Debug, Clone)]
+pub struct RolePart {
+    /// Its version, as the file's name says.
+    pub version: u64,
+    /// Its document.
+    pub document: Descriptor,
+}
+
+/// An image in a bundle.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImagePart {
+    /// What it was called where it was exported, `HOST/REPOSITORY:TAG` or `HOST/REPOSITORY@DIGEST`.
+    pub image: String,
+    /// The target name that is to vouch for it.
+    pub name: String,
+    /// Its manifest or index.
+    pub digest: Digest,
+    /// Its length and media type.
+    #[serde(skip)]
+    pub top: Descriptor,
+    /// Every manifest, `top` last, each one after those it lists.
+    #[serde(skip)]
+    pub manifests: Vec<Descriptor>,
+    /// Configs and layers.
+    #[serde(skip)]
+    pub blobs: Vec<Descriptor>,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+/// A blob that is named and not there: the far side has it, or the bundle is of no use to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// What it is.
+    pub what: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length, bytes.
+    pub bytes: u64,
+    /// The repository that it belongs to.
+    #[serde(skip)]
+    pub repository: String,
+    /// True for metadata, false for the blob of an image.
+    #[serde(skip)]
+    pub metadata: bool,
+}
+
+/// What a bundle has, as `bundle inspect -o json` prints it; also what `--since` takes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Contents {
+    /// The form of this: 1.
+    pub bundle: u64,
+    /// The trust repositories.
+    pub trusts: Vec<TrustPart>,
+    /// The images.
+    pub images: Vec<ImagePart>,
+    /// Every blob that is there.
+    pub blobs: Vec<Digest>,
+    /// Their bytes in all.
+    pub bytes: u64,
+    /// What is named and not there.
+    pub missing: Vec<Missing>,
+}
+
+impl Bundle {
+    /// Looks through the bundle at `path`, an archive or the folder of one. Reads all of it and nothing else; no network.
+    ///
+    /// # Errors
+    /// [`BundleError`]: the first thing that is wrong, and where.
+    pub fn open(path: &Path) -> Result<Self, BundleError> {
+        let layout = Layout::open(path)?;
+        let mut reader = Reader::default();
+        let (mut trusts, mut roles, mut images) = (Vec::new(), Vec::new(), Vec::new());
+        let mut names = BTreeSet::new();
+        for descriptor in layout.manifests() {
+            let called = descriptor.annotations.get(REF_NAME).cloned().unwrap_or_default();
+            let shown = || called.chars().take(SHOWN).collect::<String>();
+            let reference = called.parse::<Reference>().ok();
+            // Spelled in the one way, so that a name is not there twice in two spellings.
+            let reference = reference.filter(|reference| {
+                reference.to_string() == called && (reference.tag.is_some() || reference.digest.is_some())
+            });
+            let Some(reference) = reference else {
+                return Err(BundleError::Name { path: path.to_owned(), name: shown() });
+            };
+            if !names.insert(called.clone()) {
+                return Err(BundleError::Twice { path: path.to_owned(), name: shown() });
+            }
+            let bytes = manifest(&layout, descriptor)?;
+            reader.sees(descriptor)?;
+            let tag = reference.tag.as_ref().map(|tag| tag.as_str().to_owned());
+            let repository = reference.repository.to_string();
+            match kind(&bytes, &descriptor.media_type) {
+                Kind::Role => {
+                    roles.push(reader.role(&called, &repository, tag.as_deref(), &bytes, descriptor)?);
+                }
+                Kind::Trust if tag.as_deref() == Some(LATEST) => {
+                    trusts.push(reader.trust(&layout, &called, &repository, &bytes, descriptor)?);
+                }
+                _ => images.push(reader.image(&layout, &called, &reference, &bytes, descriptor)?),
+            }
+        }
+        for (called, repository, role, part) in roles {
+            let trust = trusts.iter_mut().find(|trust| trust.repository == repository);
+            let trust = trust.ok_or(BundleError::Role { name: called })?;
+            trust.versions.insert(role.clone(), part.version);
+            trust.roles.insert(role, part);
+        }
+        if trusts.is_empty() {
+            return Err(BundleError::NoTrust { path: path.to_owned() });
+        }
+        let (present, missing) = reader.look(&layout)?;
+        Ok(Self { layout, trusts, images, present, missing })
+    }
+
+    /// Its layout.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The trust repositories.
+    pub fn trusts(&self) -> &[TrustPart] {
+        &self.trusts
+    }
+
+    /// The images.
+    pub fn images(&self) -> &[ImagePart] {
+        &self.images
+    }
+
+    /// The blobs that are there.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.present.keys().copied()
+    }
+
+    /// What is named and not there.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// All there is to tell of it at `now`.
+    pub fn contents(&self, now: DateTime<Utc>) -> Contents {
+        let mut trusts = self.trusts.clone();
+        for trust in &mut trusts {
+            trust.age = trust.as_of.map(|at| u64::try_from((now - at).num_seconds()).unwrap_or(0));
+        }
+        Contents {
+            bundle: 1,
+            trusts,
+            images: self.images.clone(),
+            blobs: self.present.keys().copied().collect(),
+            bytes: self.present.values().sum(),
+            missing: self.missing.clone(),
+        }
+    }
+}
+
+enum Kind {
+    Trust,
+    Role,
+    Other,
+}
+
+/// What a manifest says that it is.
+fn kind(bytes: &[u8], media_type: &str) -> Kind {
+    if is_index(media_type) {
+        return Kind::Other;
+    }
+    let Ok(manifest) = Manifest::parse(bytes) else { return Kind::Other };
+    let found = manifest.artifact_type.as_ref().unwrap_or(&manifest.config.media_type);
+    match found.as_str() {
+        plimsoll_core::oci::mapping::ARTIFACT_TYPE => Kind::Trust,
+        ROLE_ARTIFACT_TYPE => Kind::Role,
+        _ => Kind::Other,
+    }
+}
+
+/// What was named so far.
+#[derive(Default)]
+struct Reader {
+    blobs: BTreeMap<Digest, Named>,
+}
+
+struct Named {
+    what: String,
+    descriptor: Descriptor,
+    repository: String,
+    metadata: bool,
+    /// Its content stands in a manifest as well, or is known, or it was a manifest that has been read.
+    at_hand: bool,
+}
+
+type Role = (String, String, String, RolePart);
+
+impl Reader {
+    /// A manifest that was read.
+    fn sees(&mut self, descriptor: &Descriptor) -> Result<(), BundleError> {
+        self.names(String::new(), descriptor, "", false, true)
+    }
+
+    fn names(
+        &mut self,
+        what: String,
+        descriptor: &Descriptor,
+        repository: &str,
+        metadata: bool,
+        at_hand: bool,
+    ) -> Result<(), BundleError> {
+        if let Some(known) = self.blobs.get_mut(&descriptor.digest) {
+            known.at_hand |= at_hand;
+            return same_size(descriptor.digest, known.descriptor.size, descriptor.size);
+        }
+        let (repository, descriptor) = (repository.to_owned(), descriptor.clone());
+        self.blobs.insert(descriptor.digest, Named { what, descriptor, repository, metadata, at_hand });
+        Ok(())
+    }
+
+    /// The config and layers of a manifest of ours; with `inline`, what travels inside it is at hand.
+    fn layers(
+        &mut self,
+        name: &str,
+        repository: &str,
+        bytes: &[u8],
+        inline: bool,
+    ) -> Result<Manifest, BundleError> {
+        let wrong = |source| BundleError::Manifest { name: name.to_owned(), source };
+        let manifest = Manifest::parse(bytes).map_err(wrong)?;
+        if manifest.layers.len() > MAX_LAYERS {
+            return Err(BundleError::Role { name: name.to_owned() });
+        }
+        let config = &manifest.config;
+        let empty = config.digest == Digest::of(EMPTY_CONFIG) && config.size == EMPTY_CONFIG.len() as u64;
+        self.names(format!("the config of {name}"), config, repository, true, empty)?;
+        for layer in &manifest.layers {
+            let file = layer.annotations.get(FILENAME).map_or("a layer", String::as_str);
+            let what = format!("{} of {repository}", file.chars().take(SHOWN).collect::<String>());
+            self.names(what, layer, repository, true, inline && layer.data.is_some())?;
+        }
+        Ok(manifest)
+    }
+
+    fn trust(
+        &mut self,
+        layout: &Layout,
+        name: &str,
+        repository: &str,
+        bytes: &[u8],
+        descriptor: &Descriptor,
+    ) -> Result<TrustPart, BundleError> {
+        let wrong = |source| BundleError::Mapping { name: name.to_owned(), source };
+        let listing = Listing::parse(bytes).map_err(wrong)?;
+        self.layers(name, repository, bytes, true)?;
+        let file = |listed: Option<&plimsoll_core::oci::mapping::Listed>, cap| match listed {
+            Some(listed) if listed.data.is_some() => Ok(listed.data.clone()),
+            Some(listed) => layout.blob(&listed.digest, cap),
+            None => Ok(None),
+        };
+        let timestamp = file(listing.timestamp(), limit::TIMESTAMP)?;
+        let timestamp = timestamp.and_then(|bytes| Document::<Timestamp>::parse("timestamp", &bytes).ok());
+        let mut versions = BTreeMap::new();
+        versions.extend(listing.newest_root().map(|version| ("root".to_owned(), version)));
+        if let Some(timestamp) = &timestamp {
+            versions.insert("timestamp".to_owned(), timestamp.version());
+            let meta = timestamp.signed.snapshot();
+            versions.insert("snapshot".to_owned(), meta.version);
+            let snapshot = file(listing.snapshot(meta.version), limit::SNAPSHOT)?;
+            let snapshot = snapshot.and_then(|bytes| Document::<Snapshot>::parse("snapshot", &bytes).ok());
+            let targets = snapshot.as_ref().and_then(|snapshot| snapshot.signed.role("targets"));
+            versions.extend(targets.map(|meta| ("targets".to_owned(), meta.version)));
+        }
+        let identity = timestamp.as_ref().and_then(|timestamp| timestamp.signed.common.identity.as_ref());
+        let part = TrustPart {
+            repository: repository.to_owned(),
+            trust: identity.map(|identity| identity.trust.clone()),
+            as_of: identity.map(|identity| identity.at),
+            age: None,
+            expires: timestamp.as_ref().map(|timestamp| timestamp.signed.common.expires),
+            versions,
+            listing,
+            roles: BTreeMap::new(),
+        };
+        agrees(name, TRUST, descriptor, part.trust.clone())?;
+        let as_of = part.as_of.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        agrees(name, AS_OF, descriptor, as_of)?;
+        for (key, role) in [
+            ("vnd.plimsoll.root", "root"),
+            ("vnd.plimsoll.timestamp", "timestamp"),
+            ("vnd.plimsoll.snapshot", "snapshot"),
+            ("vnd.plimsoll.targets", "targets"),
+        ] {
+            // Of the snapshot the far side may have the only copy, and it alone names the version of targets.
+            if let Some(version) = part.versions.get(role) {
+                agrees(name, key, descriptor, Some(version.to_string()))?;
+            }
+        }
+        Ok(part)
+    }
+
+    fn role(
+        &mut self,
+        name: &str,
+        repository: &str,
+        tag: Option<&str>,
+        bytes: &[u8],
+        descriptor: &Descriptor,
+    ) -> Result<Role, BundleError> {
+        let wrong = || BundleError::Role { name: name.to_owned() };
+        let manifest = self.layers(name, repository, bytes, false)?;
+        let mut newest: Option<(String, RolePart)> = None;
+        for layer in manifest.layers {
+            let file = layer.annotations.get(FILENAME).filter(|_| layer.media_type == METADATA_TYPE);
+            let (role, version) = file.and_then(|file| split(file)).ok_or_else(wrong)?;
+            if tag != Some(role_tag(&role).as_str()) {
+                return Err(wrong());
+            }
+            if newest.as_ref().is_none_or(|(_, known)| known.version < version) {
+                newest = Some((role, RolePart { version, document: layer }));
+            }
+        }
+        let (role, part) = newest.ok_or_else(wrong)?;
+        agrees(name, super::ROLE, descriptor, Some(role.clone()))?;
+        agrees(name, VERSION, descriptor, Some(part.version.to_string()))?;
+        Ok((name.to_owned(), repository.to_owned(), role, part))
+    }
+
+    fn image(
+        &mut self,
+        layout: &Layout,
+        called: &str,
+        reference: &Reference,
+        bytes: &[u8],
+        descriptor: &Descriptor,
+    ) -> Result<ImagePart, BundleError> {
+        let repository = reference.repository.to_string();
+        let name = descriptor.annotations.get(NAME).cloned();
+        let name = name.unwrap_or_else(|| crate::verify::target_name(reference).to_string());
+        let top = Descriptor { annotations: BTreeMap::new(), data: None, ..descriptor.clone() };
+        let mut manifests: Vec<Descriptor> = Vec::new();
+        let mut blobs: Vec<Descriptor> = Vec::new();
+        let mut pending = vec![(top.clone(), Some(bytes.to_vec()), 0)];
+        while let Some((manifest, bytes, depth)) = pending.pop() {
+            if manifests.iter().any(|known| known.digest == manifest.digest) {
+                continue;
+            }
+            let bytes = bytes.map_or_else(|| self::manifest(layout, &manifest), Ok)?;
+            self.sees(&manifest)?;
+            let Parts { manifests: children, blobs: own } = parts(called, &bytes, &manifest.media_type)?;
+            check_counts(called, manifests.len() + children.len(), depth)?;
+            pending.extend(children.into_iter().map(|child| (child, None, depth + 1)));
+            for blob in own {
+                self.names(format!("a blob of {called}"), &blob, &repository, false, false)?;
+                if blobs.iter().all(|known| known.digest != blob.digest) {
+                    blobs.push(blob);
+                }
+            }
+            manifests.push(manifest);
+        }
+        manifests.reverse();
+        let all = manifests.iter().chain(&blobs).map(|descriptor| descriptor.size);
+        let bytes = all.fold(0, u64::saturating_add);
+        let digest = top.digest;
+        Ok(ImagePart { image: called.to_owned(), name, digest, top, manifests, blobs, bytes })
+    }
+
+    /// What of all that was named is there, each with its digest, and what is not.
+    fn look(self, layout: &Layout) -> Result<(BTreeMap<Digest, u64>, Vec<Missing>), BundleError> {
+        if let Some(archived) = layout.archived() {
+            for digest in archived {
+                if !self.blobs.contains_key(&digest) {
+                    let path = layout.place().join("blobs/sha256").join(digest.hex());
+                    return Err(BundleError::Stowaway { path });
+                }
+            }
+        }
+        let (mut present, mut missing) = (BTreeMap::new(), Vec::new());
+        for (digest, named) in self.blobs {
+            match layout.length(&digest)? {
+                Some(_) => {
+                    layout.copy(&named.descriptor, |_| Ok(()))?;
+                    present.insert(digest, named.descriptor.size);
+                }
+                None if named.at_hand => {}
+                None => missing.push(Missing {
+                    what: named.what,
+                    digest,
+                    bytes: named.descriptor.size,
+                    repository: named.repository,
+                    metadata: named.metadata,
+                }),
+            }
+        }
+        Ok((present, missing))
+    }
+}
+
+/// A manifest is in the bundle, also where what it names is left out.
+fn manifest(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, BundleError> {
+    match layout.manifest(descriptor) {
+        Err(LayoutError::Missing { .. }) => {
+            Err(BundleError::Gone { place: layout.place().display().to_string(), digest: descriptor.digest })
+        }
+        found => Ok(found?),
+    }
+}
+
+/// The role and the version in `N.ROLE.json`, in the one way of writing it.
+fn split(file: &str) -> Option<(String, u64)> {
+    let (version, role) = file.strip_suffix(".json")?.split_once('.')?;
+    let number: u64 = version.parse().ok()?;
+    (number.to_string() == version && !role.is_empty()).then(|| (role.to_owned(), number))
+}
+
+/// An annotation is for people and for other programs: it says what the documents say, or is not there.
+fn agrees(
+    name: &str,
+    key: &'static str,
+    descriptor: &Descriptor,
+    found: Option<String>,
+) -> Result<(), BundleError> {
+    match (descriptor.annotations.get(key), found) {
+        (Some(said), found) if found.as_ref() != Some(said) => Err(BundleError::Annotation {
+            name: name.to_owned(),
+            key,
+            said: said.chars().take(SHOWN).collect(),
+            found: found.unwrap_or_else(|| "nothing".to_owned()),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,265 @@
+//! Images in compose files and Kubernetes objects: the value of each key `image`, wherever it stands.
+//!
+//! The parser tells the structure and where each scalar begins; that the file has there what the scalar says is checked
+//! again, so that an edit never hits anything else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::{Item, Opaque, Place, Unread};
+
+/// Kubernetes objects that hold texts and schemas, and run nothing.
+const RUN_NOTHING: [&str; 3] = ["ConfigMap", "CustomResourceDefinition", "Secret"];
+
+/// A mapping or a list that is being read.
+#[derive(Default)]
+struct Frame {
+    is_list: bool,
+    /// The key whose value this is.
+    name: Option<String>,
+    /// The key whose value comes next; none if a key comes next, or it is not a text.
+    key: Option<String>,
+    at_value: bool,
+    line: usize,
+    /// How many items there were before it.
+    before: usize,
+    /// Which of them are the image of this very mapping.
+    own: Vec<usize>,
+    has_build: bool,
+    has_reference: bool,
+    api_version: bool,
+    kind: Option<String>,
+    services: bool,
+}
+
+/// A scalar, and where it is.
+#[derive(Clone)]
+struct Scalar {
+    line: usize,
+    text: String,
+    at: Result<std::ops::Range<usize>, Opaque>,
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    /// Where the characters begin in bytes; empty if each is one byte.
+    bytes: Vec<usize>,
+    frames: Vec<Frame>,
+    /// The items of this document, and the anchor that each has.
+    items: Vec<(Item, Option<usize>)>,
+    /// Those that are built and not fetched, in a compose file.
+    built: BTreeSet<usize>,
+    /// The document is a compose file.
+    compose: bool,
+    anchors: BTreeMap<usize, Scalar>,
+    /// Anchors that are used for something that is no image.
+    shared: BTreeSet<usize>,
+    done: Vec<(Item, Option<usize>)>,
+}
+
+pub(super) fn images(text: &str) -> Result<Vec<Item>, Unread> {
+    let bytes =
+        if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(at, _)| at).collect::<Vec<_>>() };
+    let mut reader = Reader {
+        text,
+        bytes,
+        frames: Vec::new(),
+        items: Vec::new(),
+        built: BTreeSet::new(),
+        compose: false,
+        anchors: BTreeMap::new(),
+        shared: BTreeSet::new(),
+        done: Vec::new(),
+    };
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| Unread {
+            line: error.marker().line(),
+            what: format!("not YAML: {}", error.info()),
+        })?;
+        reader.event(event, span)?;
+    }
+    Ok(reader.finish())
+}
+
+impl Reader<'_> {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Unread> {
+        let line = span.start.line();
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                if self.frames.is_empty() && !text.is_empty() && text != "~" && text != "null" {
+                    return Err(unknown(line));
+                }
+                let scalar = self.scalar(&text, style, span);
+                if anchor != 0 {
+                    self.anchors.insert(anchor, scalar.clone());
+                }
+                self.value(line, Some(scalar), (anchor != 0).then_some(anchor));
+                self.node_done(Some(&text));
+            }
+            Event::Alias(anchor) => {
+                let scalar = self.anchors.get(&anchor).cloned();
+                if !self.value(line, scalar, Some(anchor)) {
+                    self.shared.insert(anchor);
+                }
+                self.node_done(None);
+            }
+            Event::SequenceStart(..) => self.start(line, true),
+            Event::MappingStart(..) => self.start(line, false),
+            Event::SequenceEnd | Event::MappingEnd => self.end()?,
+            Event::DocumentEnd => self.end_document(),
+            Event::DocumentStart(_) | Event::StreamStart | Event::StreamEnd | Event::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Where `text` stands, if the file has it there as it is.
+    fn scalar(&self, text: &str, style: ScalarStyle, span: Span) -> Scalar {
+        let start = match self.bytes.as_slice() {
+            [] => Some(span.start.index()),
+            bytes => bytes.get(span.start.index()).copied(),
+        };
+        let quote = match style {
+            ScalarStyle::Plain => Some(""),
+            ScalarStyle::SingleQuoted => Some("'"),
+            ScalarStyle::DoubleQuoted => Some("\""),
+            ScalarStyle::Literal | ScalarStyle::Folded => None,
+        };
+        let at = start.zip(quote).and_then(|(start, quote)| {
+            let whole = self.text.get(start..)?;
+            let rest = after_properties(whole).strip_prefix(quote)?;
+            let start = start + whole.len() - rest.len();
+            rest.strip_prefix(text)?.strip_prefix(quote)?;
+            Some(start..start + text.len())
+        });
+        Scalar { line: span.start.line(), text: text.to_owned(), at: at.ok_or(Opaque::Spelling) }
+    }
+
+    /// A scalar, or an alias of one, where the innermost mapping wants a value. True if it is an image.
+    fn value(&mut self, line: usize, scalar: Option<Scalar>, anchor: Option<usize>) -> bool {
+        let depth = self.frames.len();
+        let Some(frame) = self.frames.last_mut() else { return false };
+        let Some(key) = frame.key.clone().filter(|_| frame.at_value) else { return false };
+        let text = scalar.as_ref().map(|scalar| scalar.text.as_str());
+        match key.as_str() {
+            "build" => frame.has_build = true,
+            "apiVersion" => frame.api_version = true,
+            "kind" => frame.kind = text.map(str::to_owned),
+            // A block device's image is none that runs.
+            "image" if frame.name.as_deref() == Some("rbd") => {}
+            "image" => {
+                frame.own.push(self.items.len());
+                self.image(line, scalar, anchor);
+                return true;
+            }
+            "reference" if depth > 1 && frame.name.as_deref() == Some("image") => {
+                frame.has_reference = true;
+                self.image(line, scalar, anchor);
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn image(&mut self, line: usize, scalar: Option<Scalar>, anchor: Option<usize>) {
+        let item = match scalar {
+            None => Item::opaque(line, "", Opaque::Parts),
+            Some(Scalar { line, text, .. }) if matches!(text.as_str(), "" | "~" | "null") => {
+                Item::opaque(line, &text, Opaque::Empty)
+            }
+            Some(Scalar { line, text, at: Ok(span) }) => Item::new(line, &text, span),
+            Some(Scalar { line, text, at: Err(why) }) => Item::opaque(line, text.trim(), why),
+        };
+        self.items.push((item, anchor));
+    }
+
+    fn start(&mut self, line: usize, is_list: bool) {
+        let mut name = None;
+        if let Some(frame) = self.frames.last_mut().filter(|frame| frame.at_value && !frame.is_list) {
+            name = frame.key.clone();
+            match name.as_deref() {
+                Some("build") => frame.has_build = true,
+                Some("services") => frame.services = !is_list,
+                Some("image") if is_list => self.items.push((Item::opaque(line, "", Opaque::Parts), None)),
+                _ => {}
+            }
+        }
+        self.frames.push(Frame { is_list, name, line, before: self.items.len(), ..Frame::default() });
+    }
+
+    fn end(&mut self) -> Result<(), Unread> {
+        let frame = self.frames.pop().expect("the parser balances what it opens");
+        let is_object = frame.api_version && frame.kind.is_some();
+        if frame.name.as_deref() == Some("image") && !frame.is_list && !frame.has_reference {
+            self.items.push((Item::opaque(frame.line, "", Opaque::Parts), None));
+        }
+        match frame.kind.as_deref().filter(|_| is_object) {
+            Some(kind) if RUN_NOTHING.contains(&kind) => {
+                self.items.truncate(frame.before);
+                self.built.retain(|&item| item < frame.before);
+            }
+            Some("Kustomization") => {
+                let what = "a Kustomization names its images in parts: lock what it is made of".to_owned();
+                return Err(Unread { line: frame.line, what });
+            }
+            _ => {}
+        }
+        if frame.has_build {
+            self.built.extend(frame.own);
+        }
+        if self.frames.is_empty() {
+            self.compose = frame.services && !is_object;
+            if !is_object && !self.compose {
+                return Err(unknown(frame.line));
+            }
+        }
+        self.node_done(None);
+        Ok(())
+    }
+
+    /// A node is complete: after a key comes its value, after a value the next key.
+    fn node_done(&mut self, text: Option<&str>) {
+        if let Some(frame) = self.frames.last_mut().filter(|frame| !frame.is_list) {
+            frame.key = if frame.at_value { None } else { text.map(str::to_owned) };
+            frame.at_value = !frame.at_value;
+        }
+    }
+
+    fn end_document(&mut self) {
+        let built = std::mem::take(&mut self.built);
+        let items = std::mem::take(&mut self.items).into_iter().enumerate();
+        let compose = self.compose;
+        self.done.extend(items.filter(|(at, _)| !compose || !built.contains(at)).map(|(_, item)| item));
+        self.compose = false;
+    }
+
+    /// Each place once, and none that something else shares.
+    fn finish(self) -> Vec<Item> {
+        let mut seen = BTreeSet::new();
+        let mut items = Vec::new();
+        for (mut item, anchor) in self.done {
+            if anchor.is_some_and(|anchor| self.shared.contains(&anchor)) {
+                item.place = Place::Opaque(Opaque::Shared);
+            }
+            let again = item.span().is_some_and(|span| !seen.insert(span.start));
+            if !again {
+                items.push(item);
+            }
+        }
+        items
+    }
+}
+
+/// `text` after the anchor and the tag that it begins with, if there are any. No plain scalar begins like them.
+fn after_properties(mut text: &str) -> &str {
+    while text.starts_with(['&', '!']) {
+        text = text.trim_start_matches(|c: char| !c.is_whitespace()).trim_start();
+    }
+    text
+}
+
+fn unknown(line: usize) -> Unread {
+    let what = "neither a compose file (no `services`) nor a Kubernetes object (no `apiVersion` and `kind`)";
+    Unread { line, what: what.to_owned() }
+}

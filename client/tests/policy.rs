@@ -1,0 +1,476 @@
+//! docs/policy.md does what it says: each of its examples is executed here. And the commands on the policy, as a user runs them.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use common::{
+    Host, Publisher,
+    several::{Several, letter},
+};
+use plimsoll::{
+    clock::{Clock, SystemClock},
+    verify::target_name,
+};
+use plimsoll_core::{
+    oci::{Digest, Reference},
+    policy::{Policy, PolicyError},
+};
+
+const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+const OTHER: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[],"x":1}"#;
+
+/// A fenced block of the page: what stands behind its fence, and its lines.
+struct Block {
+    kind: String,
+    text: String,
+}
+
+impl Block {
+    /// What each line says of its first words, and its last one.
+    fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.text.lines().map(|line| {
+            let (first, last) = line.rsplit_once(' ').unwrap();
+            (first.trim(), last)
+        })
+    }
+}
+
+fn blocks() -> Vec<Block> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md")).unwrap();
+    let mut parts = page.split("\n```");
+    parts.next().unwrap();
+    let mut blocks = Vec::new();
+    while let (Some(block), Some(_)) = (parts.next(), parts.next()) {
+        let (kind, text) = block.split_once('\n').unwrap();
+        blocks.push(Block { kind: kind.to_owned(), text: text.to_owned() });
+    }
+    assert!(blocks.len() > 15, "{}", blocks.len());
+    blocks
+}
+
+fn of_kind(kind: &str) -> Vec<Block> {
+    let blocks: Vec<Block> =
+        blocks().into_iter().filter(|block| block.kind.split(' ').next() == Some(kind)).collect();
+    assert!(!blocks.is_empty(), "the page has a block of the kind {kind}");
+    blocks
+}
+
+/// The policy in the block before the first one of this kind.
+fn policy_before(kind: &str) -> Policy {
+    let blocks = blocks();
+    let at = blocks.iter().position(|block| block.kind == kind).unwrap();
+    Policy::parse(&blocks[at - 1].text).unwrap()
+}
+
+#[test]
+fn the_pages_policies_are_read_or_refused_as_it_says() {
+    for block in of_kind("toml") {
+        let read = Policy::parse(&block.text);
+        match block.kind.strip_prefix("toml refused ") {
+            None => drop(read.unwrap_or_else(|error| panic!("{error}: {:?}\n{}", error.rule, block.text))),
+            Some(place) => {
+                let Err(PolicyError { at: Some(at), .. }) = read else { panic!("{}", block.text) };
+                assert_eq!(format!("{}:{}", at.line, at.column), place, "{}", block.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_pages_references_are_read_as_it_says() {
+    for (text, read) in of_kind("reads").iter().flat_map(Block::lines) {
+        let reference = text.parse::<Reference>().map(|reference| reference.to_string());
+        assert_eq!(reference.as_deref().unwrap_or("refused"), read, "{text}");
+    }
+}
+
+#[test]
+fn the_pages_remaps_give_the_identities_it_says() {
+    let policy = policy_before("identities");
+    for (text, identity) in of_kind("identities").iter().flat_map(Block::lines) {
+        let reference: Reference = text.parse().unwrap();
+        let repository = policy.identity(&reference.repository).unwrap();
+        assert_eq!(Reference { repository, ..reference }.to_string(), identity);
+    }
+}
+
+#[test]
+fn the_pages_scopes_apply_as_it_says() {
+    let policy = policy_before("matches");
+    for (text, scope) in of_kind("matches").iter().flat_map(Block::lines) {
+        let reference: Reference = text.parse().unwrap();
+        let identity = policy.identity(&reference.repository).unwrap();
+        let selected = policy.select(&identity.host, &target_name(&reference));
+        assert_eq!(selected.map_or("none", |scope| scope.pattern.as_str()), scope, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_pages_decisions_come_out_as_it_says() {
+    for block in of_kind("decides") {
+        let rule = block.kind.strip_prefix("decides ").unwrap();
+        // The keys of a scope, each on a line of its own.
+        let rule = [" optional =", " on-absent =", " fallback =", " veto =", " constraint ="]
+            .iter()
+            .fold(rule.to_owned(), |rule, key| rule.replace(key, &format!("\n{}", key.trim_start())));
+        for (roots, expected) in block.lines() {
+            let roots: Vec<(&str, &str)> =
+                roots.split(", ").map(|root| root.split_once(' ').unwrap()).collect();
+            let mut world = Several::new(roots.len(), MANIFEST);
+            world.push("v2", MANIFEST);
+            for (at, (name, does)) in roots.iter().enumerate() {
+                assert_eq!(*name, letter(at).to_string());
+                match *does {
+                    "signs" => world.vouch(at, "v2", MANIFEST),
+                    "other" => world.vouch(at, "v2", OTHER),
+                    "lacks" => {}
+                    "revokes" => {
+                        world.vouch(at, "v2", MANIFEST);
+                        world.publishers[at].revoke(MANIFEST, "a hole");
+                        world.publish(at);
+                    }
+                    "down" => world.hosts[at].fail_with(Some(503)),
+                    other => panic!("{other}"),
+                }
+            }
+            let verification = world.ask(&world.scope(&rule), "v2").await;
+            assert_eq!(verification.verdict.name(), expected, "{rule}\n{roots:?}\n{verification:#?}");
+        }
+    }
+}
+
+/// A user with one root pinned, whose `acme/app:v1` is signed and pushed.
+struct Desk {
+    dir: tempfile::TempDir,
+    registry: Host,
+    publisher: Publisher,
+}
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn desk() -> Desk {
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, mut publisher) = (Host::start(), Publisher::new(SystemClock.now()));
+    publisher.vouch("acme/app:v1", MANIFEST);
+    publisher.publish(&registry);
+    registry.put("acme/app/manifests/v1", MANIFEST);
+    fs::create_dir_all(dir.path().join("home/roots")).unwrap();
+    fs::write(dir.path().join("home/roots/acme-root.json"), &publisher.root).unwrap();
+    Desk { dir, registry, publisher }
+}
+
+impl Desk {
+    fn policy_path(&self) -> PathBuf {
+        self.dir.path().join("home/policy.toml")
+    }
+
+    /// Writes a policy with the root, on its lines 1 to 4, and `rest`.
+    fn policy(&self, rest: &str) -> &Self {
+        let root = format!(
+            "[root.acme]\nfile = \"roots/acme-root.json\"\nsha256 = \"{}\"\nrepository = \"HOST/acme/trust\"\n",
+            Digest::of(&self.publisher.root).hex()
+        );
+        fs::write(self.policy_path(), (root + rest).replace("HOST", &self.registry.address)).unwrap();
+        self
+    }
+
+    fn covered(&self) -> &Self {
+        self.policy("[[scope]]\nmatch = \"HOST/acme/**\"\nrequire = { all = [\"acme\"] }\n")
+    }
+
+    fn run(&self, line: &str) -> Ran {
+        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
+            .args(line.replace("HOST", &self.registry.address).split_whitespace())
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("PLIMSOLL_HOME", self.dir.path().join("home"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap().replace(&self.registry.address, "HOST");
+            text.replace(self.dir.path().to_str().unwrap(), "DIR")
+                .replace(&Digest::of(MANIFEST).to_string(), "GOOD")
+        };
+        Ran { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+    }
+}
+
+#[test]
+fn a_policy_that_can_be_used_is_good_and_what_is_hardly_meant_is_noted() {
+    let desk = desk();
+    let ran = desk.covered().run("policy check");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(ran.stdout, "good  DIR/home/policy.toml: roots 1, scopes 1, remaps 0, profiles none\n");
+    assert!(desk.registry.lines().is_empty(), "nobody is asked");
+
+    let rest = r#"
+[[scope]]
+match = "docker.io/nginx"
+action = "deny"
+reason = "x"
+[[scope]]
+match = "m.io/acme/app"
+action = "deny"
+reason = "x"
+[[scope]]
+match = "HOST/other/**"
+require = { all = ["acme"] }
+[[scope]]
+match = "HOST/mine/**"
+require = { all = ["acme"] }
+map = { acme = "acme/**" }
+[[scope]]
+match = "HOST/acme/old"
+action = "allow-digest"
+digests = ["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+until = "2020-01-01T00:00:00Z"
+reason = "x"
+[[remap]]
+from = "m.io"
+to = "r.io"
+"#;
+    let ran = desk.policy(rest).run("policy check");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let notes: Vec<&str> = ran.stdout.lines().skip(1).collect();
+    let expected = [
+        "no reference is ever in the scope docker.io/nginx: names of one part are below library/",
+        "no reference is ever in the scope m.io/acme/app: the remap from m.io judges what is there as r.io",
+        "the pinned root acme says that it speaks for acme/** only, which is not all of the scope HOST/other/**",
+        "what the scope HOST/acme/old allowed ended on 2020-01-01",
+    ];
+    assert_eq!(notes.len(), expected.len(), "{notes:#?}");
+    for (note, expected) in notes.iter().zip(expected) {
+        assert!(note.contains(expected), "{note}\n{expected}");
+    }
+    let unused = desk.policy("").run("policy check -o json");
+    let json: serde_json::Value = serde_json::from_str(&unused.stdout).unwrap();
+    assert_eq!(json["notes"], serde_json::json!(["no scope names [root.acme]"]));
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_is_2_with_line_and_column() {
+    let desk = desk();
+    let with = |rest: &str| {
+        let ran = desk.policy(rest).run("policy check");
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{rest}");
+        // Nothing that is wrong with the policy is left for the one reference that needs it.
+        assert_eq!(desk.run("verify HOST/acme/app:v1").code, 2, "{rest}");
+        ran.stderr
+    };
+    for (rest, says) in [
+        ("priority = 1\n", "line 5, column 1: unknown field `priority`"),
+        ("floor = 1\n", "line 5, column 9: "),
+        (
+            "[[scope]]\nmatch = \"HOST/x\"\nrequire = { all = [\"us\"] }\n",
+            "line 7, column 20: [[scope]] HOST/x require.all.1: there is no [root.us]",
+        ),
+        (
+            "[root.us]\nfile = \"us.json\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\nrepository = \"HOST/us/trust\"\n",
+            "line 6, column 8: [root.us] file: DIR/home/us.json cannot be reached",
+        ),
+        (
+            "[root.us]\ninline = \"\"\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\nrepository = \"http://256.1.1.1/x\"\n",
+            "line 8, column 14: [root.us] repository: `http://256.1.1.1/x` must be http",
+        ),
+    ] {
+        let stderr = with(rest);
+        assert!(stderr.contains(says), "{stderr}\n{says}");
+    }
+    desk.policy("[root.us]\ninline = \"{}\"\nsha256 = \"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"\nrepository = \"HOST/us/trust\"\n");
+    let ran = desk.run("policy check");
+    assert!(ran.code == 2 && ran.stderr.contains("[root.us] is no root document"), "{}", ran.stderr);
+    desk.covered();
+    fs::write(desk.dir.path().join("home/roots/acme-root.json"), "{}").unwrap();
+    let ran = desk.run("policy check");
+    assert!(ran.code == 2 && ran.stderr.contains("is not the root that was pinned"), "{}", ran.stderr);
+}
+
+#[test]
+fn each_step_to_a_verdict_is_told() {
+    let desk = desk();
+    let rest = r#"
+[[scope]]
+match = "r.io/vendored/**"
+require = { all = ["acme"] }
+map = { acme = "acme/**" }
+pin = { acme = { role = "targets--app" } }
+max-signed-age = "90d"
+constraint = { tag = ">=1" }
+[[scope]]
+match = "r.io/**"
+action = "deny"
+reason = "we do not run that"
+[[scope]]
+match = "HOST/acme/**"
+require = { all = ["acme"] }
+[[remap]]
+from = "HOST/mirror"
+to = "r.io/vendored"
+"#;
+    let ran = desk.policy(rest).run("policy explain HOST/acme/app:v1");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+    for says in [
+        "VERIFIED  HOST/acme/app:v1",
+        "reference  HOST/acme/app:v1 is read as HOST/acme/app:v1",
+        "identity   no remap applies",
+        "scope      HOST/acme/** applies: every repository below acme/",
+        "rule       acme must vouch for it",
+        "root       acme (required), asked for acme/app:v1: VERIFIED by targets > targets--app, signed ",
+        "registry   its tag points to GOOD, as signed",
+        "verdict    VERIFIED: signed by",
+    ] {
+        assert!(ran.stdout.contains(says), "{says}\n{}", ran.stdout);
+    }
+    let ran = desk.run("policy explain HOST/mirror/app:v1");
+    assert_eq!(ran.code, 16, "{}", ran.stdout);
+    for says in [
+        "identity   the remap from HOST/mirror to r.io/vendored applies: it is judged as r.io/vendored/app:v1",
+        "scope      r.io/vendored/** applies, the most specific: every repository below vendored/",
+        "less specific, so without a say: r.io/**",
+        "acme calls it acme/app:v1",
+        "in acme, the role targets--app must be on the path",
+        "the tag must be a version: >=1",
+        "it must have been signed in the last 90 days",
+        "registry   not asked",
+        "verdict    POLICY_DENY: your policy refuses it: the tag must be a version",
+        "next       ",
+    ] {
+        assert!(ran.stdout.contains(says), "{says}\n{}", ran.stdout);
+    }
+    let ran = desk.run("policy explain r.io/x");
+    assert_eq!(ran.code, 16);
+    assert!(ran.stdout.contains("rule       it is refused, and nobody is asked: we do not run that"));
+    let ran = desk.run("policy explain ubuntu -o json");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, json["verdict"].as_str()), (17, Some("NO_POLICY")));
+    assert_eq!(
+        json["steps"][0]["text"],
+        "docker.io/library/ubuntu is read as docker.io/library/ubuntu:latest"
+    );
+    assert_eq!(json["steps"][2]["text"], "none covers docker.io/library/ubuntu:latest");
+}
+
+#[test]
+fn a_table_of_expectations_is_0_or_16() {
+    let desk = desk();
+    desk.covered();
+    let table = |text: &str| {
+        fs::write(desk.dir.path().join("table"), text.replace("HOST", &desk.registry.address)).unwrap()
+    };
+    table("# ours\nHOST/acme/app:v1 VERIFIED\nHOST/acme/app:v9 ABSENT # not yet\nubuntu NO_POLICY\n");
+    let ran = desk.run("policy test table");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(
+        ran.stdout,
+        "ok    HOST/acme/app:v1  VERIFIED\nok    HOST/acme/app:v9  ABSENT\nok    docker.io/library/ubuntu:latest  NO_POLICY\n"
+    );
+    let lines = desk.registry.lines();
+    let refreshes = lines.iter().filter(|line| line.ends_with("acme/trust/manifests/latest")).count();
+    assert_eq!(refreshes, 1, "{lines:?}");
+
+    table("HOST/acme/app:v1 ABSENT\nHOST/acme/app:v1 VERIFIED\n");
+    let ran = desk.run("policy test table");
+    assert_eq!(ran.code, 16);
+    assert!(
+        ran.stdout.starts_with("FAIL  HOST/acme/app:v1  line 1: expected ABSENT, is VERIFIED: signed by"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stderr.contains("1 of 2 as expected"), "{}", ran.stderr);
+    let json: serde_json::Value =
+        serde_json::from_str(&desk.run("policy test table -o json").stdout).unwrap();
+    assert_eq!((json[0]["ok"].as_bool(), json[1]["ok"].as_bool()), (Some(false), Some(true)));
+
+    for (text, says) in [
+        ("", "there is no line to test"),
+        ("HOST/acme/app:v1\n", "line 1: a line is REFERENCE VERDICT"),
+        ("\nHOST/acme/app:v1 GOOD\n", "line 2: `GOOD` is no verdict"),
+    ] {
+        table(text);
+        let ran = desk.run("policy test table");
+        assert!(ran.code == 2 && ran.stderr.contains(says), "{}", ran.stderr);
+    }
+    assert_eq!(desk.run("policy test none").code, 2);
+    for block in of_kind("table") {
+        table(&block.text);
+        assert_eq!(desk.run("policy test table").code, 16, "the page's table is one, of other names");
+    }
+}
+
+#[test]
+fn a_policy_to_start_from_is_written_once() {
+    let desk = desk();
+    let ran = desk.run("policy init");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(
+        ran.stdout.starts_with("wrote DIR/home/policy.toml\n  next  plimsoll trust add"),
+        "{}",
+        ran.stdout
+    );
+    let written = fs::read(desk.policy_path()).unwrap();
+    let checked = desk.run("policy check");
+    assert_eq!(checked.stdout, "good  DIR/home/policy.toml: roots 0, scopes 0, remaps 0, profiles none\n");
+    let again = desk.run("policy init");
+    assert!(again.code == 2 && again.stderr.contains("it is not overwritten"), "{}", again.stderr);
+    assert_eq!(fs::read(desk.policy_path()).unwrap(), written);
+
+    // What is added is added below the comments.
+    fs::write(desk.dir.path().join("root.json"), &desk.publisher.root).unwrap();
+    let sha256 = Digest::of(&desk.publisher.root).hex();
+    let ran =
+        desk.run(&format!("trust add acme --root root.json --sha256 {sha256} --repository HOST/acme/trust"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(fs::read(desk.policy_path()).unwrap().starts_with(&written));
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
+
+    let elsewhere = desk.run("policy init --policy ci/policy.toml");
+    assert_eq!(elsewhere.code, 0, "{}", elsewhere.stderr);
+    assert!(desk.dir.path().join("ci/policy.toml").exists());
+    assert_eq!(desk.run("policy init --policy ci/policy.json").code, 2);
+    let dangling = desk.dir.path().join("ci/link.toml");
+    std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+    assert_eq!(desk.run("policy init --policy ci/link.toml").code, 2);
+    assert!(!desk.dir.path().join("ci/nowhere").exists());
+}
+
+#[test]
+fn another_policy_and_a_profile_can_be_named() {
+    let desk = desk();
+    desk.covered();
+    let scope =
+        "\n[[profile.closed.scope]]\nmatch = \"HOST/acme/**\"\naction = \"deny\"\nreason = \"closed\"\n";
+    let text =
+        fs::read_to_string(desk.policy_path()).unwrap() + &scope.replace("HOST", &desk.registry.address);
+    fs::write(desk.policy_path(), &text).unwrap();
+    assert_eq!(desk.run("verify HOST/acme/app:v1").code, 0);
+    assert_eq!(desk.run("verify --profile closed HOST/acme/app:v1").code, 16);
+    let ran = desk.run("verify --profile open HOST/acme/app:v1");
+    assert!(
+        ran.code == 2 && ran.stderr.contains("there is no [profile.open]; there is: closed"),
+        "{}",
+        ran.stderr
+    );
+
+    let other = desk.dir.path().join("home/other.json");
+    fs::write(&other, "{\"scope\": [{\"match\": \"r.io/x\", \"action\": \"deny\", \"reason\": \"no\"}]}")
+        .unwrap();
+    assert_eq!(desk.run("verify --policy home/other.json HOST/acme/app:v1").code, 17);
+    assert_eq!(desk.run("verify --policy home/other.json r.io/x").code, 16);
+    fs::write(&other, "{\"scope\": [{\"match\": \"x\"}]}").unwrap();
+    let ran = desk.run("policy check --policy home/other.json");
+    assert!(ran.code == 2 && ran.stderr.contains("home/other.json: line 1, column 22"), "{}", ran.stderr);
+    let ran = desk.run("verify --policy none.toml HOST/acme/app:v1");
+    assert!(ran.code == 2 && ran.stderr.contains("there is no policy at DIR/none.toml"), "{}", ran.stderr);
+}

@@ -1,0 +1,385 @@
+//! Several roots and many references, over a real registry client: the verdicts, and what they cost in requests.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use common::{
+    Publisher, TEAM,
+    several::{LATEST, Several},
+};
+use plimsoll::verify::{Context, Mode, Options, Part, Verification, verify_all};
+use plimsoll_core::{
+    oci::{Digest, Reference},
+    policy::Verdict,
+};
+
+const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+const NEWER: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[],"x":1}"#;
+const BOTH: &str = r#"require = { all = ["a", "b"] }"#;
+const EITHER: &str = r#"require = { any = ["a", "b"] }"#;
+
+async fn all(context: &Context, references: &[String]) -> Vec<Verification> {
+    let references: Vec<Reference> = references.iter().map(|text| text.parse().unwrap()).collect();
+    verify_all(context, &references, Mode::Verify, &Options::default()).await.unwrap()
+}
+
+fn verdicts(all: &[Verification]) -> Vec<Verdict> {
+    all.iter().map(|v| v.verdict).collect()
+}
+
+#[tokio::test]
+async fn many_references_cost_one_refresh_for_each_root_and_one_request_for_each_tag() {
+    let mut world = Several::new(3, MANIFEST);
+    for tag in 0..50 {
+        for root in 0..3 {
+            world.publishers[root].vouch(&format!("acme/app:t{tag}"), MANIFEST);
+        }
+        world.push(&format!("t{tag}"), MANIFEST);
+    }
+    (0..3).for_each(|root| world.publish(root));
+    let context = world.scope(r#"require = { threshold = 2, of = ["a", "b", "c"] }"#);
+    // Each of them twice.
+    let references: Vec<String> = (0..100).map(|n| world.reference(&format!("t{}", n / 2))).collect();
+    for first in [true, false] {
+        let verified = all(&context, &references).await;
+        assert!(verified.iter().all(|v| v.verdict == Verdict::Verified), "{:?}", verdicts(&verified));
+        let asked: Vec<&str> = verified.iter().map(|v| v.reference.as_str()).collect();
+        assert_eq!(asked, references);
+        let (roots, mut heads) = world.requests();
+        for lines in roots {
+            assert_eq!(lines.iter().filter(|line| *line == LATEST).count(), 1, "{lines:?}");
+            // The first time the roles are fetched, each once.
+            assert_eq!(lines.len(), if first { 2 } else { 1 }, "{lines:?}");
+        }
+        heads.sort();
+        let mut wanted: Vec<String> =
+            (0..50).map(|tag| format!("HEAD /v2/acme/app/manifests/t{tag}")).collect();
+        wanted.sort();
+        assert_eq!(heads, wanted);
+    }
+}
+
+#[tokio::test]
+async fn each_reference_has_its_own_verdict_whatever_becomes_of_the_others() {
+    let mut world = Several::new(3, MANIFEST);
+    world.vouch(0, "moved", MANIFEST);
+    world.push("moved", NEWER);
+    world.vouch(0, "gone", MANIFEST);
+    world.hosts[2].fail_with(Some(503));
+    let context = world.context(
+        r#"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = { all = ["a"] }
+        [[scope]]
+        match = "IMAGES/acme/app:c*"
+        require = { all = ["c"] }
+        [[scope]]
+        match = "IMAGES/acme/denied"
+        action = "deny"
+        reason = "retired"
+        "#,
+    );
+    let mut references: Vec<String> =
+        ["moved", "v1", "gone", "absent", "c1"].iter().map(|tag| world.reference(tag)).collect();
+    references.push(format!("{}/acme/denied:v1", world.images.address));
+    references.push("elsewhere.example/x:v1".to_owned());
+    let found = all(&context, &references).await;
+    use Verdict::*;
+    assert_eq!(verdicts(&found), [Mismatch, Verified, NoSuchTag, Absent, Unreachable, PolicyDeny, NoPolicy]);
+    let drift: Vec<Option<bool>> =
+        found.iter().map(|v| v.registry.as_ref().and_then(|registry| registry.drift)).collect();
+    assert_eq!(drift, [Some(true), Some(false), Some(true), None, None, None, None]);
+    assert_eq!(Verdict::gravest(verdicts(&found)), Some(Mismatch));
+}
+
+/// T28: what one root says is never put together with what another one says.
+#[tokio::test]
+async fn roots_that_signed_different_content_are_a_conflict() {
+    let mut world = Several::new(2, MANIFEST);
+    world.vouch(1, "v1", NEWER);
+    for rule in [BOTH, EITHER] {
+        let context = world.scope(rule);
+        for pushed in [MANIFEST, NEWER] {
+            world.push("v1", pushed);
+            let v = world.ask(&context, "v1").await;
+            assert_eq!((v.verdict, v.resolved), (Verdict::Conflict, None), "{rule}");
+        }
+    }
+    world.vouch(0, "v1", NEWER);
+    assert_eq!(world.verdict(&world.scope(BOTH), "v1").await, Verdict::Verified);
+}
+
+/// T70: a root's metadata at the address of another one convinces nobody, though that one is pinned too.
+#[tokio::test]
+async fn roots_do_not_vouch_for_each_other() {
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(EITHER);
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Verified);
+    let Several { publishers, hosts, .. } = &mut world;
+    publishers[1].publish(&hosts[0]);
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Untrusted);
+}
+
+/// T20, T45, P8: what fails ends with its own verdict although another root alone would be enough.
+#[tokio::test]
+async fn one_root_that_fails_is_not_made_up_for_by_another() {
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(EITHER);
+    let latest = "acme/trust/manifests/latest";
+    let old = world.hosts[1].file(latest);
+    world.publish(1);
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Verified);
+    let new = world.hosts[1].file(latest);
+    for (status, verdict) in [(500, Verdict::Unreachable), (404, Verdict::Unreachable), (403, Verdict::Auth)]
+    {
+        world.hosts[1].fail_with(Some(status));
+        assert_eq!(world.verdict(&context, "v1").await, verdict, "{status}");
+    }
+    world.hosts[1].fail_with(None);
+    world.hosts[1].put(latest, &old);
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Rollback);
+    // Where the policy has it optional, it is told of, and does not count.
+    let optional = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+    let v = world.ask(&optional, "v1").await;
+    assert_eq!(
+        (v.verdict, v.roots[1].status, v.roots[1].part),
+        (Verdict::Verified, Verdict::Rollback, Part::Optional)
+    );
+    assert!(
+        v.warnings[0].starts_with("root b, which is optional, does not vouch: ROLLBACK"),
+        "{:?}",
+        v.warnings
+    );
+    world.hosts[1].put(latest, &new);
+    // One that runs out, while the other is fresh.
+    world.clock.advance(TimeDelta::hours(20));
+    world.publishers[0].now += TimeDelta::hours(20);
+    world.publish(0);
+    world.clock.advance(TimeDelta::hours(5));
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Expired);
+}
+
+/// P3: a revocation by one root of several.
+#[tokio::test]
+async fn any_root_may_take_a_digest_back() {
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(EITHER);
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!((v.verdict, v.revocation.unwrap().root.as_str()), (Verdict::Revoked, "b"));
+    let veto = world.scope(&format!("veto = [\"a\"]\n{EITHER}"));
+    assert_eq!(world.verdict(&veto, "v1").await, Verdict::Verified);
+}
+
+#[tokio::test]
+async fn a_fallback_is_asked_on_fresh_proof_of_absence_only() {
+    let mut world = Several::new(2, MANIFEST);
+    world.vouch(1, "v2", NEWER);
+    world.push("v2", NEWER);
+    let context =
+        world.scope("require = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"");
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Verified);
+    assert_eq!(world.requests().0[1], [""; 0], "nobody asked the fallback");
+    world.hosts[0].fail_with(Some(503));
+    assert_eq!(world.verdict(&context, "v2").await, Verdict::Unreachable);
+    assert_eq!(world.requests().0[1], [""; 0]);
+    world.hosts[0].fail_with(None);
+    let v = world.ask(&context, "v2").await;
+    assert_eq!(v.verdict, Verdict::Verified);
+    let said: Vec<(Part, Verdict, bool)> =
+        v.roots.iter().map(|root| (root.part, root.status, root.vouches)).collect();
+    assert_eq!(said, [(Part::Required, Verdict::Absent, false), (Part::Fallback, Verdict::Verified, true)]);
+    // Together with others that need the same root: it is asked once.
+    world.requests();
+    let both = world.context(
+        r#"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = { all = ["a"] }
+        fallback = { all = ["b"] }
+        on-absent = "fallback"
+        [[scope]]
+        match = "IMAGES/acme/app:v1"
+        require = { all = ["b"] }
+        "#,
+    );
+    let references = ["v1", "v2", "v3"].map(|tag| world.reference(tag));
+    use Verdict::*;
+    assert_eq!(verdicts(&all(&both, &references).await), [Verified, Verified, Absent]);
+    assert_eq!(world.requests().0, [[LATEST], [LATEST]]);
+    // What the required root took back, no fallback brings back.
+    world.publishers[0].revoke(NEWER, "broken");
+    world.publish(0);
+    assert_eq!(world.verdict(&context, "v2").await, Revoked);
+}
+
+/// A stale view is no fresh proof, and one root may be asked twice with two measures without locking itself out.
+#[tokio::test]
+async fn what_is_stale_is_used_as_the_scope_says() {
+    let mut world = Several::new(2, MANIFEST);
+    world.vouch(1, "v2", MANIFEST);
+    world.push("v2", MANIFEST);
+    let context = world.context(
+        r#"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = { all = ["a"] }
+        [[scope]]
+        match = "IMAGES/acme/app:v*"
+        max-staleness = "3d"
+        require = { all = ["a"] }
+        fallback = { all = ["b"] }
+        on-absent = "fallback"
+        "#,
+    );
+    world.vouch(0, "other", MANIFEST);
+    world.clock.advance(TimeDelta::hours(26));
+    let references = ["v1", "other", "v2"].map(|tag| world.reference(tag));
+    world.requests();
+    let found = all(&context, &references).await;
+    use Verdict::*;
+    assert_eq!(verdicts(&found), [Verified, Expired, Absent]);
+    assert!(found[0].roots[0].stale_by.is_some_and(|by| by > 7000), "{:?}", found[0].roots);
+    let latest = |lines: &[String]| lines.iter().filter(|line| *line == LATEST).count();
+    let (roots, _) = world.requests();
+    assert_eq!((latest(&roots[0]), latest(&roots[1])), (2, 0), "once for each measure, and no fallback");
+}
+
+/// T91: what may be run is the signed digest at the place that was asked for, whatever name it is judged by.
+#[tokio::test]
+async fn a_mirror_is_judged_as_what_it_mirrors_and_run_from_where_it_is() {
+    let world = Several::new(1, MANIFEST);
+    let context = world.context(
+        r#"
+        [[scope]]
+        match = "registry.example.com/acme/**"
+        require = { all = ["a"] }
+        [[remap]]
+        from = "IMAGES"
+        to = "registry.example.com"
+        "#,
+    );
+    let v = world.ask(&context, "v1").await;
+    assert_eq!(v.verdict, Verdict::Verified, "{v:?}");
+    assert_eq!(v.identity, "registry.example.com/acme/app:v1");
+    assert_eq!(v.reference, world.reference("v1"));
+    let here = format!("{}/acme/app@{}", world.images.address, Digest::of(MANIFEST));
+    assert_eq!(v.resolved, Some(here));
+    assert_eq!(world.requests().1, ["HEAD /v2/acme/app/manifests/v1"]);
+    world.push("v1", NEWER);
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Mismatch);
+}
+
+#[tokio::test]
+async fn a_root_may_know_a_name_by_another_one() {
+    let world = Several::new(2, MANIFEST);
+    world.images.put("imported/tool/manifests/v1", MANIFEST);
+    let context = world.context(
+        r#"
+        [[scope]]
+        match = "IMAGES/imported/tool"
+        require = { all = ["a"] }
+        map = { a = "acme/app" }
+        "#,
+    );
+    let reference = format!("{}/imported/tool:v1", world.images.address);
+    let v = all(&context, &[reference]).await.remove(0);
+    assert_eq!(v.verdict, Verdict::Verified, "{v:?}");
+    assert_eq!((v.name.as_str(), v.roots[0].target.as_str()), ("imported/tool:v1", "acme/app:v1"));
+}
+
+/// TAP 13: who holds the roles above cannot give a pinned name to other keys.
+#[tokio::test]
+async fn a_pin_holds_when_the_owner_exchanges_the_teams_key() {
+    let mut world = Several::new(1, MANIFEST);
+    let key = world.publishers[0].team_key_id();
+    let pin =
+        format!("require = {{ all = [\"a\"] }}\npin = {{ a = {{ role = \"{TEAM}\", keys = [\"{key}\"] }} }}");
+    let context = world.scope(&pin);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!(v.verdict, Verdict::Verified, "{v:?}");
+    let signers: Vec<&str> = v.roots[0].roles[4].keys.iter().map(|key| key.0.as_str()).collect();
+    assert_eq!(signers, [key.as_str()]);
+    world.publishers[0].replace_team_key();
+    world.publish(0);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!(v.verdict, Verdict::PolicyDeny);
+    assert!(v.reason.contains(&format!("{TEAM} of root a is not signed by the key {key}")), "{}", v.reason);
+    let without = world.scope(r#"require = { all = ["a"] }"#);
+    assert_eq!(world.verdict(&without, "v1").await, Verdict::Verified);
+}
+
+#[tokio::test]
+async fn a_signed_version_is_held_to_the_constraint() {
+    let mut world = Several::new(1, MANIFEST);
+    let context = world.scope("require = { all = [\"a\"] }\nconstraint = { custom-version = \">=2\" }");
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::PolicyDeny);
+    for (version, verdict) in [("2.0.1", Verdict::Verified), ("1.9.9", Verdict::PolicyDeny)] {
+        world.publishers[0].set_version("acme/app:v1", version);
+        world.publish(0);
+        assert_eq!(world.verdict(&context, "v1").await, verdict, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_listed_digest_is_allowed_without_asking_any_root() {
+    let world = Several::new(1, MANIFEST);
+    let context = world.scope(&format!(
+        "action = \"allow-digest\"\ndigests = [\"{}\"]\nreason = \"not signed yet\"\nuntil = \"2030-01-01T00:00:00Z\"",
+        Digest::of(NEWER)
+    ));
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::PolicyDeny);
+    world.push("v1", NEWER);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!((v.verdict, v.resolved.is_some()), (Verdict::Verified, true));
+    let (roots, heads) = world.requests();
+    assert_eq!((roots[0].len(), heads.len()), (0, 2));
+}
+
+/// T48: the deadline is for all of it, and costs only those their verdict who needed what did not come.
+#[tokio::test]
+async fn a_registry_that_says_nothing_holds_up_only_those_who_need_it() {
+    let mut world = Several::new(1, MANIFEST);
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    // A second root whose registry takes connections and never answers.
+    world.publishers.push(Publisher::of(&"f".repeat(32), world.publishers[0].now));
+    world.hosts.push(common::Host::start());
+    let context = world.context(
+        r#"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = { all = ["a"] }
+        [[scope]]
+        match = "IMAGES/acme/app:b*"
+        require = { all = ["b"] }
+        [[scope]]
+        match = "SILENT/acme/**"
+        require = { all = ["a"] }
+        "#
+        .replace("SILENT", &address)
+        .as_str(),
+    );
+    let policy = std::fs::read_to_string(context.home.policy()).unwrap();
+    std::fs::write(context.home.policy(), policy.replace(&world.hosts[1].address, &address)).unwrap();
+    let context = Context::load(context.home, context.registry, context.clock).unwrap();
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Verified);
+    let references: Vec<Reference> =
+        [world.reference("v1"), world.reference("b1"), format!("{address}/acme/app:v1")]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+    let options = Options { deadline: Duration::from_secs(3), parallel: 2 };
+    let found = verify_all(&context, &references, Mode::Verify, &options).await.unwrap();
+    use Verdict::*;
+    assert_eq!(verdicts(&found), [Verified, Unreachable, Unreachable]);
+    for (v, root) in [(&found[1], Unreachable), (&found[2], Verified)] {
+        assert!(v.reason.contains("before the deadline of 3 s"), "{}", v.reason);
+        assert_eq!(v.roots[0].status, root);
+    }
+}

@@ -1,0 +1,281 @@
+//! Bundles that somebody had in hands on the way: refused with the place named, and nothing imported.
+
+#![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use plimsoll::layout::{header, write};
+use plimsoll_core::oci::{Descriptor, Digest, media_type};
+use plimsoll_tests::{
+    docker_registry::Registry,
+    image::Image,
+    process::{Cli, Run},
+    world::{IMAGES, NAME, ROLE, Site, World},
+};
+use serde_json::{Value, json};
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A bundle taken apart: its files, by name.
+type Parts = BTreeMap<String, Vec<u8>>;
+
+fn taken_apart(tar: &[u8]) -> Parts {
+    let (mut parts, mut at) = (Parts::new(), 0);
+    while tar[at] != 0 {
+        let name = std::str::from_utf8(&tar[at..at + 100]).unwrap().trim_end_matches('\0').to_owned();
+        let size = std::str::from_utf8(&tar[at + 124..at + 135]).unwrap();
+        let size = usize::from_str_radix(size, 8).unwrap();
+        parts.insert(name, tar[at + 512..at + 512 + size].to_vec());
+        at += 512 + size.next_multiple_of(512);
+    }
+    parts
+}
+
+fn put_together(parts: &Parts) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for (name, content) in parts {
+        tar.extend_from_slice(&header(name, content.len() as u64).unwrap());
+        tar.extend_from_slice(content);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+fn blob(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// A world, a sound bundle of it with an image, and a machine that has never imported anything.
+struct Scene {
+    world: World,
+    _near: Registry,
+    image: Image,
+    sound: Parts,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let near = Registry::open();
+        let world = World::ready(Site::at(&near.address()));
+        let image = world.push("v1", "carried\n");
+        world.sign("v1").ok();
+        let gate = world.client("gate");
+        gate.run(&["bundle", "export", NAME, "--with-images", "--out", "sound.tar"]).ok();
+        let sound = taken_apart(&fs::read(gate.home().join("sound.tar")).unwrap());
+        Self { world, _near: near, image, sound }
+    }
+
+    fn index(&self) -> Value {
+        serde_json::from_slice(&self.sound["index.json"]).unwrap()
+    }
+
+    fn with_index(&self, index: &Value) -> Parts {
+        let mut parts = self.sound.clone();
+        parts.insert("index.json".to_owned(), index.to_string().into_bytes());
+        parts
+    }
+
+    /// Imports `tar` on the machine `name` into its folder `trust`.
+    fn import(&self, name: &str, tar: &[u8]) -> (Cli, Run) {
+        let machine = self.world.client(name);
+        fs::write(machine.home().join("spoilt.tar"), tar).unwrap();
+        let run = machine.run(&["bundle", "import", "spoilt.tar", "--layout", "trust"]);
+        (machine, run)
+    }
+
+    /// It must be refused with `code`, naming `place`, before anything is asked of the update: no state, no layout.
+    #[track_caller]
+    fn refused(&self, tar: &[u8], code: i32, place: &str) {
+        let (machine, run) = self.import("victim", tar);
+        let run = run.expect_code(code);
+        assert!(run.stderr.contains(place), "no `{place}` in {}", run.stderr);
+        assert_eq!(run.stderr.trim_end().lines().filter(|line| line.starts_with("error:")).count(), 1);
+        for made in ["state", "trust"] {
+            assert!(!machine.home().join(made).exists(), "{made} was made; {}", run.stderr);
+        }
+        let left: Vec<PathBuf> =
+            fs::read_dir(machine.home()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.iter().all(|path| path.extension().is_none_or(|end| end != "tmp")), "{left:?}");
+        // Inspecting says no less.
+        machine.run(&["bundle", "inspect", "spoilt.tar"]).expect_code(code);
+    }
+}
+
+/// T60, T62, T71, T40: what is wrong in the archive is found before anything is verified, so nothing is remembered of it.
+#[test]
+fn a_spoilt_archive_is_refused_with_its_place_and_nothing_is_imported() {
+    let scene = Scene::new();
+    let sound = put_together(&scene.sound);
+    let role = scene.index()["manifests"][1]["digest"].as_str().unwrap().parse::<Digest>().unwrap();
+    let layer = scene.sound.iter().max_by_key(|(_, content)| content.len()).unwrap().0.clone();
+
+    let mut outside = scene.sound.clone();
+    outside.insert("../outside".to_owned(), b"x".to_vec());
+    scene.refused(&put_together(&outside), 22, "../outside");
+    let mut absolute = scene.sound.clone();
+    absolute.insert("/tmp/outside".to_owned(), b"x".to_vec());
+    scene.refused(&put_together(&absolute), 22, "/tmp/outside");
+    // The first entry becomes a symbolic link.
+    let mut link = sound.clone();
+    link[156] = b'2';
+    let sum: u64 = (0..512).map(|at| if (148..156).contains(&at) { 32 } else { u64::from(link[at]) }).sum();
+    link[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    scene.refused(&link, 22, "type `2`");
+    let mut twice = sound[..sound.len() - 1024].to_vec();
+    twice.extend_from_slice(&header(&layer, 0).unwrap());
+    twice.resize(twice.len() + 1024, 0);
+    scene.refused(&twice, 22, &layer);
+    scene.refused(&[sound.as_slice(), b"garbage"].concat(), 22, "only zeros may stand");
+    scene.refused(&sound[..sound.len() / 2], 22, "ends before it is complete");
+    scene.refused(b"\x1f\x8b\x08\x00 and so on", 22, "gzip");
+    scene.refused(b"", 22, "ends before");
+
+    // Blobs: other content, another length, one too many.
+    for name in [layer.clone(), blob(&role), blob(&scene.image.digest())] {
+        let mut flipped = scene.sound.clone();
+        *flipped.get_mut(&name).unwrap().last_mut().unwrap() ^= 1;
+        scene.refused(&put_together(&flipped), 22, &name);
+        let mut longer = scene.sound.clone();
+        longer.get_mut(&name).unwrap().push(b' ');
+        scene.refused(&put_together(&longer), 22, &name);
+    }
+    let mut stowaway = scene.sound.clone();
+    stowaway.insert(blob(&Digest::of(b"stowaway")), b"stowaway".to_vec());
+    scene.refused(&put_together(&stowaway), 22, &blob(&Digest::of(b"stowaway")));
+    // A manifest that is not there.
+    let mut without = scene.sound.clone();
+    without.remove(&blob(&role)).unwrap();
+    scene.refused(&put_together(&without), 30, &role.hex());
+    for file in ["index.json", "oci-layout"] {
+        let mut without = scene.sound.clone();
+        without.remove(file).unwrap();
+        scene.refused(&put_together(&without), 2, file);
+    }
+
+    // The same machine takes the sound one.
+    let (_, run) = scene.import("victim", &sound);
+    run.ok();
+}
+
+/// T51, T77: one name, one meaning.
+#[test]
+fn an_index_that_says_two_things_is_refused() {
+    let scene = Scene::new();
+    let index = scene.index();
+    let name = index["manifests"][0]["annotations"][REF_NAME].as_str().unwrap().to_owned();
+    let edit = |change: &dyn Fn(&mut Value)| {
+        let mut index = index.clone();
+        change(&mut index);
+        put_together(&scene.with_index(&index))
+    };
+    let twice = edit(&|index| {
+        let first = index["manifests"][0].clone();
+        index["manifests"].as_array_mut().unwrap().push(first);
+    });
+    scene.refused(&twice, 22, &name);
+    for odd in ["", "latest", "../../x", "HOST/x:v1", "127.0.0.1:1/acme/trust"] {
+        let odd_name = edit(&|index| index["manifests"][0]["annotations"][REF_NAME] = json!(odd));
+        scene.refused(&odd_name, 22, "names no tag and no digest");
+    }
+    let later = edit(&|index| {
+        index["manifests"][0]["annotations"]["vnd.plimsoll.as-of"] = json!("2099-01-01T00:00:00Z");
+    });
+    scene.refused(&later, 22, "2099-01-01");
+    let sized = edit(&|index| index["manifests"][0]["size"] = json!(5));
+    scene.refused(&sized, 22, "where the layout says 5");
+    let typed = edit(&|index| index["manifests"][0]["mediaType"] = json!(media_type::INDEX));
+    scene.refused(&typed, 22, "media type");
+    let role_elsewhere = edit(&|index| {
+        index["manifests"][1]["annotations"][REF_NAME] =
+            json!(format!("other.example.com/acme/trust:{ROLE}"));
+    });
+    scene.refused(&role_elsewhere, 22, "is not the manifest of a role");
+    let none = edit(&|index| index["manifests"] = json!([]));
+    scene.refused(&none, 22, "there is no trust repository");
+    let text = String::from_utf8(scene.sound["index.json"].clone()).unwrap();
+    let mut doubled = scene.sound.clone();
+    let text = text.replacen("\"manifests\":", "\"manifests\":[],\"manifests\":", 1);
+    doubled.insert("index.json".to_owned(), text.into_bytes());
+    scene.refused(&put_together(&doubled), 22, "strict JSON");
+}
+
+/// T91, P5: whoever carries a bundle cannot add to what the publisher signed, and cannot leave out what makes it whole.
+#[test]
+fn what_nobody_vouches_for_is_not_imported() {
+    let scene = Scene::new();
+    // Another image under the signed name, whole and with right digests.
+    let other = Image::busybox("somebody else's\n");
+    let mut index = scene.index();
+    let entries = index["manifests"].as_array_mut().unwrap();
+    let at = entries.iter().position(|entry| entry["digest"] == scene.image.digest().to_string()).unwrap();
+    let mut swapped = scene.sound.clone();
+    let old: Value = serde_json::from_slice(&swapped.remove(&blob(&scene.image.digest())).unwrap()).unwrap();
+    let mut gone = vec![old["config"]["digest"].clone()];
+    gone.extend(old["layers"].as_array().unwrap().iter().map(|layer| layer["digest"].clone()));
+    for digest in gone {
+        swapped.remove(&blob(&digest.as_str().unwrap().parse().unwrap()));
+    }
+    for file in fs::read_dir(other.path().join("blobs/sha256")).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        swapped.insert(blob(&Digest::of(&bytes)), bytes);
+    }
+    entries[at]["digest"] = json!(other.digest());
+    entries[at]["size"] = json!(other.size());
+    swapped.insert("index.json".to_owned(), index.to_string().into_bytes());
+    let (machine, run) = scene.import("swapped", &put_together(&swapped));
+    let run = run.expect_code(12);
+    assert!(run.stderr.contains(&format!("{IMAGES}:v1")), "{}", run.stderr);
+    assert!(!machine.home().join("trust").exists());
+    // Under a name that nobody signed.
+    let unsigned = format!("{}/{IMAGES}:v9", scene.world.host());
+    let mut index: Value = serde_json::from_slice(&swapped["index.json"]).unwrap();
+    index["manifests"][at]["annotations"] = json!({REF_NAME: unsigned});
+    swapped.insert("index.json".to_owned(), index.to_string().into_bytes());
+    let (machine, run) = scene.import("unsigned", &put_together(&swapped));
+    run.expect_code(10);
+    assert!(!machine.home().join("trust").exists());
+
+    // A role of somebody's own making.
+    let document = br#"{"signed":{},"signatures":[]}"#;
+    let forged = plimsoll_core::oci::mapping::role(
+        "targets--forged",
+        (1, document),
+        None,
+        plimsoll_core::oci::mapping::Profile::Oci11,
+    );
+    let mut added = scene.sound.clone();
+    let mut descriptor = Descriptor::of(media_type::MANIFEST, &forged.manifest);
+    descriptor.annotations.insert(REF_NAME.to_owned(), format!("{}:targets--forged", scene.world.trust()));
+    let mut manifests: Vec<Descriptor> = serde_json::from_value(scene.index()["manifests"].clone()).unwrap();
+    manifests.push(descriptor);
+    added.insert("index.json".to_owned(), write::index(&manifests));
+    added.insert(blob(&forged.digest), forged.manifest);
+    added.insert(blob(&Digest::of(document)), document.to_vec());
+    let (machine, run) = scene.import("forged", &put_together(&added));
+    let run = run.expect_code(22);
+    assert!(run.stderr.contains("targets--forged"), "{}", run.stderr);
+    assert!(!machine.home().join("trust").exists());
+
+    // A blob that is named and not there, on a machine that has nothing to complete it from: metadata, then a layer.
+    let manifests = scene.index()["manifests"].as_array().unwrap().clone();
+    let role: Digest = manifests[1]["digest"].as_str().unwrap().parse().unwrap();
+    let role: Value = serde_json::from_slice(&scene.sound[&blob(&role)]).unwrap();
+    let image: Value = serde_json::from_slice(&scene.sound[&blob(&scene.image.digest())]).unwrap();
+    for layer in [&role["layers"][0]["digest"], &image["layers"][0]["digest"]] {
+        let digest: Digest = layer.as_str().unwrap().parse().unwrap();
+        let mut without = scene.sound.clone();
+        without.remove(&blob(&digest)).unwrap();
+        let (machine, run) = scene.import("without", &put_together(&without));
+        let run = run.expect_code(30);
+        assert!(run.stderr.contains(&digest.to_string()), "{}", run.stderr);
+        assert!(!machine.home().join("trust").exists() && !machine.home().join("state").exists());
+    }
+
+    // Nobody pinned its root here.
+    let stranger = scene.world.machine("stranger");
+    fs::write(stranger.home().join("policy.toml"), "").unwrap();
+    fs::write(stranger.home().join("sound.tar"), put_together(&scene.sound)).unwrap();
+    stranger.run(&["bundle", "import", "sound.tar", "--layout", "trust"]).expect_code(17);
+    assert!(!stranger.home().join("trust").exists());
+}
