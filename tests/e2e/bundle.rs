@@ -6,7 +6,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use plimsoll::update::{Bounds, LayoutSource, Session};
+use plimsoll::{
+    clock::{Clock, SystemClock},
+    update::{Bounds, LayoutSource, Session},
+};
 use plimsoll_core::{oci::Digest, tuf::Outcome};
 use plimsoll_tests::{
     docker_registry::Registry,
@@ -32,7 +35,7 @@ fn inside(gap: &Gap, machine: Cli) -> Cli {
 fn in_layout(place: &Path, root: &Path, name: &str) -> Outcome {
     let state = tempfile::tempdir().unwrap();
     let source = LayoutSource::open(place, None).unwrap();
-    let (root, now) = (fs::read(root).unwrap(), chrono::Utc::now());
+    let (root, now) = (fs::read(root).unwrap(), SystemClock.now());
     let bounds = Bounds::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
