@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -150,6 +151,9 @@ fn kills_around_a_rotation_of_the_online_keys_leave_one_usable_pair() {
     assert_eq!(daemon.terminate(), 0);
 }
 
+/// The folder of the store's marks, of which there is one.
+const MARKS: &str = "store/marks";
+
 /// Each change of a file in a rotation: the call, what it is called with in the data folder, and what a kill before it
 /// leaves of the keys.
 const CHANGES: [(&str, &str, &str); 6] = [
@@ -157,7 +161,7 @@ const CHANGES: [(&str, &str, &str); 6] = [
     // Claimed.
     ("fsync", "keys/acme", "taken"),
     // Committed, and not yet acknowledged.
-    ("/^rename", "store/marks/new", "taken"),
+    ("pwrite64", MARKS, "taken"),
     // In the registry, and recorded.
     ("/^rename", "keys/acme/taken/timestamp.key", "taken"),
     ("/^rename", "keys/acme/taken/snapshot.key", "taken"),
@@ -201,7 +205,11 @@ impl Scene {
             &format!("inject={calls}:signal=KILL"),
             "-P",
         ]);
-        command.arg(self.home.path().join("data").join(path));
+        let mut full = self.home.path().join("data").join(path);
+        if path == MARKS {
+            full = fs::read_dir(&full).unwrap().next().unwrap().unwrap().path();
+        }
+        command.arg(full);
         command.arg(binary("plimsolld")).args(["serve", "--config"]);
         command.arg(self.home.path().join("plimsolld.toml")).current_dir(self.home.path());
         let service = Service::start(&mut command);

@@ -72,6 +72,17 @@ impl Mark {
 
 /// Whose mark the bytes of a file are, and the number of the last commit in it; none if they are no mark.
 pub(super) fn read(mut bytes: &[u8]) -> Option<(TrustKey, u64)> {
+    /// A whole mark of earlier builds, which is not written to any more: it stays, and goes on to be true.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Earlier {
+        name: String,
+        view: String,
+        sequence: u64,
+    }
+    if let Ok(Earlier { name, view, sequence }) = serde_json::from_slice(bytes) {
+        return Some((TrustKey { name, view }, sequence));
+    }
     let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let mut line = vec![0; end];
     bytes.read_exact(&mut line).ok()?;
@@ -94,6 +105,13 @@ fn record(line: &[u8], sequence: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_of_an_earlier_build_is_read() {
+        let found = read(br#"{"name":"acme","view":"","sequence":7}"#);
+        assert_eq!(found, Some((TrustKey::whole("acme"), 7)));
+        assert_eq!(read(br#"{"name":"acme","view":""}"#), None);
+    }
 
     #[test]
     fn a_mark_is_read_as_it_was_written_and_a_torn_record_leaves_the_one_before() {

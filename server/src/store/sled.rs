@@ -256,10 +256,11 @@ impl Store for SledStore {
         for (role, version, bytes) in &commit.documents {
             batch.insert(document_key(trust, role, *version), [digest(bytes).as_ref(), bytes].concat());
         }
-        for (role, role_head) in &commit.head.roles {
+        // Earlier builds kept all of the head under one key: with the first commit its parts move to where they are now.
+        for (role, role_head) in head.roles.iter().chain(&commit.head.roles) {
             batch.insert(key(b'r', trust, Some(role)), json(role_head));
         }
-        for name in &commit.head.retired {
+        for name in head.retired.iter().chain(&commit.head.retired) {
             batch.insert(key(b'x', trust, Some(name)), &[]);
         }
         head.apply(commit);
@@ -506,6 +507,22 @@ mod tests {
             panic!("a lost store was taken for a new one")
         };
         assert!(detail.contains("`acme` is at 0, but commit 200 was acknowledged"), "{detail}");
+    }
+
+    #[test]
+    fn the_head_of_an_earlier_build_is_read_and_taken_apart() {
+        let (folder, trust) = (tempfile::tempdir().unwrap(), TrustKey::whole("acme"));
+        let store = SledStore::open(folder.path()).unwrap();
+        let mut head = contract::commit(1, &[("root", 1, "r1"), ("targets", 1, "t1")]).head;
+        store.db.insert(key(b'h', &trust, None), json(&head)).unwrap();
+        assert_eq!(store.head(&trust).unwrap(), head);
+        for (number, version) in [(2, 2), (3, 3)] {
+            let next = contract::commit(number, &[("targets", version, "t")]);
+            store.commit(&trust, &next).unwrap();
+            head.apply(&next);
+            assert_eq!(store.head(&trust).unwrap(), head);
+        }
+        assert!(store.stored_head(&trust).unwrap().roles.is_empty());
     }
 
     #[test]
