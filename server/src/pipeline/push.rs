@@ -43,9 +43,9 @@ use crate::{
 /// for a hash.
 const SECOND_SIGNER: &str = "x-second-signer";
 
-/// How many role manifests, or blobs, are put at a time. One after the other, a push takes so long that what comes meanwhile
-/// makes the next one longer.
-const AT_A_TIME: usize = 8;
+/// How many role manifests are put at a time. One after the other, a push takes so long that what comes meanwhile makes the next
+/// one longer.
+const AT_A_TIME: usize = 4;
 
 /// The registry side of one trust repository. A clone goes on from what the original knew.
 #[derive(Clone)]
@@ -295,7 +295,11 @@ impl Push {
         self.files = made.files;
         // Noted before it is sent: if the answer is lost, it may be there.
         self.expected[1] = Some(made.digest);
-        self.put_blobs(made.blobs.iter().filter_map(|(_, bytes)| bytes.clone())).await?;
+        // One after the other: they are few, and a daemon with many trust repositories must not flood a registry that they
+        // share.
+        for bytes in made.blobs.iter().filter_map(|(_, bytes)| bytes.clone()) {
+            self.put_blob(bytes).await?;
+        }
         self.put_manifest(LATEST, made.manifest.into()).await?;
         // Registries have no compare-and-swap: read back what is there now.
         let known = Known { etag: None, digest: made.digest };
@@ -419,22 +423,6 @@ impl Push {
             Standing::Ahead { version } | Standing::Twin { version } => Some(version),
             _ => None,
         })
-    }
-
-    /// Puts blobs of which no two are the same, some at a time: some registries refuse concurrent links of one.
-    async fn put_blobs(&self, blobs: impl Iterator<Item = Bytes>) -> Result<(), PushError> {
-        let (mut blobs, mut running) = (blobs.fuse(), JoinSet::new());
-        loop {
-            while running.len() < AT_A_TIME
-                && let Some(bytes) = blobs.next()
-            {
-                let (registry, repository) = (self.registry.clone(), self.repository.clone());
-                running.spawn(async move { registry.put_blob(&repository, bytes).await });
-            }
-            self.beat.step();
-            let Some(put) = running.join_next().await else { return Ok(()) };
-            put.map_err(|_| PushError::Panicked)??;
-        }
     }
 
     async fn put_blob(&self, bytes: Bytes) -> Result<(), PushError> {
