@@ -10,6 +10,7 @@ mod export;
 mod images;
 mod import;
 mod mirror;
+mod push;
 mod read;
 mod since;
 mod site;
