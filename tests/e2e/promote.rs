@@ -38,7 +38,7 @@ impl Way {
         let image = Image::busybox_index("promoted\n");
         image.push(&world.reference("v1"), &Side::plain()).ok();
         world.sign("v1").ok();
-        Self { world, near, far, image, registries: registries }
+        Self { world, near, far, image, registries }
     }
 
     /// The team, who reach the registry through `near`.
