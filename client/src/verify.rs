@@ -1,7 +1,7 @@
 //! Decides what a reference is worth now: the policy says who must vouch, each of those roots is asked, and the registry
 //! says what it would hand out.
 //!
-//! Every outcome but a fault of this machine is a [`Verdict`]. A root that cannot be asked is never skipped, a network
+//! Every outcome but a fault of this machine is a [`Verdict`](plimsoll_core::policy::Verdict). A root that cannot be asked is never skipped, a network
 //! fault is never proof of absence, and a revocation by any root that is asked beats everything else.
 
 mod ask;

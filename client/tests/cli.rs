@@ -339,7 +339,7 @@ fn a_bad_policy_is_2_and_says_where() {
     let path = desk.path("home/policy.toml");
     let good = fs::read_to_string(&path).unwrap();
     for (bad, says) in [
-        (format!("{good}\nextra = 1\n"), "line 9, column 1: unknown field `extra`"),
+        (format!("{good}\nextra = 1\n"), "line 10, column 1: unknown field `extra`"),
         (format!("extra = 1\n{good}"), "unknown field `extra`"),
         (good.replace("sha256", "sha512"), "sha512"),
         (good.replace("all = [\"acme\"]", "all = [\"other\"]"), "there is no [root.other]"),
@@ -420,7 +420,7 @@ fn roots_are_pinned_listed_and_removed() {
         .replace("ROOT", &Digest::of(&desk.publisher.root).hex());
     desk.refused(&add.replace("NAME", "acme"), 2, "a root called `acme` is pinned already");
     desk.refused(&add.replace("NAME", "other"), 2, "equally specific");
-    desk.refused(&add.replace("NAME", "Other"), 2, "root name `Other`");
+    desk.refused(&add.replace("NAME", "Other"), 2, "the name `Other`");
     desk.refused(&add.replace("NAME", "other").replace("root.json", "none.json"), 2, "cannot read none.json");
     desk.refused(&add.replace("NAME", "other").replace("root.json", "pass"), 2, "does not have the sha256");
     desk.refused(&format!("{} --scope HOST/other/**", add.replace("NAME", "other")), 2, "is outside of what");
@@ -533,7 +533,7 @@ fn a_trust_repository_is_made_pinned_and_published_to() {
     fs::write(desk.path("acme-root.json"), "mine").unwrap();
     desk.refused(init, 2, "`acme-root.json` exists already");
     fs::remove_file(desk.path("acme-root.json")).unwrap();
-    desk.refused(&format!("{init} --name Acme"), 2, "root name `Acme`");
+    desk.refused(&format!("{init} --name Acme"), 2, "the name `Acme`");
     desk.refused(&init.replace("HOST/acme/trust", "HOST/other/trust"), 2, "does not serve HOST/other/trust");
 
     let ran = desk.run(init);

@@ -68,7 +68,7 @@ impl World {
     }
 
     async fn bad(&self, places: &[usize]) -> UpdateError {
-        self.refresh(places).await.err().expect("no place is good")
+        self.refresh(places).await.expect_err("no place is good")
     }
 
     fn lines(&self) -> [Vec<String>; 3] {

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 #![expect(clippy::unwrap_used, reason = "a bench: a panic is its way to fail")]
 
+#[allow(dead_code, reason = "each bench uses a part of it")]
 mod table;
 
 use std::{fmt::Write, time::Duration};

@@ -6,7 +6,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use plimsoll::update::{Bounds, LayoutSource, Session};
+use plimsoll::{
+    clock::{Clock, SystemClock},
+    update::{Bounds, LayoutSource, Session},
+};
 use plimsoll_core::{oci::Digest, tuf::Outcome};
 use plimsoll_tests::{
     docker_registry::Registry,
@@ -32,7 +35,7 @@ fn inside(gap: &Gap, machine: Cli) -> Cli {
 fn in_layout(place: &Path, root: &Path, name: &str) -> Outcome {
     let state = tempfile::tempdir().unwrap();
     let source = LayoutSource::open(place, None).unwrap();
-    let (root, now) = (fs::read(root).unwrap(), chrono::Utc::now());
+    let (root, now) = (fs::read(root).unwrap(), SystemClock.now());
     let bounds = Bounds::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -347,6 +350,48 @@ fn large_layers_cross_in_pieces() {
             .iter()
             .all(|sent| sent.method != "PATCH" && !sent.path.ends_with("/latest") || sent.method == "GET")
     );
+}
+
+/// T70: two trust repositories in one bundle and one folder. Each root reads its own, and neither speaks for the other.
+#[test]
+fn one_bundle_carries_several_roots_and_each_reads_its_own() {
+    let registries = [Registry::open(), Registry::open()];
+    let worlds = registries.each_ref().map(|registry| World::ready(Site::at(&registry.address())));
+    let images = worlds.each_ref().map(|world| world.push("v1", "carried\n"));
+    worlds.iter().for_each(|world| drop(world.sign("v1").ok()));
+    let pinned = |machine: &Cli, world: &World| {
+        let root = world.owner().home().join("acme-root.json");
+        let digest = Digest::of(&fs::read(&root).unwrap()).hex();
+        let add = ["trust", "add", "second", "--root", root.to_str().unwrap(), "--sha256", &digest];
+        machine.run(&[&add[..], &["--repository", world.trust().as_str()]].concat()).ok();
+    };
+    let gate = worlds[0].client("gate");
+    pinned(&gate, &worlds[1]);
+    gate.run(&["bundle", "export", NAME, "second", "--out", "both.tar"]).ok();
+    let plain = worlds[0].client("cell");
+    let both = path(&gate, "both.tar");
+    // One of the two is not pinned: nothing is taken.
+    plain.run(&["bundle", "import", &both, "--layout", "trust"]).expect_code(17);
+    assert!(!plain.home().join("trust").exists());
+    pinned(&plain, &worlds[1]);
+    let cell = plain.clone().under(&["unshare", "--net"]);
+    cell.run(&["bundle", "import", &both, "--layout", "trust"]).ok();
+    let policy = plain.home().join("policy.toml");
+    let mut text = fs::read_to_string(&policy).unwrap();
+    for world in &worlds {
+        text = text.replace(&format!("\"{}\"", world.trust()), "\"oci:trust\"");
+    }
+    fs::write(&policy, text).unwrap();
+    for (world, image) in worlds.iter().zip(&images) {
+        cell.run(&["verify", &format!("{}/{IMAGES}@{}", world.host(), image.digest())]).ok();
+    }
+    worlds[1].revoke("v1", "only there").ok();
+    gate.run(&["bundle", "export", "second", "--out", "news.tar"]).ok();
+    cell.run(&["bundle", "import", &path(&gate, "news.tar"), "--layout", "trust"]).ok();
+    for (world, code) in worlds.iter().zip([0, 14]) {
+        let digest = format!("{}/{IMAGES}@{}", world.host(), images[0].digest());
+        cell.run(&["verify", &digest]).expect_code(code);
+    }
 }
 
 /// The commands of docs/air-gap.md, each on the side that the page says, between two real registries.

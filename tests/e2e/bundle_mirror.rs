@@ -1,7 +1,5 @@
 //! `plimsoll mirror`: a trust repository copied between registries, verified, forward only, the entry point last.
 
-#![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
-
 use std::{fs, process::Command};
 
 use plimsoll_tests::{

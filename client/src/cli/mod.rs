@@ -173,9 +173,9 @@ struct Env {
 
 /// Runs the command line `args`, the program's name first, and returns its exit code (docs/cli.md, "Exit codes").
 ///
-/// Reads the environment (`PLIMSOLL_HOME`, `PLIMSOLL_SERVER`, XDG, `NO_COLOR`) and does whatever the command says. It
-/// never ends with 0 if the result could not be written, or if something panicked: from then on, and for the whole
-/// process, a panic is one line on standard error.
+/// Reads the environment (`PLIMSOLL_HOME`, `PLIMSOLL_PROFILE`, `PLIMSOLL_SERVER`, XDG, `NO_COLOR`) and does whatever the
+/// command says. It never ends with 0 if the result could not be written, or if something panicked: from then on, and for
+/// the whole process, a panic is one line on standard error.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     panic::contained(|| parsed(args))
 }

@@ -72,6 +72,7 @@ pub(super) async fn submit(
     let room = Room { all: &shared.bodies, peer: &account.bodies };
     let body = body::collect(request.into_body(), MAX_SUBMISSION, BODY_TIME, room).await;
     let body = body.inspect_err(|failure| account.charge(failure))?;
+    let coming = engine.coming();
     let examined = {
         let _own_parser = account.parser.acquire().await.expect("this semaphore is never closed");
         // What failed while this one waited counts for it.
@@ -95,7 +96,7 @@ pub(super) async fn submit(
     if *shared.phase.borrow() != Phase::Serving {
         return Err(Failure::stopping());
     }
-    let taken = engine.take(examined).await.map_err(Failure::of_engine);
+    let taken = engine.take(examined, coming).await.map_err(Failure::of_engine);
     let accepted = taken.inspect_err(|failure| account.charge(failure))?;
     if let Some(token) = token {
         info!(trust = name, id = accepted.id, token, "submitted with a token");

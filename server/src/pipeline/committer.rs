@@ -24,6 +24,8 @@ use crate::{
 
 /// Submissions that share one round.
 const BATCH: usize = 64;
+/// How long a round waits for submissions that are being looked at: not longer than the disk takes to store one.
+const GATHER: Duration = Duration::from_millis(2);
 /// After a round that failed.
 const FAILED: Duration = Duration::from_secs(1);
 
@@ -46,9 +48,23 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
             () = shared.wake.notified() => {}
             () = tokio::time::sleep_until(next) => {}
         }
+        gather(&shared, &mut requests, &mut batch).await;
         let number = shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
         next = Instant::now() + take(&shared, batch).await;
         shared.ended.send_replace(number);
+    }
+}
+
+/// Adds submissions to a batch that would just miss its round: who publishes together shares one snapshot, one timestamp and
+/// one fsync.
+async fn gather(shared: &Shared, requests: &mut mpsc::Receiver<Request>, batch: &mut Vec<Request>) {
+    let until = Instant::now() + GATHER;
+    while (1..BATCH).contains(&batch.len()) && shared.coming.load(Ordering::Relaxed) > 0 {
+        tokio::select! {
+            biased;
+            count = requests.recv_many(batch, BATCH - batch.len()) => if count == 0 { return },
+            () = tokio::time::sleep_until(until) => return,
+        }
     }
 }
 

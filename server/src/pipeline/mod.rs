@@ -25,7 +25,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -163,6 +163,8 @@ struct Shared {
     committed: watch::Sender<u64>,
     /// True once the registry was read: nothing is signed before. An alarm is told through it, too.
     observed: watch::Sender<bool>,
+    /// Submissions that are looked at before they are put into the queue.
+    coming: AtomicUsize,
     /// Makes the committer look now.
     wake: Notify,
     /// True if the store may hold a newer head than the one that was read last.
@@ -212,6 +214,15 @@ struct Request {
     _room: OwnedSemaphorePermit,
 }
 
+/// A submission on its way into the committer's queue, which waits for it a little.
+pub(crate) struct Coming(Engine);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.shared.coming.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A submission whose versions and signatures were looked at.
 #[derive(Debug)]
 pub(crate) enum Examined {
@@ -258,12 +269,18 @@ impl Engine {
     /// # Errors
     /// [`Refusal`]; with code `unavailable` or `rate-limited` nothing was decided and the same submission may be sent again.
     pub async fn submit(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Accepted, Refusal> {
-        let shared = self.shared.clone();
+        let (shared, coming) = (self.shared.clone(), self.coming());
         let examined = spawn_blocking(move || shared.examine(documents)).await;
         // A panic there was printed.
         let failed = |_| unavailable("the daemon failed at this submission; see its log".to_owned());
         let examined = examined.map_err(failed).flatten();
-        self.take(examined.inspect_err(|refusal| self.shared.note_refused(refusal))?).await
+        self.take(examined.inspect_err(|refusal| self.shared.note_refused(refusal))?, coming).await
+    }
+
+    /// Says that a submission is being looked at, for as long as this is kept: those that come together share a round.
+    pub(crate) fn coming(&self) -> Coming {
+        self.shared.coming.fetch_add(1, Ordering::Relaxed);
+        Coming(self.clone())
     }
 
     /// Looks at versions and signatures, before anything waits in the committer's queue: the first half of
@@ -279,7 +296,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::submit`].
-    pub(crate) async fn take(&self, examined: Examined) -> Result<Accepted, Refusal> {
+    pub(crate) async fn take(&self, examined: Examined, coming: Coming) -> Result<Accepted, Refusal> {
         let submitted = match examined {
             Examined::Known(record) => return Ok(self.progress(record)),
             Examined::New(submitted) => submitted,
@@ -299,6 +316,7 @@ impl Engine {
             TrySendError::Full(_) => busy(),
             TrySendError::Closed(_) => stopping(),
         })?;
+        drop(coming);
         let record = answered.await.map_err(|_| stopping())??;
         Ok(self.progress(record))
     }
@@ -515,6 +533,7 @@ async fn prepare(
         shown: watch::Sender::new(None),
         committed: watch::Sender::new(0),
         observed: watch::Sender::new(false),
+        coming: AtomicUsize::new(0),
         wake: Notify::new(),
         unread: AtomicBool::new(false),
         begun: AtomicU64::new(0),

@@ -27,7 +27,7 @@ use plimsoll_core::{
     },
     tuf::{Document, Root, Snapshot, Timestamp, distinct_signers, limit},
 };
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::{
     beat::Beat,
@@ -42,6 +42,10 @@ use crate::{
 /// one, which may never see it at `:latest`, stops too (docs/oci-mapping.md). No role has a tag that begins with `x-`, but
 /// for a hash.
 const SECOND_SIGNER: &str = "x-second-signer";
+
+/// How many role manifests, or blobs, are put at a time. One after the other, a push takes so long that what comes meanwhile
+/// makes the next one longer.
+const AT_A_TIME: usize = 8;
 
 /// The registry side of one trust repository. A clone goes on from what the original knew.
 #[derive(Clone)]
@@ -282,14 +286,7 @@ impl Push {
             (todo, _) => *todo = News::Any,
         }
         // Role manifests first: who reads the new `:latest` finds everything it leads to.
-        for (role, version) in self.due() {
-            let put = self.put_role(&role, version).await;
-            if put.is_err() {
-                self.pushed.remove(&role);
-            }
-            put?;
-            self.pushed.insert(role, version);
-        }
+        self.put_roles().await?;
         self.todo = News::Roles(BTreeSet::new());
 
         let (profile, files, there) = (self.profile, std::mem::take(&mut self.files), self.there.clone());
@@ -298,9 +295,7 @@ impl Push {
         self.files = made.files;
         // Noted before it is sent: if the answer is lost, it may be there.
         self.expected[1] = Some(made.digest);
-        for bytes in made.blobs.iter().filter_map(|(_, bytes)| bytes.clone()) {
-            self.put_blob(bytes).await?;
-        }
+        self.put_blobs(made.blobs.iter().filter_map(|(_, bytes)| bytes.clone())).await?;
         self.put_manifest(LATEST, made.manifest.into()).await?;
         // Registries have no compare-and-swap: read back what is there now.
         let known = Known { etag: None, digest: made.digest };
@@ -319,6 +314,55 @@ impl Push {
         Ok(Shown { published, expires: made.expires })
     }
 
+    /// Puts the manifests of all roles that are due, some at a time: their blobs have nothing in common but the empty config,
+    /// and are linked by one each. After a failure those under way end first, so that what is known of the registry is true.
+    async fn put_roles(&mut self) -> Result<(), PushError> {
+        let (mut due, there) = (self.due().into_iter(), Arc::new(self.there.clone()));
+        let (mut running, mut result) = (JoinSet::new(), Ok(()));
+        if there.is_empty()
+            && let Some(first) = due.next()
+        {
+            // Alone, so that the config is there before others look.
+            result = self.role_putter(&first, &there).put().await;
+            self.note(first, &result);
+        }
+        loop {
+            while result.is_ok()
+                && running.len() < AT_A_TIME
+                && let Some(role) = due.next()
+            {
+                let putter = self.role_putter(&role, &there);
+                running.spawn(async move { (role, putter.put().await) });
+            }
+            let Some(done) = running.join_next().await else { return result };
+            let (role, put) = done.map_err(|_| PushError::Panicked)?;
+            self.note(role, &put);
+            result = result.and(put);
+        }
+    }
+
+    fn note(&mut self, (role, version): (String, u64), put: &Result<(), PushError>) {
+        match put {
+            Ok(()) => self.pushed.insert(role, version),
+            Err(_) => self.pushed.remove(&role),
+        };
+    }
+
+    fn role_putter(&self, (role, version): &(String, u64), there: &Arc<BTreeSet<Digest>>) -> RolePutter {
+        RolePutter {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
+            profile: self.profile,
+            store: self.store.clone(),
+            key: self.key.clone(),
+            beat: self.beat.clone(),
+            there: there.clone(),
+            had: self.pushed.get(role).is_some_and(|had| had + 1 == *version),
+            role: role.clone(),
+            version: *version,
+        }
+    }
+
     /// The delegated roles that the registry does not have in their newest version, as far as we know.
     fn due(&self) -> Vec<(String, u64)> {
         let head = self.committed.head();
@@ -331,21 +375,6 @@ impl Push {
                 roles.iter().filter_map(|role| newer(role, head.roles.get(role)?.version)).collect()
             }
         }
-    }
-
-    async fn put_role(&self, role: &str, version: u64) -> Result<(), PushError> {
-        let (name, profile) = (role.to_owned(), self.profile);
-        let artifact =
-            self.stored(move |store, key| role_artifact(store, key, &name, version, profile)).await?;
-        // The version before it is the second file, and was pushed as the first of the manifest before.
-        let had = self.pushed.get(role).is_some_and(|had| had + 1 == version);
-        let news = if had { 2 } else { artifact.blobs.len() };
-        for (digest, bytes) in artifact.blobs.into_iter().take(news) {
-            if !self.there.contains(&digest) {
-                self.put_blob(bytes.into()).await?;
-            }
-        }
-        self.put_manifest(&artifact.tag, artifact.manifest.into()).await
     }
 
     /// Leaves our timestamp `version`, of which there is another one, for whoever signed that.
@@ -392,7 +421,22 @@ impl Push {
         })
     }
 
-    /// One after the other: some registries refuse concurrent links of the same blob.
+    /// Puts blobs of which no two are the same, some at a time: some registries refuse concurrent links of one.
+    async fn put_blobs(&self, blobs: impl Iterator<Item = Bytes>) -> Result<(), PushError> {
+        let (mut blobs, mut running) = (blobs.fuse(), JoinSet::new());
+        loop {
+            while running.len() < AT_A_TIME
+                && let Some(bytes) = blobs.next()
+            {
+                let (registry, repository) = (self.registry.clone(), self.repository.clone());
+                running.spawn(async move { registry.put_blob(&repository, bytes).await });
+            }
+            self.beat.step();
+            let Some(put) = running.join_next().await else { return Ok(()) };
+            put.map_err(|_| PushError::Panicked)??;
+        }
+    }
+
     async fn put_blob(&self, bytes: Bytes) -> Result<(), PushError> {
         self.beat.step();
         self.registry.put_blob(&self.repository, bytes).await?;
@@ -413,6 +457,43 @@ impl Push {
         self.beat.step();
         let (store, key) = (self.store.clone(), self.key.clone());
         spawn_blocking(move || call(&*store, &key)).await.unwrap_or(Err(PushError::Panicked))
+    }
+}
+
+/// One role on its way into the registry.
+struct RolePutter {
+    registry: Registry,
+    repository: RepositoryAddress,
+    profile: Profile,
+    store: Arc<dyn Store>,
+    key: TrustKey,
+    beat: Arc<Beat>,
+    there: Arc<BTreeSet<Digest>>,
+    /// True if the registry has the version before it.
+    had: bool,
+    role: String,
+    version: u64,
+}
+
+impl RolePutter {
+    async fn put(self) -> Result<(), PushError> {
+        self.beat.step();
+        let (store, key, role) = (self.store.clone(), self.key.clone(), self.role.clone());
+        let artifact =
+            spawn_blocking(move || role_artifact(&*store, &key, &role, self.version, self.profile)).await;
+        let artifact = artifact.unwrap_or(Err(PushError::Panicked))?;
+        // The version before it is the second file, and was pushed as the first of the manifest before.
+        let news = if self.had { 2 } else { artifact.blobs.len() };
+        for (digest, bytes) in artifact.blobs.into_iter().take(news) {
+            if !self.there.contains(&digest) {
+                self.beat.step();
+                self.registry.put_blob(&self.repository, bytes.into()).await?;
+            }
+        }
+        self.beat.step();
+        let bytes = artifact.manifest.into();
+        self.registry.put_manifest(&self.repository, &artifact.tag, media_type::MANIFEST, bytes).await?;
+        Ok(())
     }
 }
 

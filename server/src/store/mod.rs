@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod contract;
+mod mark;
 mod memory;
 mod open;
 mod sled;

@@ -12,30 +12,31 @@
 //! | `s` | trust, submission id | the [`SubmissionRecord`], JSON |
 //!
 //! sled opens empty, without a word, when the front of its log is damaged and no snapshot file contradicts it. So the
-//! sequence of the last acknowledged commit stands outside of it too, in `marks/`, one small file for each trust, and a
-//! store that opens behind its marks is damaged.
+//! sequence of the last acknowledged commit stands outside of it too, in `marks/` ([`mark`](super::mark)), and a store that
+//! opens behind its marks is damaged.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     fs::{self, DirBuilder, File},
-    io::{self, Write},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use ::sled::{Batch, Db, Error as SledError, IVec};
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Commit, Head, Published, RoleHead, Store, StoreError, SubmissionRecord, TrustKey, admit, newer,
+    Commit, Head, Published, RoleHead, Store, StoreError, SubmissionRecord, TrustKey, admit,
+    mark::{self, Mark},
+    newer,
     open::{Refusal, lock, open_guarded, set_aside, sync_folder},
 };
 
-/// The folder of the marks, and the name of one that is being written.
+/// The folder of the marks.
 const MARKS: &str = "marks";
-const TEMPORARY: &str = "new";
 
 /// A [`Store`] in a folder, for one process at a time.
 ///
@@ -48,6 +49,7 @@ pub struct SledStore {
     /// True while a write is under way, and for good once one has failed.
     torn: RwLock<bool>,
     path: PathBuf,
+    marks: Mutex<BTreeMap<TrustKey, Mark>>,
     _lock: File,
 }
 
@@ -81,7 +83,7 @@ impl SledStore {
         check_marks(&db, path)?;
         // What sled made must have names that survive loss of power.
         sync_folder(&folder).and_then(|()| sync_folder(path)).map_err(failed)?;
-        Ok(Self { db, torn: RwLock::new(false), path: path.to_owned(), _lock: lock })
+        Ok(Self { db, torn: RwLock::new(false), path: path.to_owned(), marks: Mutex::default(), _lock: lock })
     }
 
     fn stopped(&self) -> StoreError {
@@ -101,6 +103,17 @@ impl SledStore {
             Ok(torn) if !*torn => Ok(torn),
             _ => Err(self.stopped()),
         }
+    }
+
+    /// Notes that the commit `sequence` will be acknowledged; durable on return.
+    fn mark(&self, trust: &TrustKey, sequence: u64) -> io::Result<()> {
+        // A file that was opened and not yet written to is written to next time.
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = match marks.entry(trust.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Mark::open(&self.path.join(MARKS), trust)?),
+        };
+        mark.write(sequence)
     }
 
     /// Stores `batch`; durable on return.
@@ -259,9 +272,7 @@ impl Store for SledStore {
         self.write(&mut torn, batch)?;
         // If this fails the commit is stored, and the mark is one behind, which opening allows.
         *torn = true;
-        Mark { name: trust.name.clone(), view: trust.view.clone(), sequence: head.sequence }
-            .write(&self.path)
-            .map_err(|source| StoreError::Uncertain { source })?;
+        self.mark(trust, head.sequence).map_err(|source| StoreError::Uncertain { source })?;
         *torn = false;
         Ok(())
     }
@@ -303,30 +314,6 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records of strings, integers and times always serialise")
 }
 
-/// How far one trust had come when its last commit was acknowledged.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Mark {
-    name: String,
-    view: String,
-    sequence: u64,
-}
-
-impl Mark {
-    /// Replaces the mark durably.
-    fn write(&self, store: &Path) -> io::Result<()> {
-        let folder = store.join(MARKS);
-        let trust = TrustKey { name: self.name.clone(), view: self.view.clone() };
-        let name = HEXLOWER.encode(digest(&key(b'h', &trust, None)).as_ref());
-        let temporary = folder.join(TEMPORARY);
-        let mut file = File::create(&temporary)?;
-        file.write_all(&json(self))?;
-        file.sync_all()?;
-        fs::rename(&temporary, folder.join(name))?;
-        sync_folder(&folder)
-    }
-}
-
 /// Refuses a store that is behind one of its marks.
 fn check_marks(db: &Db, store: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Open { path: store.to_owned(), source };
@@ -335,21 +322,19 @@ fn check_marks(db: &Db, store: &Path) -> Result<(), StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
     for entry in fs::read_dir(&folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.ends_with(TEMPORARY) {
+        if path.ends_with(mark::TEMPORARY) {
             continue;
         }
-        let mark: Mark = serde_json::from_slice(&fs::read(&path).map_err(failed)?)
-            .map_err(|e| damaged(format!("{} does not parse: {e}", path.display())))?;
-        let trust = TrustKey { name: mark.name, view: mark.view };
+        let unreadable = || damaged(format!("{} does not parse", path.display()));
+        let (trust, acknowledged) = mark::read(&fs::read(&path).map_err(failed)?).ok_or_else(unreadable)?;
         let head = db.get(key(b'h', &trust, None)).map_err(|e| damaged(e.to_string()))?;
         let head: Option<Head> = head
             .map(|v| serde_json::from_slice(&v))
             .transpose()
             .map_err(|e| damaged(format!("a head does not parse: {e}")))?;
         let found = head.map_or(0, |h| h.sequence);
-        if found < mark.sequence {
+        if found < acknowledged {
             let TrustKey { name, .. } = trust;
-            let acknowledged = mark.sequence;
             return Err(damaged(format!(
                 "`{name}` is at {found}, but commit {acknowledged} was acknowledged"
             )));

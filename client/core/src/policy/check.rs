@@ -65,7 +65,8 @@ impl PolicyError {
         self
     }
 
-    /// A rule that [root.`root`] breaks under `key`, for what only a look at files or another reader can tell.
+    /// A rule that the entry `root` of `[root]` breaks under `key`, for what only a look at files or another reader can
+    /// tell.
     pub fn in_root(root: &str, key: &str, rule: PolicyRule) -> Self {
         Self::new(format!("[root.{root}] {key}"), vec!["root".into(), root.into(), key.into()], rule)
     }

@@ -101,7 +101,9 @@ pub enum PolicyRule {
     #[error(transparent)]
     Scope(#[from] ScopeError),
     /// Two scopes are equally specific and can cover the same reference.
-    #[error("it is as specific as `{other}`, and both can cover one name; exactly one scope may apply")]
+    #[error(
+        "it and `{other}` are equally specific, and both can cover one name; exactly one scope may apply"
+    )]
     Equal {
         /// The `match` of the other one, which stands further up.
         other: String,
