@@ -142,6 +142,27 @@ fn what_breaks_off_says_what_is_left_and_goes_on_when_it_is_run_again() {
     );
 }
 
+/// P8: a tag that somebody else moved while this was on its way is theirs: it is told, and not written over.
+#[test]
+fn a_tag_that_is_moved_meanwhile_is_not_written_over() {
+    let way = Way::new();
+    let theirs = Image::busybox("theirs\n");
+    theirs.push(&format!("{}/{IMAGES}:copy", way.registries[1].address()), &Side::plain()).ok();
+    let version = way.version();
+    // When it was looked at first, there was nothing.
+    way.far.set(Rule::new("HEAD", "/manifests/copy").times(1), Effect::Status(404));
+    let conflict = way.promote(&[&["--yes"], KEY.as_slice()].concat()).expect_code(15);
+    says(&conflict, &[&theirs.digest().to_string(), "is not copied and not signed"]);
+    let tag = format!("http://{}/v2/{IMAGES}/manifests/copy", way.registries[1].address());
+    let now = http::request("GET", &tag, &[("Accept", MANIFEST)], b"").unwrap();
+    assert_eq!((Digest::of(&now.body), way.version()), (theirs.digest(), version));
+    // Seen, it is asked about.
+    says(&way.promote(&KEY).expect_code(2), &[&theirs.digest().to_string(), "nobody is there to answer"]);
+    let moved = way.promote(&[&["--yes"], KEY.as_slice()].concat()).ok().json();
+    assert_eq!(moved["moved_from"], json!(theirs.digest()));
+    assert_eq!(way.shown(), Some(way.image.digest()));
+}
+
 /// With keys that are elsewhere: copied at once, and signed when the draft is finished.
 #[test]
 fn what_is_promoted_with_a_draft_is_copied_now_and_signed_later() {

@@ -22,6 +22,7 @@ pub use images::Image;
 pub use import::{Imported, Importer, Landed, LandedImage, PinnedRoot};
 pub(crate) use mirror::is_passing;
 pub use mirror::{Mirror, Round};
+pub use push::shown;
 pub use read::{Bundle, Contents, ImagePart, Missing, RolePart, TrustPart};
 pub use since::Known;
 pub use site::Site;

@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use plimsoll_core::oci::{Descriptor, RepositoryAddress, Tag};
+use plimsoll_core::oci::{Descriptor, Digest, RepositoryAddress, Tag};
 
 use super::{BundleError, Image};
 use crate::{
     layout::{Layout, LayoutError},
-    registry::Registry,
+    registry::{Registry, RegistryError},
 };
 
 /// The pieces in which a blob is pushed, bytes.
@@ -32,29 +32,53 @@ pub(super) enum Blobs<'a> {
 
 impl Image {
     /// Pushes it to the repository `to`: blobs that are not there, its manifests by digest, and last the one that was
-    /// verified, as `tag`; then reads that back. Whatever is broken off can be done again, and goes on where it ended.
+    /// verified, as `tag`, which showed `before` when this was decided on; then reads that back. Whatever is broken off can
+    /// be done again, and goes on where it ended.
     ///
     /// # Errors
     /// [`BundleError::Gone`] if the source lacks a blob, [`BundleError::Registry`], [`BundleError::Write`] for the file
-    /// that holds one blob on its way, [`BundleError::Moved`] if `tag` does not show it.
+    /// that holds one blob on its way, [`BundleError::Meanwhile`] if `tag` does not show `before` any more,
+    /// [`BundleError::Moved`] if it does not show the image in the end.
     pub async fn push(
         &self,
         registry: &Registry,
         to: &RepositoryAddress,
         tag: &Tag,
+        before: Option<Digest>,
     ) -> Result<(), BundleError> {
         let from = Blobs::Registry(registry, &self.repository);
         push_blobs(registry, to, &self.blobs, from).await?;
         for (manifest, bytes) in &self.manifests {
             let top = manifest.digest == self.top.digest;
+            if top {
+                let found = shown(registry, to, tag).await?;
+                if found != before && found != Some(manifest.digest) {
+                    return Err(BundleError::Meanwhile { place: format!("{to}:{tag}"), found });
+                }
+            }
             let reference = if top { tag.as_str().to_owned() } else { manifest.digest.to_string() };
             let bytes = Bytes::from(bytes.clone());
             registry.put_manifest(to, &reference, &manifest.media_type, bytes).await?;
         }
-        match registry.head_manifest(to, tag.as_str()).await? {
-            Some(found) if found.digest == self.top.digest => Ok(()),
-            _ => Err(BundleError::Moved { place: format!("{to}:{tag}") }),
+        if shown(registry, to, tag).await? == Some(self.top.digest) {
+            return Ok(());
         }
+        Err(BundleError::Moved { place: format!("{to}:{tag}") })
+    }
+}
+
+/// What `tag` means in the repository `to`; none if there is no such tag, or no such repository yet.
+///
+/// # Errors
+/// [`RegistryError`].
+pub async fn shown(
+    registry: &Registry,
+    to: &RepositoryAddress,
+    tag: &Tag,
+) -> Result<Option<Digest>, RegistryError> {
+    match registry.head_manifest(to, tag.as_str()).await {
+        Err(RegistryError::NotFound { .. }) => Ok(None),
+        found => Ok(found?.map(|found| found.digest)),
     }
 }
 

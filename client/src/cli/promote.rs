@@ -16,9 +16,8 @@ use super::{
     verify::{Floors, show as show_verdict, warn},
 };
 use crate::{
-    bundle::Image,
+    bundle::{Image, shown},
     publish::{Expected, How, Signed},
-    registry::RegistryError,
     verify::{Mode, printable, target_name, verify},
 };
 
@@ -78,7 +77,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     let how = How { signers: &signers, draft: args.place.draft.is_some() };
     let image = Image::fetch(&env.registry, &source, &verification.name, digest).await?;
     let items = [Item { reference: to.clone(), name, content: content(&image) }];
-    let shown = tag_now(env, &to, &tag).await?;
+    let shown = shown(&env.registry, &to.repository, &tag).await?;
     let before = shown.filter(|shown| *shown != digest);
 
     // Whatever would keep it from being signed is said before it is copied.
@@ -98,7 +97,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
 
     let copied = shown != Some(digest);
     if copied {
-        let pushed = image.push(&env.registry, &to.repository, &tag).await;
+        let pushed = image.push(&env.registry, &to.repository, &tag, shown).await;
         pushed.map_err(|error| halfway(error.into(), &format!("{to} is not copied and not signed")))?;
     }
     let done = sign(&desk, &mut requests, how, args.yes).await;
@@ -143,14 +142,6 @@ fn content(image: &Image) -> Content {
         image.top.media_type.clone()
     };
     Content { descriptor: image.top.clone(), platforms, kind }
-}
-
-/// What the registry shows under the tag; none if it has no such tag.
-async fn tag_now(env: &Env, to: &Reference, tag: &Tag) -> Result<Option<Digest>, Failure> {
-    match env.registry.head_manifest(&to.repository, tag.as_str()).await {
-        Err(RegistryError::NotFound { .. }) => Ok(None),
-        found => Ok(found?.map(|found| found.digest)),
-    }
 }
 
 /// The failure with what is left of it, and that it can be run again.
