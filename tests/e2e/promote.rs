@@ -95,7 +95,7 @@ fn says(run: &Run, words: &[&str]) {
     }
 }
 
-/// P5, P7: a blob that is not what was verified is not sent on; what arrives arrives in an order in which nothing is seen before
+/// P5: a blob that is not what was verified is not sent on; what arrives arrives in an order in which nothing is seen before
 /// it is whole; and whatever breaks off, the same command goes on.
 #[test]
 fn what_breaks_off_says_what_is_left_and_goes_on_when_it_is_run_again() {
@@ -142,7 +142,7 @@ fn what_breaks_off_says_what_is_left_and_goes_on_when_it_is_run_again() {
     );
 }
 
-/// P8: a tag that somebody else moved while this was on its way is theirs: it is told, and not written over.
+/// A tag that somebody else moved while this was on its way is theirs: it is told, and not written over.
 #[test]
 fn a_tag_that_is_moved_meanwhile_is_not_written_over() {
     let way = Way::new();

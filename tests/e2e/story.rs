@@ -82,7 +82,7 @@ require = { all = ["wabbit", "acme"] }
 map = { wabbit = "wabbit-networks/**" }
 "#;
 
-/// P1, P3, P4, P5. T13: neither publisher speaks for the other. T70: one trust repository is never taken for another.
+/// P1, P3, P4, P5: nothing goes back, what is taken back stops, nobody speaks for another, and no registry is believed.
 #[test]
 fn the_story_of_an_artifact_with_several_publishers() {
     let mut story = Story::new();
