@@ -179,6 +179,14 @@ pub enum BundleError {
         /// The destination.
         place: String,
     },
+    /// The destination's tag is not what it was when this began: somebody else moved it, or removed it.
+    #[error("{place} means {} by now, which it did not when this began", found.map_or_else(|| "nothing".to_owned(), |found| found.to_string()))]
+    Meanwhile {
+        /// The tag.
+        place: String,
+        /// What it means now.
+        found: Option<Digest>,
+    },
     /// A name at the destination that no repository has.
     #[error("there is no place for {repository} at the destination")]
     Place {
@@ -261,6 +269,7 @@ impl BundleError {
                 Some(Verdict::Unreachable)
             }
             Self::Older { .. } => Some(Verdict::Rollback),
+            Self::Meanwhile { .. } => Some(Verdict::Conflict),
             Self::Unverified { verdict, .. } => Some(*verdict),
             Self::RoleUnverified { source, .. } => source.verdict(),
             Self::Update(error) => error.verdict(),

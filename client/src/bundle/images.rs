@@ -1,5 +1,7 @@
 //! Images that go along: a manifest or index with everything below it, all platforms.
 
+use std::collections::BTreeSet;
+
 use plimsoll_core::oci::{
     Descriptor, Digest, IndexError, MAX_PLATFORMS, Reference, RepositoryAddress, is_index, read_index,
 };
@@ -43,11 +45,11 @@ impl Image {
         digest: Digest,
     ) -> Result<Self, BundleError> {
         let repository = &reference.repository;
-        let mut manifests: Vec<(Descriptor, Vec<u8>)> = Vec::new();
+        let mut manifests: Vec<Listed<(Descriptor, Vec<u8>)>> = Vec::new();
         let mut pending = vec![(digest, None, 0)];
         let mut blobs: Vec<Descriptor> = Vec::new();
         while let Some((digest, expected, depth)) = pending.pop() {
-            if manifests.iter().any(|(known, _)| known.digest == digest) {
+            if manifests.iter().any(|known| known.digest == digest) {
                 continue;
             }
             let called = format!("{repository}@{digest}");
@@ -68,10 +70,11 @@ impl Image {
                     blobs.push(blob);
                 }
             }
-            manifests.push((descriptor, found.bytes.to_vec()));
+            let below = parts.manifests.iter().map(|child| child.digest).collect();
+            manifests.push(Listed { digest, below, item: (descriptor, found.bytes.to_vec()) });
         }
-        manifests.reverse();
-        let top = manifests.last().expect("the top was read first").0.clone();
+        let manifests = children_first(manifests);
+        let top = manifests.last().expect("the top lists all others").0.clone();
         let repository = repository.clone();
         let called = match (&reference.tag, reference.digest) {
             (Some(tag), _) => format!("{repository}:{tag}"),
@@ -79,6 +82,26 @@ impl Image {
         };
         Ok(Self { called, name: name.to_owned(), repository, top, manifests, blobs })
     }
+}
+
+/// A manifest, and those that it lists.
+pub(super) struct Listed<T> {
+    pub(super) digest: Digest,
+    pub(super) below: Vec<Digest>,
+    pub(super) item: T,
+}
+
+/// The items of `manifests`, which hold all that they list, each after those it lists: registries take them in this order
+/// only. The later ones first, as far as that allows.
+pub(super) fn children_first<T>(mut manifests: Vec<Listed<T>>) -> Vec<T> {
+    let (mut known, mut ordered) = (BTreeSet::new(), Vec::new());
+    // A manifest cannot hold its own hash, so there is always one.
+    while let Some(at) = manifests.iter().rposition(|listed| listed.below.iter().all(|d| known.contains(d))) {
+        let next = manifests.remove(at);
+        known.insert(next.digest);
+        ordered.push(next.item);
+    }
+    ordered
 }
 
 /// What a manifest or index lists.
@@ -118,4 +141,29 @@ pub(super) fn check_counts(name: &str, manifests: usize, depth: usize) -> Result
 
 pub(super) fn same_size(digest: Digest, one: u64, other: u64) -> Result<(), BundleError> {
     if one == other { Ok(()) } else { Err(BundleError::Sizes { digest, one, other }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_comes_before_whatever_lists_it() {
+        let digest = |name: &str| Digest::of(name.as_bytes());
+        let listed = |name: &'static str, below: &[&str]| Listed {
+            digest: digest(name),
+            below: below.iter().map(|below| digest(below)).collect(),
+            item: name,
+        };
+        let flat = vec![listed("index", &["a", "b"]), listed("b", &[]), listed("a", &[])];
+        assert_eq!(children_first(flat), ["a", "b", "index"]);
+        // `b` is in both, and was found in the outer one first.
+        let nested = vec![
+            listed("outer", &["inner", "b"]),
+            listed("b", &[]),
+            listed("inner", &["a", "b"]),
+            listed("a", &[]),
+        ];
+        assert_eq!(children_first(nested), ["a", "b", "inner", "outer"]);
+    }
 }

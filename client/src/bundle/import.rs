@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -19,6 +18,7 @@ use serde::Serialize;
 
 use super::{
     Bundle, BundleError, Closure, Extent, ImagePart, NAME, Site, Summary, TrustPart,
+    push::{Blobs, push_blobs},
     site::{Spot, Standing, descriptor, push, push_latest},
 };
 use crate::{
@@ -31,8 +31,6 @@ use crate::{
 
 /// How much metadata that a bundle lacks is read from where it goes to, bytes in all.
 const MAX_COMPLETED: u64 = 512 << 20;
-/// The pieces in which a blob is pushed, bytes.
-const PIECE: u64 = 8 << 20;
 /// How long another process may write to the same layout.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -242,26 +240,7 @@ impl Importer<'_> {
         let (to, tag) = place_of(self.site, image)?;
         let Spot::Registry(_, to) = to else { return Ok(()) };
         let layout = bundle.layout();
-        for blob in &image.blobs {
-            match registry.has_blob(&to, &blob.digest).await {
-                Ok(true) => continue,
-                // Who may push need not be allowed to look; if it is neither, the upload says so.
-                Err(error) if !error.is_auth() => return Err(error.into()),
-                _ => {}
-            }
-            let (mut content, _) = layout.read(&blob.digest)?;
-            let read = |source| crate::layout::LayoutError::Io { path: layout.place().to_owned(), source };
-            let mut upload = registry.start_upload(&to).await?;
-            loop {
-                let mut piece = Vec::new();
-                (&mut content).take(PIECE).read_to_end(&mut piece).map_err(read)?;
-                if piece.is_empty() {
-                    break;
-                }
-                registry.upload_piece(&mut upload, Bytes::from(piece)).await?;
-            }
-            registry.finish_upload(upload, &blob.digest).await?;
-        }
+        push_blobs(registry, &to, &image.blobs, Blobs::Layout(layout)).await?;
         for manifest in &image.manifests {
             let bytes = Bytes::from(layout.manifest(manifest)?);
             let top = manifest.digest == image.digest;

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::{
     AS_OF, BundleError, NAME, TRUST, VERSION,
-    images::{Parts, check_counts, parts, same_size},
+    images::{Listed, Parts, check_counts, children_first, parts, same_size},
 };
 use crate::layout::{Layout, LayoutError, REF_NAME};
 
@@ -397,7 +397,7 @@ impl Reader {
         let name = descriptor.annotations.get(NAME).cloned();
         let name = name.unwrap_or_else(|| crate::verify::target_name(reference).to_string());
         let top = Descriptor { annotations: BTreeMap::new(), data: None, ..descriptor.clone() };
-        let mut manifests: Vec<Descriptor> = Vec::new();
+        let mut manifests: Vec<Listed<Descriptor>> = Vec::new();
         let mut blobs: Vec<Descriptor> = Vec::new();
         let mut pending = vec![(top.clone(), Some(bytes.to_vec()), 0)];
         while let Some((manifest, bytes, depth)) = pending.pop() {
@@ -408,6 +408,7 @@ impl Reader {
             self.sees(&manifest)?;
             let Parts { manifests: children, blobs: own } = parts(called, &bytes, &manifest.media_type)?;
             check_counts(called, manifests.len() + children.len(), depth)?;
+            let below = children.iter().map(|child| child.digest).collect();
             pending.extend(children.into_iter().map(|child| (child, None, depth + 1)));
             for blob in own {
                 self.names(format!("a blob of {called}"), &blob, &repository, false, false)?;
@@ -415,9 +416,9 @@ impl Reader {
                     blobs.push(blob);
                 }
             }
-            manifests.push(manifest);
+            manifests.push(Listed { digest: manifest.digest, below, item: manifest });
         }
-        manifests.reverse();
+        let manifests = children_first(manifests);
         let all = manifests.iter().chain(&blobs).map(|descriptor| descriptor.size);
         let bytes = all.fold(0, u64::saturating_add);
         let digest = top.digest;

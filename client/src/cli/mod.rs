@@ -23,6 +23,7 @@ mod panic;
 mod place;
 mod policy;
 mod progress;
+mod promote;
 mod reinstate;
 mod revoke;
 mod servers;
@@ -142,6 +143,8 @@ enum Command {
     Ceremony(ceremony::Command),
     /// Sign what tags point to now
     Sign(sign::Args),
+    /// Copy what is VERIFIED to another name or registry, and sign it there with your own keys
+    Promote(promote::Args),
     /// Vouch for a name no longer: clients read ABSENT
     Unsign(unsign::Args),
     /// Take a signed digest back
@@ -234,6 +237,7 @@ async fn command(env: &Env, out: &mut Out, command: Command) -> Result<u8, Failu
         Command::Delegate(command) => delegate::run(env, out, command).await,
         Command::Ceremony(command) => ceremony::run(env, out, command).await,
         Command::Sign(args) => sign::run(env, out, &args).await,
+        Command::Promote(args) => promote::run(env, out, &args).await,
         Command::Unsign(args) => unsign::run(env, out, &args).await,
         Command::Revoke(args) => revoke::run(env, out, &args).await,
         Command::Reinstate(args) => reinstate::run(env, out, &args).await,

@@ -50,10 +50,10 @@ pub(super) struct Args {
 }
 
 /// One name, and what it shall mean.
-struct Item {
-    reference: Reference,
-    name: TargetName,
-    content: Content,
+pub(super) struct Item {
+    pub(super) reference: Reference,
+    pub(super) name: TargetName,
+    pub(super) content: Content,
 }
 
 #[derive(Serialize)]
@@ -151,7 +151,7 @@ fn names(references: &[Reference], args: &Args) -> Result<Vec<(Reference, Target
     Ok(names)
 }
 
-fn request(item: &Item, immutable: bool) -> SignRequest {
+pub(super) fn request(item: &Item, immutable: bool) -> SignRequest {
     SignRequest {
         platforms: item.content.platforms.clone(),
         immutable,
@@ -160,7 +160,7 @@ fn request(item: &Item, immutable: bool) -> SignRequest {
 }
 
 /// Shows what will be signed, on standard error. Who is asked must see it, however quiet it shall be.
-fn show(out: &Out, items: &[Item], told: &[Signed], asked: bool) {
+pub(super) fn show(out: &Out, items: &[Item], told: &[Signed], asked: bool) {
     for (item, told) in items.iter().zip(told) {
         let replaces = match told.replaces {
             Some(before) => format!(", in place of {before}"),
@@ -174,7 +174,7 @@ fn show(out: &Out, items: &[Item], told: &[Signed], asked: bool) {
 }
 
 /// Signs; where somebody else was faster, who is there is asked which of the two is meant.
-async fn sign(
+pub(super) async fn sign(
     desk: &Desk,
     requests: &mut [SignRequest],
     how: How<'_>,

@@ -97,10 +97,7 @@ pub(super) async fn verify(env: &Env, out: &Out, args: &Args) -> Result<u8, Fail
     let options = Options { parallel: args.parallel.into(), deadline: args.deadline.0 };
     let all = verify_all(&context, &references, Mode::Verify, &options).await?;
     match all.as_slice() {
-        [one] if args.file.is_none() => {
-            let (head, notes) = text(one, env.clock.now(), &io::stdout());
-            out.result(one, &head, &notes)?;
-        }
+        [one] if args.file.is_none() => show(env, out, one)?,
         several => {
             let line = |v| if out.json() { json_line(v) } else { line(v, out, &io::stdout()) };
             out.print(&several.iter().map(line).collect::<Vec<_>>().join("\n"))?;
@@ -113,6 +110,12 @@ pub(super) async fn verify(env: &Env, out: &Out, args: &Args) -> Result<u8, Fail
         out.aside(&format!("{good} of {} are VERIFIED; the gravest verdict is {gravest}", all.len()));
     }
     Ok(gravest.exit_code())
+}
+
+/// Prints one verdict in full.
+pub(super) fn show(env: &Env, out: &Out, verification: &Verification) -> Result<(), Failure> {
+    let (head, notes) = text(verification, env.clock.now(), &io::stdout());
+    out.result(verification, &head, &notes)
 }
 
 /// The references in `file`, one on each line; blank lines and those that start with `#` are for people.
@@ -161,7 +164,7 @@ pub(super) async fn resolve(env: &Env, out: &Out, args: &ResolveArgs) -> Result<
 }
 
 /// The warnings are advice beside the result, each told once; JSON holds them itself.
-fn warn(out: &Out, verifications: &[Verification]) {
+pub(super) fn warn(out: &Out, verifications: &[Verification]) {
     let mut told = BTreeSet::new();
     for warning in verifications.iter().flat_map(|v| &v.warnings).filter(|_| !out.json()) {
         if told.insert(warning) {
