@@ -680,11 +680,15 @@ impl Shared {
         if let Some(why) = self.blocked() {
             return Err(unavailable(why));
         }
-        let documents: BTreeMap<String, Sent> =
+        let mut documents: BTreeMap<String, Sent> =
             documents.into_iter().map(|(role, bytes)| (role, bytes.into())).collect();
         let setup = &self.setup;
         match accept::vouch(&Overlay::new(setup), &documents, &setup.parsed) {
-            Ok(()) => Ok(Examined::New(Submitted { id: submission_id(&documents), documents })),
+            Ok(()) => {
+                let id = submission_id(&documents);
+                documents.values_mut().for_each(Sent::pack);
+                Ok(Examined::New(Submitted { id, documents }))
+            }
             // What was taken, and whose answer was lost, is not newer than itself.
             Err(conflict) if conflict.code == RefusalCode::Conflict => {
                 let known = setup.store.submission(&setup.key, &submission_id(&documents));

@@ -68,6 +68,9 @@ pub(super) struct Push {
     pushed: BTreeMap<String, u64>,
     /// Delegated roles that it may not have in their newest version.
     todo: News,
+    /// True once a push failed, until one succeeds: then roles are put one after the other, as they share what there is of a
+    /// thin line and each has a deadline.
+    slowly: bool,
     /// Blobs of the last `:latest` that it took, which it has then.
     there: BTreeSet<Digest>,
     /// The files of `:latest` that were read last, by role and version.
@@ -184,6 +187,7 @@ impl Push {
             expected: [None; 2],
             pushed: BTreeMap::new(),
             todo: News::Any,
+            slowly: false,
             there: BTreeSet::new(),
             files: BTreeMap::new(),
             second: None,
@@ -203,7 +207,9 @@ impl Push {
         let manifest = match answer {
             Ok(ManifestAnswer::NotModified) => return Ok(Standing::Current),
             Ok(ManifestAnswer::NotFound) => {
-                self.found(None);
+                // Also if that is what was expected: it may have been emptied in between.
+                self.surprised();
+                self.expected = [None; 2];
                 return Ok(Standing::Empty);
             }
             // Something is there, and it is nothing that we could have written.
@@ -224,7 +230,7 @@ impl Push {
             self.seen = Some(known);
             return Ok(Standing::Current);
         }
-        self.found(Some(known.digest));
+        self.found(known.digest);
         let Ok(listing) = Listing::parse(&manifest.bytes) else { return Ok(Standing::Foreign) };
         let shown = match listing.timestamp() {
             Some(listed) => match &listed.data {
@@ -247,13 +253,13 @@ impl Push {
     }
 
     /// Notes what stands at `:latest`, which is not what was last recorded.
-    fn found(&mut self, manifest: Option<Digest>) {
+    fn found(&mut self, manifest: Digest) {
         self.seen = None;
         // As expected, if a push did not end: it goes on where it stopped.
-        if !self.expected.contains(&manifest) {
+        if !self.expected.contains(&Some(manifest)) {
             self.surprised();
         }
-        self.expected = [manifest; 2];
+        self.expected = [Some(manifest); 2];
     }
 
     /// Somebody else was there: whatever we knew of role manifests may be gone.
@@ -271,6 +277,7 @@ impl Push {
     /// Never: it is called once something was committed.
     pub(super) async fn push(&mut self, clock: &dyn Clock) -> Result<Shown, PushError> {
         let pushed = self.push_all(clock).await;
+        self.slowly = pushed.is_err();
         if pushed.is_err() {
             // Maybe because it lost something that we took to be there.
             self.there.clear();
@@ -332,7 +339,7 @@ impl Push {
         }
         loop {
             while result.is_ok()
-                && running.len() < AT_A_TIME
+                && running.len() < (if self.slowly { 1 } else { AT_A_TIME })
                 && let Some(role) = due.next()
             {
                 let putter = self.role_putter(&role, &there);

@@ -508,7 +508,8 @@ impl Setup {
         self.store.commit(&self.key, &commit)?;
         self.committed.apply(&commit);
         let signed = signed(&client, Some(now));
-        let working = Working { client: Some(client), signed };
+        // Without the roles that were checked, which may be large.
+        let working = Working { client: Some(client.again(now)), signed };
         Ok(Stored { records: commit.submissions, reports, working })
     }
 

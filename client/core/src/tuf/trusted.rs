@@ -440,6 +440,7 @@ impl Trusted {
         if !self.root_final {
             return Err(Error::Order { role: ROLE.to_owned(), missing: "the newest root" });
         }
+        check_limit(ROLE, &document.bytes)?;
         let (document, update) = self.read_timestamp(document)?;
         self.accept_timestamp(document, update)
     }
@@ -571,6 +572,7 @@ impl Trusted {
             return Err(Error::Order { role: ROLE.to_owned(), missing: "the timestamp" });
         };
         self.snapshot_was_read(ROLE)?;
+        check_limit(ROLE, &document.bytes)?;
         // 5.5.2: hashes and length of the timestamp.
         check_verbatim(ROLE, "the timestamp", &meta, &document.bytes)?;
         self.accept_snapshot(&meta, document)
@@ -670,6 +672,7 @@ impl Trusted {
         delegator: &str,
         document: Arc<Document<Targets>>,
     ) -> Result<(), Error> {
+        check_limit(role, &document.bytes)?;
         // 5.6.2: hashes and length of the snapshot.
         check_verbatim(role, "the snapshot", self.wanted_role(role)?, &document.bytes)?;
         let document = self.verify_read_targets(role, delegator, document)?;
@@ -738,11 +741,13 @@ impl Trusted {
 }
 
 fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, Error> {
-    let limit = limit::of(role);
-    if bytes.len() as u64 > limit {
-        return Err(Error::TooLong { role: role.to_owned(), limit });
-    }
+    check_limit(role, bytes)?;
     Document::parse(role, bytes)
+}
+
+fn check_limit(role: &str, bytes: &[u8]) -> Result<(), Error> {
+    let limit = limit::of(role);
+    if bytes.len() as u64 > limit { Err(Error::TooLong { role: role.to_owned(), limit }) } else { Ok(()) }
 }
 
 /// The cached timestamp, if it is the one remembered; anything else counts as lost.

@@ -17,6 +17,10 @@ use super::parse;
 /// How much is kept of each kind, bytes of text.
 const MAX_BYTES: usize = 8 << 20;
 
+/// A document of up to this many bytes stays parsed while it waits for a round. Parsed, a document takes many times the room of
+/// its text, and only that of the text is counted.
+const STAYS_PARSED: usize = 64 << 10;
+
 /// A document as it was submitted: parsed when it is first asked for, and as what it is asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
@@ -37,6 +41,13 @@ impl Sent {
     /// Its length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Forgets what it was parsed into, if that is much; it is parsed again when it is next asked for.
+    pub(crate) fn pack(&mut self) {
+        if self.bytes.len() > STAYS_PARSED {
+            (self.root, self.targets) = (OnceLock::new(), OnceLock::new());
+        }
     }
 
     /// sha256 of its bytes.
@@ -136,14 +147,18 @@ impl Parsed {
         shelf.documents.get(digest).cloned()
     }
 
-    /// Keeps a document. If there is no room, all others go: it is a handful that is asked for again and again.
+    /// Keeps a document, unless it is so large that it would crowd out others. If there is no room, all others go: it is a
+    /// handful that is asked for again and again.
     pub(in super::super) fn keep<T: Kept>(&self, document: &Arc<Document<T>>) {
         let (digest, size) = (document.digest(), document.bytes.len());
+        if size > MAX_BYTES / 16 {
+            return;
+        }
         let mut shelf = T::shelf(self).lock().unwrap_or_else(PoisonError::into_inner);
         if shelf.bytes + size > MAX_BYTES {
             *shelf = Shelf::default();
         }
-        if size <= MAX_BYTES && shelf.documents.insert(digest, document.clone()).is_none() {
+        if shelf.documents.insert(digest, document.clone()).is_none() {
             shelf.bytes += size;
         }
     }

@@ -126,6 +126,18 @@ fn a_snapshot_entry_that_is_not_the_role_is_caught() {
     assert!(matches!(&error, Error::RoleRemoved { role } if role == TEAM), "{error}");
 }
 
+/// T41: what clients would not even read is not published, however it got here.
+#[test]
+fn a_role_that_is_too_long_for_clients_is_caught() {
+    let error = Planned::refused(|p| {
+        // White space after a document is nobody's concern but that of who must read it.
+        p.role.resize((8 << 20) + 1, b' ');
+        let meta = MetaFile::of(2, &p.role);
+        *p.entry(TEAM) = meta;
+    });
+    assert!(matches!(&error, Error::TooLong { role, .. } if role == TEAM), "{error}");
+}
+
 #[test]
 fn a_timestamp_that_does_not_name_the_snapshot_is_caught() {
     let of = |change: fn(&mut MetaFile)| {
