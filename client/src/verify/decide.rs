@@ -10,7 +10,7 @@ use plimsoll_core::{
 use super::{
     Part, RegistryReport, RevocationReport, Verification,
     ask::{Answer, Said, Signed},
-    vote::{Vote, vote},
+    vote::{Vote, gravest, vote},
     words::{self, Why},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Case<'a> {
     pub(super) scope: &'a ScopeEntry,
     /// One answer for each root of `require`.
     pub(super) answers: &'a [Answer],
+    /// One for each root with a veto that stands only in `fallback`: what it takes back holds, and so does its failure.
+    pub(super) beside: &'a [Answer],
     /// One for each root of `fallback`, if they were asked.
     pub(super) fallback: Option<&'a [Answer]>,
     pub(super) presented: &'a Presented,
@@ -111,7 +113,7 @@ pub(super) fn wants_registry(case: &Case<'_>, verifying: bool) -> bool {
 }
 
 fn all<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Answer> {
-    case.answers.iter().chain(case.fallback.unwrap_or_default())
+    case.answers.iter().chain(case.fallback.unwrap_or(case.beside))
 }
 
 /// The verdict and its reasons.
@@ -198,6 +200,9 @@ fn vouched(case: &Case<'_>, vouch: &Vouch) -> Outcome {
             (None, None) => {}
         }
     }
+    if fallback.is_none() {
+        result = with_failures(vouch, result, case.beside);
+    }
     let agreed = if let Vote::Agreed { signed, .. } = &result { Some((*signed).clone()) } else { None };
     let revocation = revocation(case, vouch, agreed.as_ref());
     let mut outcome = match (&revocation, result) {
@@ -215,6 +220,21 @@ fn vouched(case: &Case<'_>, vouch: &Vouch) -> Outcome {
     };
     (outcome.agreed, outcome.revocation, outcome.warnings) = (agreed, revocation, warnings);
     outcome
+}
+
+/// The result of the required roots beside those that might take back what they say: one of these that fails, and is not
+/// optional, counts like a required one.
+fn with_failures<'a>(vouch: &Vouch, result: Vote<'a>, beside: &[Answer]) -> Vote<'a> {
+    let failed = beside.iter().filter(|answer| !vouch.optional.contains(&answer.report.name));
+    let failed = failed.filter_map(|answer| match answer.said {
+        Said::Failed(verdict) => Some(verdict),
+        _ => None,
+    });
+    let own = if let Vote::Failed(verdict) = result { Some(verdict) } else { None };
+    match gravest(failed.chain(own)) {
+        Some(verdict) => Vote::Failed(verdict),
+        None => result,
+    }
 }
 
 /// The answer as far as it counts: a root whose revocations have no veto does not vouch for what it took back itself.

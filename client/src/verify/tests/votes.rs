@@ -202,12 +202,59 @@ fn a_fallback_is_taken_on_fresh_proof_of_absence_and_on_nothing_else() {
         let (v, wanted, _) =
             Asked::of(FALLBACK, answers("ab", required)).fallback(answers("de", instead)).walk();
         assert_eq!((v.verdict, wanted), (expected, asked), "{required} {instead}");
-        assert_eq!(v.roots.len(), if asked { 4 } else { 2 });
+        // Those with a veto are heard in any case; only what they vouch for waits.
+        assert_eq!(v.roots.len(), 4);
+        assert!(asked || v.roots[2..].iter().all(|root| !root.vouches));
         if expected == Verified && asked {
             assert_eq!(v.reason, "signed by targets > targets--app (root d, the fallback)");
             assert_eq!((v.roots[1].part, v.roots[2].part), (Part::Required, Part::Fallback));
         }
     }
+}
+
+/// P3, P8: the veto of a root that stands only in the fallback holds whether anybody turns to the fallback or not, and its
+/// failure is no leave to go without it.
+#[test]
+fn a_veto_that_stands_in_the_fallback_only_is_heard_in_any_case() {
+    use Verdict::*;
+    let veto = "veto = [\"a\", \"d\"]";
+    let optional = "optional = [\"d\"]";
+    for (line, letter, expected) in [
+        ("", 'U', Unreachable),
+        ("", 'F', Untrusted),
+        (veto, 'E', Expired),
+        ("veto = [\"a\"]", 'U', Verified),
+        (optional, 'U', Verified),
+        ("", '-', Verified),
+        ("", 'y', Verified),
+    ] {
+        let rule = format!("{line}\n{FALLBACK}");
+        let asked = Asked::of(&rule, answers("ab", "xx")).fallback(answers("de", &format!("{letter}x")));
+        assert_eq!(asked.verdict(), expected, "{line} {letter}");
+    }
+    for (line, required, expected) in [
+        ("", "xx", Revoked),
+        ("", "xU", Revoked),
+        ("", "x-", Revoked),
+        (veto, "xx", Revoked),
+        (optional, "xx", Revoked),
+        ("veto = [\"a\"]", "xx", Verified),
+    ] {
+        let rule = format!("{line}\n{FALLBACK}");
+        let mut instead = answers("de", "-x");
+        instead[0] = revoking(instead[0].clone(), good());
+        let v = Asked::of(&rule, answers("ab", required)).fallback(instead).judge();
+        assert_eq!(v.verdict, expected, "{line} {required}");
+        if expected == Revoked {
+            assert_eq!(v.revocation.unwrap().root, "d");
+        }
+    }
+    // The gravest of all failures.
+    let v = Asked::of(FALLBACK, answers("ab", "xU")).fallback(answers("de", "Rx")).judge();
+    assert_eq!(v.verdict, Rollback);
+    // What it vouches for is nobody's word.
+    let v = Asked::of(FALLBACK, answers("ab", "x-")).fallback(answers("de", "xx")).judge();
+    assert!(v.reason.ends_with("complete and fresh: a has, b not"), "{}", v.reason);
 }
 
 #[test]
