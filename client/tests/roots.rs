@@ -271,7 +271,8 @@ async fn what_is_stale_is_used_as_the_scope_says() {
     world.requests();
     let found = all(&context, &references).await;
     use Verdict::*;
-    assert_eq!(verdicts(&found), [Verified, Expired, Absent]);
+    assert_eq!(verdicts(&found), [Verified, Expired, Expired]);
+    assert!(found[2].reason.contains("only a fresh one proves"), "{}", found[2].reason);
     assert!(found[0].roots[0].stale_by.is_some_and(|by| by > 7000), "{:?}", found[0].roots);
     let latest = |lines: &[String]| lines.iter().filter(|line| *line == LATEST).count();
     let (roots, _) = world.requests();

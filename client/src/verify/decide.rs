@@ -200,6 +200,23 @@ fn vouched(case: &Case<'_>, vouch: &Vouch) -> Outcome {
             (None, None) => {}
         }
     }
+    // An absence may be mended in what is not seen yet; a signature may be used for a while by the policy's leave.
+    let mut why = Why::Plain;
+    if let Vote::Absent = result {
+        let voices = if std::ptr::eq(require, &vouch.require) {
+            &required
+        } else {
+            fallback.as_ref().unwrap_or(&required)
+        };
+        let stale = voices.iter().find(|answer| matches!(answer.said, Said::Absent) && answer.is_stale());
+        if let Some(stale) = stale {
+            result = Vote::Failed(Verdict::Expired);
+            why = Why::StaleAbsence {
+                root: stale.report.name.clone(),
+                by: stale.report.stale_by.unwrap_or_default(),
+            };
+        }
+    }
     if fallback.is_none() {
         result = with_failures(vouch, result, case.beside);
     }
@@ -215,6 +232,8 @@ fn vouched(case: &Case<'_>, vouch: &Vouch) -> Outcome {
             outcome
         }
         (None, Vote::Conflict) => Outcome::of(Verdict::Conflict),
+        // Not if a graver failure is to be told.
+        (None, Vote::Failed(Verdict::Expired)) => Outcome { why, ..Outcome::of(Verdict::Expired) },
         (None, Vote::Failed(verdict)) => Outcome::of(verdict),
         (None, Vote::Absent) => Outcome::of(Verdict::Absent),
     };

@@ -69,6 +69,13 @@ fn unseen(c: char) -> bool {
 pub(super) enum Why {
     /// It follows.
     Plain,
+    /// The name is not there in a view that ran out, and an absence needs a fresh one.
+    StaleAbsence {
+        /// The root whose view it is.
+        root: String,
+        /// How long ago it ran out, in seconds.
+        by: u64,
+    },
     /// A line of the policy refuses it.
     Denied {
         /// Which line.
@@ -254,6 +261,15 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         (_, Why::Allowed { line, until, reason }) => (
             format!("your policy allows this digest until {} without asking anybody: {reason} ({line})", day(until)),
             None,
+        ),
+        (_, Why::StaleAbsence { root, by }) => (
+            format!(
+                "root {root} does not list {}, but what it says ran out {} ago: max-staleness lets a stale view vouch, \
+                 and only a fresh one proves that a name is not signed",
+                v.name,
+                ago(by)
+            ),
+            Some("bring newer trust metadata here and run it again; if it stays, tell whoever runs the trust repository".to_owned()),
         ),
         (Verdict::Verified, _) => (signers(v), None),
         (Verdict::Absent, _) if !vouching.is_empty() => (

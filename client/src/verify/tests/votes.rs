@@ -262,7 +262,7 @@ fn an_absence_that_is_stale_or_only_supposed_leads_to_no_fallback() {
     let mut stale = answers("ab", "--");
     stale[1].report.stale_by = Some(60);
     let (v, asked, _) = Asked::of(FALLBACK, stale).fallback(answers("de", "xx")).walk();
-    assert_eq!((v.verdict, asked), (Verdict::Absent, false));
+    assert_eq!((v.verdict, asked), (Verdict::Expired, false));
     assert!(
         v.warnings.iter().any(|warning| warning.contains("the view of root b is stale")),
         "{:?}",
@@ -319,6 +319,43 @@ fn a_revoked_digest_reads_revoked_wherever_it_turns_up() {
     }
     let absent = [revoking(answer("a", Said::Absent), other())];
     assert_eq!(judge(TAG, &absent, &at(good())).verdict, Verdict::Absent);
+}
+
+/// P2: by the policy's leave a stale view vouches; it proves no absence.
+#[test]
+fn a_stale_view_vouches_and_proves_no_absence() {
+    use Verdict::*;
+    for (rule, letters, stale, expected) in [
+        (ALL, "x", 0, Verified),
+        (ALL, "-", 0, Expired),
+        (ALL_OF_THREE, "xx-", 2, Expired),
+        (ALL_OF_THREE, "xx-", 0, Absent),
+        (TWO_OF_THREE, "x--", 1, Expired),
+        (TWO_OF_THREE, "xx-", 2, Verified),
+        (ANY_OF_THREE, "---", 2, Expired),
+        (ANY_OF_THREE, "xy-", 2, Conflict),
+        (ALL_OF_THREE, "-UU", 0, Unreachable),
+    ] {
+        let mut all = answers("abc", letters);
+        all[stale].report.stale_by = Some(3 * 86_400);
+        let v = Asked::of(rule, all).judge();
+        assert_eq!(v.verdict, expected, "{rule} {letters} {stale}");
+        assert!(expected == Absent || !v.reason.contains("complete and fresh"), "{}", v.reason);
+        if expected == Expired {
+            assert!(v.reason.contains("ran out 3 days ago: max-staleness"), "{}", v.reason);
+        }
+    }
+    // The fallback's, too.
+    let mut instead = answers("de", "--");
+    instead[1].report.stale_by = Some(60);
+    let v = Asked::of(FALLBACK, answers("ab", "--")).fallback(instead).judge();
+    assert_eq!(v.verdict, Expired);
+    assert!(v.reason.starts_with("root e does not list acme/app:v1"), "{}", v.reason);
+    // What was taken back is, whatever is stale.
+    let mut stale = answers("abc", "---");
+    stale[1].report.stale_by = Some(60);
+    stale[1] = revoking(stale[1].clone(), good());
+    assert_eq!(Asked::of(ANY_OF_THREE, stale).verdict(), Revoked);
 }
 
 #[test]
