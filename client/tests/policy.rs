@@ -318,6 +318,9 @@ require = { all = ["acme"] }
 [[remap]]
 from = "HOST/mirror"
 to = "r.io/vendored"
+[[remap]]
+from = "HOST/mirror/acme/app"
+to = "r.io"
 "#;
     let ran = desk.policy(rest).run("policy explain HOST/acme/app:v1");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
@@ -346,6 +349,15 @@ to = "r.io/vendored"
         "registry   not asked",
         "verdict    POLICY_DENY: your policy refuses it: the tag must be a version",
         "next       ",
+    ] {
+        assert!(ran.stdout.contains(says), "{says}\n{}", ran.stdout);
+    }
+    // The longest remap makes no repository of it, and no shorter one steps in.
+    let ran = desk.run("policy explain HOST/mirror/acme/app:v1");
+    assert_eq!(ran.code, 17, "{}", ran.stdout);
+    for says in [
+        "the remap from HOST/mirror/acme/app to r.io applies, and what it makes of it is no repository",
+        "verdict    NO_POLICY",
     ] {
         assert!(ran.stdout.contains(says), "{says}\n{}", ran.stdout);
     }

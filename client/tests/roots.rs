@@ -181,8 +181,9 @@ async fn a_fallback_is_asked_on_fresh_proof_of_absence_only() {
     let mut world = Several::new(2, MANIFEST);
     world.vouch(1, "v2", NEWER);
     world.push("v2", NEWER);
-    let context =
-        world.scope("require = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"");
+    let context = world.scope(
+        "veto = [\"a\"]\nrequire = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"",
+    );
     assert_eq!(world.verdict(&context, "v1").await, Verdict::Verified);
     assert_eq!(world.requests().0[1], [""; 0], "nobody asked the fallback");
     world.hosts[0].fail_with(Some(503));
@@ -218,6 +219,32 @@ async fn a_fallback_is_asked_on_fresh_proof_of_absence_only() {
     assert_eq!(world.verdict(&context, "v2").await, Revoked);
 }
 
+/// P3: a root that stands only in the fallback, and has a veto, is asked though the required ones vouch; what it takes back
+/// holds, and that it fails is no leave to go without it.
+#[tokio::test]
+async fn a_veto_in_the_fallback_holds_though_nobody_needs_the_fallback() {
+    let mut world = Several::new(2, MANIFEST);
+    let rule = "require = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"";
+    let context = world.scope(rule);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!((v.verdict, v.roots[1].part, v.roots[1].vouches), (Verdict::Verified, Part::Fallback, false));
+    assert_eq!(world.requests().0[1].iter().filter(|line| *line == LATEST).count(), 1);
+    world.hosts[1].fail_with(Some(503));
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Unreachable);
+    let any = rule.replace("fallback = { all", "fallback = { any");
+    let optional = world.scope(&format!("optional = [\"b\"]\n{any}"));
+    let v = world.ask(&optional, "v1").await;
+    assert_eq!(v.verdict, Verdict::Verified);
+    assert!(v.warnings[0].starts_with("root b, which is optional, does not vouch: UNREACHABLE"), "{v:?}");
+    world.hosts[1].fail_with(None);
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!((v.verdict, v.revocation.unwrap().root.as_str()), (Verdict::Revoked, "b"));
+    let without = world.scope(&format!("veto = [\"a\"]\n{rule}"));
+    assert_eq!(world.verdict(&without, "v1").await, Verdict::Verified);
+}
+
 /// A stale view is no fresh proof, and one root may be asked twice with two measures without locking itself out.
 #[tokio::test]
 async fn what_is_stale_is_used_as_the_scope_says() {
@@ -235,6 +262,7 @@ async fn what_is_stale_is_used_as_the_scope_says() {
         require = { all = ["a"] }
         fallback = { all = ["b"] }
         on-absent = "fallback"
+        veto = ["a"]
         "#,
     );
     world.vouch(0, "other", MANIFEST);
@@ -243,7 +271,8 @@ async fn what_is_stale_is_used_as_the_scope_says() {
     world.requests();
     let found = all(&context, &references).await;
     use Verdict::*;
-    assert_eq!(verdicts(&found), [Verified, Expired, Absent]);
+    assert_eq!(verdicts(&found), [Verified, Expired, Expired]);
+    assert!(found[2].reason.contains("only a fresh one proves"), "{}", found[2].reason);
     assert!(found[0].roots[0].stale_by.is_some_and(|by| by > 7000), "{:?}", found[0].roots);
     let latest = |lines: &[String]| lines.iter().filter(|line| *line == LATEST).count();
     let (roots, _) = world.requests();

@@ -79,6 +79,8 @@ pub async fn verify_all(
     let mut wanted = Wanted::new();
     for question in &questions {
         question.each_root(required, &mut wanted);
+        // What these take back holds, whether the fallback is needed or not.
+        question.each_root(beside, &mut wanted);
     }
     // A root that is asked anyway is asked for the names it is a fallback of, too: it is asked once.
     let mut besides = Wanted::new();
@@ -97,8 +99,10 @@ pub async fn verify_all(
     asking
         .ask(wanted, &mut known, &mut tags, |known, tags| {
             for question in questions.iter_mut().filter(|question| !question.settled) {
-                if let Some(answers) = question.answers(required, known) {
-                    question.answers = answers;
+                if let (Some(answers), Some(beside)) =
+                    (question.answers(required, known), question.answers(beside, known))
+                {
+                    (question.answers, question.beside) = (answers, beside);
                     // Without waiting for roots that it does not need.
                     if !question.wants_fallback() {
                         question.settle(tags, now, mode);
@@ -141,14 +145,20 @@ type Known = BTreeMap<Key, BTreeMap<TargetName, Answer>>;
 type Address = (RepositoryAddress, Tag);
 
 /// Which roots of a scope.
-type Which = for<'a> fn(&'a Vouch) -> &'a [String];
+type Which = for<'a> fn(&'a Vouch) -> Vec<&'a String>;
 
-fn required(vouch: &Vouch) -> &[String] {
-    vouch.require.roots()
+fn required(vouch: &Vouch) -> Vec<&String> {
+    vouch.require.roots().iter().collect()
 }
 
-fn instead(vouch: &Vouch) -> &[String] {
-    vouch.fallback.as_ref().map(Require::roots).unwrap_or_default()
+fn instead(vouch: &Vouch) -> Vec<&String> {
+    vouch.fallback.iter().flat_map(Require::roots).collect()
+}
+
+/// Those that stand only in the fallback, and have a veto.
+fn beside(vouch: &Vouch) -> Vec<&String> {
+    let only = |root: &&String| vouch.veto.contains(*root) && !vouch.require.roots().contains(*root);
+    instead(vouch).into_iter().filter(only).collect()
 }
 
 /// A reference on its way to its verdict.
@@ -159,6 +169,7 @@ struct Question<'a> {
     /// Without one the verdict is there.
     scope: Result<&'a ScopeEntry, Box<Verification>>,
     answers: Vec<Answer>,
+    beside: Vec<Answer>,
     fallback: Option<Vec<Answer>>,
     presented: Presented,
     /// All the roots it needs were heard.
@@ -195,6 +206,7 @@ impl<'a> Question<'a> {
             name,
             scope,
             answers: Vec::new(),
+            beside: Vec::new(),
             fallback: None,
             presented,
             settled: false,
@@ -228,7 +240,7 @@ impl<'a> Question<'a> {
             }
             Some(answer)
         };
-        which(vouch).iter().map(answer).collect()
+        which(vouch).into_iter().map(answer).collect()
     }
 
     fn name_in(&self, scope: &ScopeEntry, root: &str) -> TargetName {
@@ -263,6 +275,7 @@ impl<'a> Question<'a> {
             name: &self.name,
             scope,
             answers: &self.answers,
+            beside: &self.beside,
             fallback: self.fallback.as_deref(),
             presented: &self.presented,
             now,

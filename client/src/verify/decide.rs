@@ -10,7 +10,7 @@ use plimsoll_core::{
 use super::{
     Part, RegistryReport, RevocationReport, Verification,
     ask::{Answer, Said, Signed},
-    vote::{Vote, vote},
+    vote::{Vote, gravest, vote},
     words::{self, Why},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Case<'a> {
     pub(super) scope: &'a ScopeEntry,
     /// One answer for each root of `require`.
     pub(super) answers: &'a [Answer],
+    /// One for each root with a veto that stands only in `fallback`: what it takes back holds, and so does its failure.
+    pub(super) beside: &'a [Answer],
     /// One for each root of `fallback`, if they were asked.
     pub(super) fallback: Option<&'a [Answer]>,
     pub(super) presented: &'a Presented,
@@ -111,7 +113,7 @@ pub(super) fn wants_registry(case: &Case<'_>, verifying: bool) -> bool {
 }
 
 fn all<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Answer> {
-    case.answers.iter().chain(case.fallback.unwrap_or_default())
+    case.answers.iter().chain(case.fallback.unwrap_or(case.beside))
 }
 
 /// The verdict and its reasons.
@@ -198,6 +200,26 @@ fn vouched(case: &Case<'_>, vouch: &Vouch) -> Outcome {
             (None, None) => {}
         }
     }
+    // An absence may be mended in what is not seen yet; a signature may be used for a while by the policy's leave.
+    let mut why = Why::Plain;
+    if let Vote::Absent = result {
+        let voices = if std::ptr::eq(require, &vouch.require) {
+            &required
+        } else {
+            fallback.as_ref().unwrap_or(&required)
+        };
+        let stale = voices.iter().find(|answer| matches!(answer.said, Said::Absent) && answer.is_stale());
+        if let Some(stale) = stale {
+            result = Vote::Failed(Verdict::Expired);
+            why = Why::StaleAbsence {
+                root: stale.report.name.clone(),
+                by: stale.report.stale_by.unwrap_or_default(),
+            };
+        }
+    }
+    if fallback.is_none() {
+        result = with_failures(vouch, result, case.beside);
+    }
     let agreed = if let Vote::Agreed { signed, .. } = &result { Some((*signed).clone()) } else { None };
     let revocation = revocation(case, vouch, agreed.as_ref());
     let mut outcome = match (&revocation, result) {
@@ -210,11 +232,28 @@ fn vouched(case: &Case<'_>, vouch: &Vouch) -> Outcome {
             outcome
         }
         (None, Vote::Conflict) => Outcome::of(Verdict::Conflict),
+        // Not if a graver failure is to be told.
+        (None, Vote::Failed(Verdict::Expired)) => Outcome { why, ..Outcome::of(Verdict::Expired) },
         (None, Vote::Failed(verdict)) => Outcome::of(verdict),
         (None, Vote::Absent) => Outcome::of(Verdict::Absent),
     };
     (outcome.agreed, outcome.revocation, outcome.warnings) = (agreed, revocation, warnings);
     outcome
+}
+
+/// The result of the required roots beside those that might take back what they say: one of these that fails, and is not
+/// optional, counts like a required one.
+fn with_failures<'a>(vouch: &Vouch, result: Vote<'a>, beside: &[Answer]) -> Vote<'a> {
+    let failed = beside.iter().filter(|answer| !vouch.optional.contains(&answer.report.name));
+    let failed = failed.filter_map(|answer| match answer.said {
+        Said::Failed(verdict) => Some(verdict),
+        _ => None,
+    });
+    let own = if let Vote::Failed(verdict) = result { Some(verdict) } else { None };
+    match gravest(failed.chain(own)) {
+        Some(verdict) => Vote::Failed(verdict),
+        None => result,
+    }
 }
 
 /// The answer as far as it counts: a root whose revocations have no veto does not vouch for what it took back itself.

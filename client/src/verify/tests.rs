@@ -149,13 +149,18 @@ impl<'a> Asked<'a> {
         let reference: Reference = self.reference.parse().unwrap();
         let name = target_name(&reference);
         let scope = policy.select("r.io", &name).unwrap();
-        let mut fallback = None;
+        let (mut fallback, mut beside) = (None, Vec::new());
         if let Rule::Vouch(vouch) = &scope.rule {
             for answer in
                 self.answers.iter_mut().filter(|answer| vouch.optional.contains(&answer.report.name))
             {
                 answer.report.part = Part::Optional;
             }
+            let only = |answer: &&Answer| {
+                let name = &answer.report.name;
+                vouch.veto.contains(name) && !vouch.require.roots().contains(name)
+            };
+            beside = self.fallback.iter().filter(only).cloned().collect();
             fallback = wants_fallback(vouch, &self.answers).then_some(&*self.fallback);
         }
         let case = Case {
@@ -164,6 +169,7 @@ impl<'a> Asked<'a> {
             name: &name,
             scope,
             answers: &self.answers,
+            beside: &beside,
             fallback,
             presented: &Presented::Unasked,
             now: self.now,

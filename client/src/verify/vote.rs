@@ -99,7 +99,7 @@ fn is(one: &Answer, other: &Answer) -> bool {
 }
 
 /// The gravest failure. One that is no failure has no business here, and is not waved through.
-fn gravest(failures: impl Iterator<Item = Verdict>) -> Option<Verdict> {
+pub(super) fn gravest(failures: impl Iterator<Item = Verdict>) -> Option<Verdict> {
     const FAILURES: [Verdict; 5] =
         [Verdict::Untrusted, Verdict::Rollback, Verdict::Expired, Verdict::Auth, Verdict::Unreachable];
     Verdict::gravest(

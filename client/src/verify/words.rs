@@ -69,6 +69,13 @@ fn unseen(c: char) -> bool {
 pub(super) enum Why {
     /// It follows.
     Plain,
+    /// The name is not there in a view that ran out, and an absence needs a fresh one.
+    StaleAbsence {
+        /// The root whose view it is.
+        root: String,
+        /// How long ago it ran out, in seconds.
+        by: u64,
+    },
     /// A line of the policy refuses it.
     Denied {
         /// Which line.
@@ -193,7 +200,7 @@ pub(super) fn notes<S: Source>(root: &str, session: &Session<Places<S>>) -> Vec<
 
 /// What a person should look at although it does not change the verdict; `more` besides.
 pub(super) fn warnings(case: &Case<'_>, verdict: Verdict, more: Vec<String>) -> Vec<String> {
-    let answers = || case.answers.iter().chain(case.fallback.unwrap_or_default());
+    let answers = || case.answers.iter().chain(case.fallback.unwrap_or(case.beside));
     let mut warnings: Vec<String> = answers().flat_map(|answer| answer.notes.iter().cloned()).collect();
     warnings.extend(answers().filter_map(|answer| {
         let by = answer.report.stale_by?;
@@ -238,7 +245,10 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
     let digest = |digest: Option<plimsoll_core::oci::Digest>| {
         digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
     };
-    let vouching: Vec<&RootReport> = v.roots.iter().filter(|root| root.status == Verdict::Verified).collect();
+    // Those of a fallback that nobody turned to vouch for nothing.
+    let voices = if case.fallback.is_some() { v.roots.len() } else { case.answers.len() };
+    let voices = &v.roots[..voices];
+    let vouching: Vec<&RootReport> = voices.iter().filter(|root| root.status == Verdict::Verified).collect();
     let (reason, next) = match (v.verdict, why) {
         (_, Why::Denied { line, detail }) if matches!(case.scope.rule, Rule::Deny { .. }) => (
             format!("your policy refuses it: {detail} ({line})"),
@@ -252,6 +262,15 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
             format!("your policy allows this digest until {} without asking anybody: {reason} ({line})", day(until)),
             None,
         ),
+        (_, Why::StaleAbsence { root, by }) => (
+            format!(
+                "root {root} does not list {}, but what it says ran out {} ago: max-staleness lets a stale view vouch, \
+                 and only a fresh one proves that a name is not signed",
+                v.name,
+                ago(by)
+            ),
+            Some("bring newer trust metadata here and run it again; if it stays, tell whoever runs the trust repository".to_owned()),
+        ),
         (Verdict::Verified, _) => (signers(v), None),
         (Verdict::Absent, _) if !vouching.is_empty() => (
             format!(
@@ -259,7 +278,7 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
                  {} {}, {} not",
                 names(&vouching),
                 if vouching.len() == 1 { "has" } else { "have" },
-                names(&v.roots.iter().filter(|root| root.status != Verdict::Verified).collect::<Vec<_>>()),
+                names(&voices.iter().filter(|root| root.status != Verdict::Verified).collect::<Vec<_>>()),
             ),
             Some(format!("ask those who have not to sign {repository}")),
         ),

@@ -303,14 +303,19 @@ fn checked_require(table: &RequireTable, roots: &Roots) -> Result<Require, Broke
     if require.roots().is_empty() {
         return Err(broken(&[key], PolicyRule::Empty));
     }
-    let mut seen = BTreeSet::new();
+    // The sha256 of each is one already: only lower-case digits are.
+    let mut seen = BTreeMap::<&str, &String>::new();
     for (at, root) in require.roots().iter().enumerate() {
         let fail = |rule| Err((vec![key.into(), at.into()], rule));
-        if !roots.contains_key(root) {
+        let Some(table) = roots.get(root) else {
             return fail(PolicyRule::UnknownRoot { root: root.clone() });
-        }
-        if !seen.insert(root) {
-            return fail(PolicyRule::Twice { item: root.clone() });
+        };
+        match seen.insert(&table.sha256, root) {
+            None => {}
+            Some(other) if other == root => return fail(PolicyRule::Twice { item: root.clone() }),
+            Some(other) => {
+                return fail(PolicyRule::SameRoot { root: root.clone(), other: other.clone() });
+            }
         }
     }
     Ok(require)
@@ -385,7 +390,8 @@ fn pinned(
         let mut keys = Vec::new();
         for (at, id) in pin.keys.iter().flatten().enumerate() {
             let fail = |rule| Err((vec![root.as_str().into(), "keys".into(), at.into()], rule));
-            if !valid_key_id(id) {
+            // Whole, not what is shown of it to people: a key that cannot be there would refuse everything.
+            if Digest::from_hex(id).is_err() {
                 return fail(PolicyRule::KeyId { id: id.chars().take(80).collect() });
             }
             if keys.contains(&KeyId(id.clone())) {
@@ -396,14 +402,6 @@ fn pinned(
         pins.insert(root.clone(), Pin { role: pin.role.clone(), keys });
     }
     Ok(pins)
-}
-
-/// Whose ids these are is a foreign repository's choice; one of hex digits is whole, not what is shown of it to people.
-fn valid_key_id(id: &str) -> bool {
-    let hex = id.bytes().all(|b| b.is_ascii_hexdigit());
-    (1..=256).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_graphic())
-        && (!hex || Digest::from_hex(id).is_ok())
 }
 
 fn constraint(table: &ConstraintTable) -> Result<Constraint, Broken> {

@@ -122,6 +122,16 @@ pub enum PolicyRule {
         /// How many roots there are.
         of: usize,
     },
+    /// Two roots of one list are one and the same, so that its word would count twice.
+    #[error(
+        "[root.{root}] and [root.{other}] pin the same document, and one root has one voice: name it once"
+    )]
+    SameRoot {
+        /// The second one's name.
+        root: String,
+        /// The first one's.
+        other: String,
+    },
     /// A root that is not there.
     #[error("there is no [root.{root}]")]
     UnknownRoot {

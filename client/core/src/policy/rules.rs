@@ -212,20 +212,30 @@ impl Policy {
     /// The identity of a repository: what the policy's scopes call it. Of the remaps whose `from` is the repository or
     /// whole leading segments of it, the longest is applied, once; without one the repository is its own identity.
     ///
-    /// None if the exchanged name is longer than a repository's name may be, so that no scope can cover it.
+    /// None if what the remap makes of it is no repository (a host alone, or a name that is too long), so that no scope
+    /// can cover it.
     pub fn identity(&self, repository: &RepositoryAddress) -> Option<RepositoryAddress> {
+        let Some(remap) = self.remap_of(repository) else { return Some(repository.clone()) };
+        let text = repository.to_string();
+        let exchanged = format!("{}{}", remap.to, text.strip_prefix(&remap.from)?);
+        // A host alone would be read as a repository on the default registry.
+        if !exchanged.contains('/') {
+            return None;
+        }
+        // Read again, so that the identity is one that a reference can have.
+        exchanged.parse().ok()
+    }
+
+    /// The remap that applies to a repository: the longest whose `from` is it, or whole leading segments of it, whatever
+    /// comes of it; none if it is judged as what it is.
+    pub fn remap_of(&self, repository: &RepositoryAddress) -> Option<&Remap> {
         if self.remap.is_empty() {
-            return Some(repository.clone());
+            return None;
         }
         let text = repository.to_string();
-        let exchanged = self.remap.iter().find_map(|remap| {
-            let rest = text.strip_prefix(&remap.from)?;
-            // A host alone is no repository.
-            let whole = rest.starts_with('/') || (rest.is_empty() && remap.to.contains('/'));
-            whole.then(|| format!("{}{rest}", remap.to))
-        });
-        // Read again, so that the identity is one that a reference can have.
-        exchanged.map_or_else(|| Some(repository.clone()), |text| text.parse().ok())
+        self.remap.iter().find(|remap| {
+            text.strip_prefix(&remap.from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     }
 
     /// The one scope that applies to the target name `name` on `host`, the most specific; none if nothing covers it.

@@ -10,8 +10,9 @@ const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b785
 /// Three roots, on the lines 1 to 12.
 fn roots() -> String {
     let root = |name: &str| {
+        let sha256 = if name == "acme" { EMPTY.to_owned() } else { Digest::of(name.as_bytes()).hex() };
         format!(
-            "[root.{name}]\nfile = \"{name}-root.json\"\nsha256 = \"{EMPTY}\"\nrepository = \"r.io/{name}/trust\"\n"
+            "[root.{name}]\nfile = \"{name}-root.json\"\nsha256 = \"{sha256}\"\nrepository = \"r.io/{name}/trust\"\n"
         )
     };
     ["acme", "us", "eu"].map(root).concat()
@@ -68,14 +69,14 @@ floor = "acme.floor.json"
 
 [root.us]
 inline = '''{inline}'''
-sha256 = "{}"
+sha256 = "{0}"
 repository = "r.io/us/trust"
 
 [[scope]]
 match = "r.io/acme/**"
 require = {{ threshold = 1, of = ["acme", "us"] }}
 map = {{ acme = "vendor/**" }}
-pin = {{ acme = {{ role = "targets--net", keys = ["{EMPTY}", "ours"] }} }}
+pin = {{ acme = {{ role = "targets--net", keys = ["{EMPTY}", "{0}"] }} }}
 fallback = {{ all = ["us"] }}
 on-absent = "fallback"
 digest-refs = "retained"
@@ -223,6 +224,17 @@ fn what_breaks_a_rule_is_refused_with_its_line_and_column() {
     refused!(scope("require = { all = [\"us\", \"us\"] }"), 15:26, PolicyRule::Twice { .. });
     refused!(scope("require = { threshold = 2, of = [\"us\", \"us\"] }"), 15:40, PolicyRule::Twice { .. });
     refused!(scope("require = { any = [\"us\", \"other\"] }"), 15:26, PolicyRule::UnknownRoot { .. });
+    // One root under two names has one voice.
+    let twin = |body: &str| scope(body).replace(&Digest::of(b"eu").hex(), &Digest::of(b"us").hex());
+    refused!(twin("require = { all = [\"us\", \"acme\", \"eu\"] }"), 15:34, PolicyRule::SameRoot { .. });
+    refused!(twin("require = { threshold = 2, of = [\"us\", \"eu\"] }"), 15:40, PolicyRule::SameRoot { .. });
+    refused!(twin("require = { all = [\"acme\"] }\non-absent = \"fallback\"\nfallback = { any = [\"eu\", \"us\"] }"), 17:27, PolicyRule::SameRoot { .. });
+    assert!(
+        Policy::parse(&twin(
+            "require = { all = [\"us\"] }\non-absent = \"fallback\"\nfallback = { any = [\"eu\"] }"
+        ))
+        .is_ok()
+    );
 
     // The rest of a scope.
     let more = |line: &str| scope(&format!("{all}\n{line}"));
@@ -239,7 +251,10 @@ fn what_breaks_a_rule_is_refused_with_its_line_and_column() {
     refused!(more("pin = { acme = { role = \"\" } }"), 16:25, PolicyRule::PinRole { .. });
     refused!(more("pin = { acme = { role = \"x\", keys = [] } }"), 16:37, PolicyRule::Empty);
     refused!(more("pin = { acme = { role = \"x\", keys = [\"e3b0c442\"] } }"), 16:38, PolicyRule::KeyId { .. });
-    refused!(more("pin = { acme = { role = \"x\", keys = [\"k\", \"k\"] } }"), 16:43, PolicyRule::Twice { .. });
+    refused!(more("pin = { acme = { role = \"x\", keys = [\"KEY\", \"KEY\"] } }").replace("KEY", EMPTY), 16:106, PolicyRule::Twice { .. });
+    // An id is whole, and a digest: any other one is of no key, and would refuse everything.
+    refused!(more("pin = { acme = { role = \"x\", keys = [\"ours\"] } }"), 16:38, PolicyRule::KeyId { .. });
+    refused!(more("pin = { acme = { role = \"x\", keys = [\"KEY\"] } }").replace("KEY", &EMPTY.to_uppercase()), 16:38, PolicyRule::KeyId { .. });
     refused!(more("pin = { acme = { keys = [\"k\"] } }"), 16:16, PolicyRule::Shape { .. });
     refused!(more("constraint = {}"), 16:14, PolicyRule::ConstraintForm);
     refused!(more("constraint = { tag = \"*\", custom-version = \"*\" }"), 16:14, PolicyRule::ConstraintForm);
@@ -425,7 +440,6 @@ fn the_longest_remap_applies_once_and_to_whole_segments() {
     let policy = Policy::parse(&text).unwrap();
     for (from, to) in [
         ("m.io/a", "one.io/a"),
-        ("m.io/hub", "one.io/hub"),
         ("m.io/hubble/a", "one.io/hubble/a"),
         ("m.io/hub/acme/x", "docker.io/acme/x"),
         ("m.io/hub/nginx", "docker.io/library/nginx"),
@@ -438,6 +452,8 @@ fn the_longest_remap_applies_once_and_to_whole_segments() {
     ] {
         assert_eq!(policy.identity(&from.parse().unwrap()).unwrap().to_string(), to, "{from}");
     }
+    // A host alone is no repository: there is no identity, and no shorter remap steps in.
+    assert_eq!(policy.identity(&"m.io/hub".parse().unwrap()), None);
     let long = format!("m.io/hub/library/nginx/{}", "a".repeat(232)).parse().unwrap();
     assert_eq!(policy.identity(&long).map(|identity| identity.name.len()), Some(242));
     let text = "[[remap]]\nfrom = \"m.io\"\nto = \"r.io/x\"\n";

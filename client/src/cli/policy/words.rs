@@ -23,7 +23,9 @@ pub(super) fn steps(policy: &Policy, reference: &Reference, v: &Verification) ->
         Step { step: "reference", text: format!("{reference} is read as {}", v.reference) },
         Step { step: "identity", text: identity(policy, reference, v) },
     ];
-    let judged: Option<Reference> = v.identity.parse().ok();
+    // Without an identity there is nothing that a scope could cover.
+    let judged: Option<Reference> =
+        policy.identity(&reference.repository).and_then(|_| v.identity.parse().ok());
     let name = judged.as_ref().map(target_name);
     let covering = match (&judged, &name) {
         (Some(judged), Some(name)) => covering(policy, judged, name),
@@ -42,19 +44,13 @@ pub(super) fn steps(policy: &Policy, reference: &Reference, v: &Verification) ->
 }
 
 fn identity(policy: &Policy, reference: &Reference, v: &Verification) -> String {
-    if v.identity == v.reference {
+    let Some(remap) = policy.remap_of(&reference.repository) else {
         return "no remap applies, so it is judged as what it is".to_owned();
-    }
-    let from = reference.repository.to_string();
-    let remap = policy.remaps().iter().find(|remap| {
-        from.strip_prefix(&remap.from)
-            .is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && remap.to.contains('/')))
-    });
-    match remap {
-        Some(remap) => {
-            format!("the remap from {} to {} applies: it is judged as {}", remap.from, remap.to, v.identity)
-        }
-        None => format!("it is judged as {}", v.identity),
+    };
+    let applies = format!("the remap from {} to {} applies", remap.from, remap.to);
+    match policy.identity(&reference.repository) {
+        Some(_) => format!("{applies}: it is judged as {}", v.identity),
+        None => format!("{applies}, and what it makes of it is no repository, so nothing covers it"),
     }
 }
 

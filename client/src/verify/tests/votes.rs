@@ -202,7 +202,9 @@ fn a_fallback_is_taken_on_fresh_proof_of_absence_and_on_nothing_else() {
         let (v, wanted, _) =
             Asked::of(FALLBACK, answers("ab", required)).fallback(answers("de", instead)).walk();
         assert_eq!((v.verdict, wanted), (expected, asked), "{required} {instead}");
-        assert_eq!(v.roots.len(), if asked { 4 } else { 2 });
+        // Those with a veto are heard in any case; only what they vouch for waits.
+        assert_eq!(v.roots.len(), 4);
+        assert!(asked || v.roots[2..].iter().all(|root| !root.vouches));
         if expected == Verified && asked {
             assert_eq!(v.reason, "signed by targets > targets--app (root d, the fallback)");
             assert_eq!((v.roots[1].part, v.roots[2].part), (Part::Required, Part::Fallback));
@@ -210,12 +212,57 @@ fn a_fallback_is_taken_on_fresh_proof_of_absence_and_on_nothing_else() {
     }
 }
 
+/// P3, P8: the veto of a root that stands only in the fallback holds whether anybody turns to the fallback or not, and its
+/// failure is no leave to go without it.
+#[test]
+fn a_veto_that_stands_in_the_fallback_only_is_heard_in_any_case() {
+    use Verdict::*;
+    let veto = "veto = [\"a\", \"d\"]";
+    let optional = "optional = [\"d\"]";
+    for (line, letter, expected) in [
+        ("", 'U', Unreachable),
+        ("", 'F', Untrusted),
+        (veto, 'E', Expired),
+        ("veto = [\"a\"]", 'U', Verified),
+        (optional, 'U', Verified),
+        ("", '-', Verified),
+        ("", 'y', Verified),
+    ] {
+        let rule = format!("{line}\n{FALLBACK}");
+        let asked = Asked::of(&rule, answers("ab", "xx")).fallback(answers("de", &format!("{letter}x")));
+        assert_eq!(asked.verdict(), expected, "{line} {letter}");
+    }
+    for (line, required, expected) in [
+        ("", "xx", Revoked),
+        ("", "xU", Revoked),
+        ("", "x-", Revoked),
+        (veto, "xx", Revoked),
+        (optional, "xx", Revoked),
+        ("veto = [\"a\"]", "xx", Verified),
+    ] {
+        let rule = format!("{line}\n{FALLBACK}");
+        let mut instead = answers("de", "-x");
+        instead[0] = revoking(instead[0].clone(), good());
+        let v = Asked::of(&rule, answers("ab", required)).fallback(instead).judge();
+        assert_eq!(v.verdict, expected, "{line} {required}");
+        if expected == Revoked {
+            assert_eq!(v.revocation.unwrap().root, "d");
+        }
+    }
+    // The gravest of all failures.
+    let v = Asked::of(FALLBACK, answers("ab", "xU")).fallback(answers("de", "Rx")).judge();
+    assert_eq!(v.verdict, Rollback);
+    // What it vouches for is nobody's word.
+    let v = Asked::of(FALLBACK, answers("ab", "x-")).fallback(answers("de", "xx")).judge();
+    assert!(v.reason.ends_with("complete and fresh: a has, b not"), "{}", v.reason);
+}
+
 #[test]
 fn an_absence_that_is_stale_or_only_supposed_leads_to_no_fallback() {
     let mut stale = answers("ab", "--");
     stale[1].report.stale_by = Some(60);
     let (v, asked, _) = Asked::of(FALLBACK, stale).fallback(answers("de", "xx")).walk();
-    assert_eq!((v.verdict, asked), (Verdict::Absent, false));
+    assert_eq!((v.verdict, asked), (Verdict::Expired, false));
     assert!(
         v.warnings.iter().any(|warning| warning.contains("the view of root b is stale")),
         "{:?}",
@@ -272,6 +319,43 @@ fn a_revoked_digest_reads_revoked_wherever_it_turns_up() {
     }
     let absent = [revoking(answer("a", Said::Absent), other())];
     assert_eq!(judge(TAG, &absent, &at(good())).verdict, Verdict::Absent);
+}
+
+/// P2: by the policy's leave a stale view vouches; it proves no absence.
+#[test]
+fn a_stale_view_vouches_and_proves_no_absence() {
+    use Verdict::*;
+    for (rule, letters, stale, expected) in [
+        (ALL, "x", 0, Verified),
+        (ALL, "-", 0, Expired),
+        (ALL_OF_THREE, "xx-", 2, Expired),
+        (ALL_OF_THREE, "xx-", 0, Absent),
+        (TWO_OF_THREE, "x--", 1, Expired),
+        (TWO_OF_THREE, "xx-", 2, Verified),
+        (ANY_OF_THREE, "---", 2, Expired),
+        (ANY_OF_THREE, "xy-", 2, Conflict),
+        (ALL_OF_THREE, "-UU", 0, Unreachable),
+    ] {
+        let mut all = answers("abc", letters);
+        all[stale].report.stale_by = Some(3 * 86_400);
+        let v = Asked::of(rule, all).judge();
+        assert_eq!(v.verdict, expected, "{rule} {letters} {stale}");
+        assert!(expected == Absent || !v.reason.contains("complete and fresh"), "{}", v.reason);
+        if expected == Expired {
+            assert!(v.reason.contains("ran out 3 days ago: max-staleness"), "{}", v.reason);
+        }
+    }
+    // The fallback's, too.
+    let mut instead = answers("de", "--");
+    instead[1].report.stale_by = Some(60);
+    let v = Asked::of(FALLBACK, answers("ab", "--")).fallback(instead).judge();
+    assert_eq!(v.verdict, Expired);
+    assert!(v.reason.starts_with("root e does not list acme/app:v1"), "{}", v.reason);
+    // What was taken back is, whatever is stale.
+    let mut stale = answers("abc", "---");
+    stale[1].report.stale_by = Some(60);
+    stale[1] = revoking(stale[1].clone(), good());
+    assert_eq!(Asked::of(ANY_OF_THREE, stale).verdict(), Revoked);
 }
 
 #[test]
