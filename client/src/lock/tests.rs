@@ -198,6 +198,18 @@ services:
   built:
     build: .
     image: registry.example.com/acme/out:dev
+    pull_policy: build
+  never:
+    pull_policy: "never"
+    image: registry.example.com/acme/out:dev
+    build: {context: .}
+  pulled:
+    build: .
+    image: registry.example.com/acme/pulled:v1
+  always:
+    image: registry.example.com/acme/always:v1
+    pull_policy: always
+    build: .
   flow: {image: registry.example.com/acme/flow:v3, command: [echo, "image: x:1"]}
   "quoted": {"image": "registry.example.com/acme/json:v1"}
   text:
@@ -211,7 +223,7 @@ services:
 #[test]
 fn a_compose_file_names_the_images_of_its_services() {
     let expected =
-        ["base:v1", "db:v2", "label:v1", "flow:v3", "json:v1", "text:v1"]
+        ["base:v1", "db:v2", "label:v1", "pulled:v1", "always:v1", "flow:v3", "json:v1", "text:v1"]
             .map(|image| format!("registry.example.com/acme/{image}"));
     assert_eq!(good(Kind::Yaml, COMPOSE), expected);
     let locked = is_stable(Kind::Yaml, COMPOSE);
