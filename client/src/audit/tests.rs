@@ -86,13 +86,42 @@ fn pods_run_what_their_image_id_says() {
     let expected = [
         ("shop/web-1/web", format!("r.io/acme/web:v1@{DIGEST}")),
         ("shop/web-1/side", format!("mirror.io/acme/side@{DIGEST}")),
+        ("shop/web-1/init", format!("r.io/acme/init:v1@{DIGEST}")),
         ("dev/built/a", format!("?{ID}")),
         ("dev/built/b", format!("r.io/acme/b@{DIGEST}")),
     ];
-    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 2));
+    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 1));
     let pod = r#"{"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "r.io/a:v1"}]},
         "status": {"containerStatuses": [{"name": "c", "image": "r.io/a:v1", "imageID": "r.io/a@DIGEST"}]}}"#;
     assert_eq!(told(&listed(pod, Format::Kubectl)), [("default/p/c", format!("r.io/a:v1@{DIGEST}"))]);
+}
+
+/// A container that crashes and starts again is no less dangerous than one that does not.
+#[test]
+fn a_pod_that_has_not_ended_runs_what_it_fetched() {
+    let listing = |phase: &str, id: &str, state: &str| {
+        let pod = format!(
+            r#"{{"kind": "Pod", "metadata": {{"name": "p"}}, "spec": {{"containers": [{{"name": "c", "image": "r.io/a:v1"}}]}},
+            "status": {{"phase": "{phase}", "containerStatuses":
+                [{{"name": "c", "image": "r.io/a:v1", "imageID": "{id}", "state": {{"{state}": {{}}}}}}]}}}}"#
+        );
+        listed(&pod, Format::Kubectl)
+    };
+    let runs = [("default/p/c", format!("r.io/a:v1@{DIGEST}"))];
+    for (phase, state) in [("Running", "waiting"), ("Running", "terminated"), ("Pending", "terminated")] {
+        let listing = listing(phase, "r.io/a@DIGEST", state);
+        assert_eq!((told(&listing).as_slice(), listing.idle), (runs.as_slice(), 0), "{phase} {state}");
+    }
+    let idle = [
+        ("Running", "", "waiting"),
+        ("Failed", "r.io/a@DIGEST", "terminated"),
+        ("Succeeded", "r.io/a@DIGEST", "terminated"),
+    ];
+    for (phase, id, state) in idle {
+        let listing = listing(phase, id, state);
+        assert_eq!((listing.running.len(), listing.idle), (0, 1), "{phase} {state}");
+    }
+    assert_eq!(told(&listing("Running", "", "running")), [("default/p/c", "r.io/a:v1".to_owned())]);
 }
 
 const CRICTL_PS: &str = r#"{"containers": [
