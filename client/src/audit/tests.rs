@@ -202,6 +202,30 @@ fn docker_tells_digests_by_inspect_and_names_by_ps() {
     assert_eq!(told(&listed(images, Format::Docker)), expected);
 }
 
+/// One image on a machine may have come by several digests: whichever it was, none is left out.
+#[test]
+fn every_digest_of_a_repository_is_judged() {
+    let other = format!("sha256:{}", "1".repeat(64));
+    let digests = format!(r#"["r.io/a@DIGEST", "q.io/x@DIGEST", "r.io/a@{other}"]"#);
+    let both = [format!("r.io/a:v1@{DIGEST}"), format!("r.io/a:v1@{other}")];
+    let image = format!(r#"{{"Id": "ID64", "RepoTags": ["r.io/a:v1"], "RepoDigests": {digests}}}"#);
+    for name in ["r.io/a:v1", &format!("r.io/a:v1@{DIGEST}"), "ID64"] {
+        let inspect = format!(
+            r#"[{{"Id": "1", "Name": "/web", "Image": "ID64", "State": {{"Running": true}}, "Config": {{"Image": "{name}"}}}},
+            {image}]"#
+        );
+        let expected = both.clone().map(|image| ("web", image));
+        assert_eq!(told(&listed(&inspect, Format::Docker)), expected, "{name}");
+    }
+    let place = "image a6bd71f48f68";
+    let [one, two] = both;
+    let expected = [(place, one), (place, two), (place, format!("q.io/x@{DIGEST}"))];
+    assert_eq!(told(&listed(&format!("[{image}]"), Format::Docker)), expected);
+    let crictl =
+        format!(r#"{{"images": [{{"id": "ID64", "repoTags": ["r.io/a:v1"], "repoDigests": {digests}}}]}}"#);
+    assert_eq!(told(&listed(&crictl, Format::Crictl)), expected);
+}
+
 /// T56: what is none of these is refused, and where is told.
 #[test]
 fn an_unknown_shape_is_refused_with_its_place() {
