@@ -181,8 +181,8 @@ fn after_key(word: &Word, key: &str) -> Option<Word> {
     after(word, written).filter(|_| written.eq_ignore_ascii_case(key)).and_then(|rest| after(&rest, "="))
 }
 
-/// True if `flag` may be the flag `name`, and what it says is told only by the builder's own reading: quotes end at
-/// another word, or inside the flag's name, and fields of a mount have quotes of their own.
+/// True if `flag` may be the flag `name` and only the builder's own reading tells what it says: quotes may end in another
+/// word or begin inside the name, and the fields of a mount have quotes of their own.
 fn is_odd(flag: &Word, name: &str) -> bool {
     let text = &flag.text;
     let is_open = |quote: char| text.matches(quote).count() % 2 == 1;
