@@ -251,6 +251,14 @@ fn what_runs_is_verified_again() {
     fs::write(&policy, text.replace("[[scope]]\n", "[[scope]]\ndigest-refs = \"retained\"\n")).unwrap();
     let run = client.run(&["audit", "pods.json"]).ok();
     assert!(run.stdout.contains("accepts this one still"), "{}", run.stdout);
+    // What another scope lets run says nothing of a tag that is not its own.
+    let (roots, scope) = text.split_once("[[scope]]\n").unwrap();
+    let tags = scope.lines().find(|line| line.starts_with("match")).unwrap();
+    let strict = scope.replace(tags, &format!("match = \"{}:v*\"", locking.image()));
+    let lax = format!("digest-refs = \"retained\"\n{scope}");
+    fs::write(&policy, format!("{roots}[[scope]]\n{strict}\n[[scope]]\n{lax}")).unwrap();
+    let run = client.run(&["audit", "pods.json"]).expect_code(12);
+    assert!(run.stdout.contains("MISMATCH"), "{}", run.stdout);
 
     for (text, words) in [
         ("", "nothing in it"),

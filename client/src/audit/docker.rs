@@ -104,14 +104,30 @@ fn add_container(listing: &mut Listing, entry: &Entry, images: &BTreeMap<&str, &
     }
     let name = entry.config.as_ref().and_then(|config| config.image.as_deref());
     let named = name.filter(|name| !super::is_id(name)).and_then(|name| name.parse::<Reference>().ok());
-    let known = entry.image.as_deref().and_then(|id| images.get(id)).map(|image| image.names());
-    let same = |reference: &&Reference| named.as_ref().is_none_or(|n| n.repository == reference.repository);
-    let beside = known.iter().flatten().filter(|reference| reference.digest.is_some()).find(same).cloned();
+    let mut beside =
+        entry.image.as_deref().and_then(|id| images.get(id)).map_or_else(Vec::new, |i| i.names());
+    beside.retain(|reference| reference.digest.is_some());
+    let repository = named.as_ref().or(beside.first()).map(|reference| reference.repository.clone());
     let descriptor = entry.image_manifest_descriptor.as_ref().zip(named);
     let described = descriptor.map(|(manifest, named)| Reference { digest: Some(manifest.digest), ..named });
-    let runs = name.and_then(pinned).or(beside).or(described);
+    // All digests of one image: which of them it was started by is not told.
+    let mut runs: Vec<Reference> = name.and_then(pinned).into_iter().collect();
+    for reference in beside {
+        let is_new = runs.iter().all(|known| known.digest != reference.digest);
+        if is_new && Some(&reference.repository) == repository.as_ref() {
+            runs.push(reference);
+        }
+    }
+    if runs.is_empty() {
+        runs.extend(described);
+    }
     let place = entry.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
-    listing.add(place, Image::of(name, runs, ONLY_ID));
+    if runs.is_empty() {
+        listing.add(place.clone(), Image::of(name, None, ONLY_ID));
+    }
+    for run in runs {
+        listing.add(place.clone(), Image::of(name, Some(run), ONLY_ID));
+    }
 }
 
 impl Entry {

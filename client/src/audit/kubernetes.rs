@@ -53,6 +53,7 @@ struct Container {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Status {
+    phase: String,
     container_statuses: Vec<ContainerStatus>,
     init_container_statuses: Vec<ContainerStatus>,
     ephemeral_container_statuses: Vec<ContainerStatus>,
@@ -70,8 +71,7 @@ struct ContainerStatus {
 
 #[derive(Default, Deserialize)]
 struct ContainerState {
-    waiting: Option<IgnoredAny>,
-    terminated: Option<IgnoredAny>,
+    running: Option<IgnoredAny>,
 }
 
 /// `kubectl get pods -o json`, of one or of all namespaces, or of one pod.
@@ -107,8 +107,10 @@ fn add_pod(listing: &mut Listing, pod: &Pod) {
     let status = &pod.status;
     let statuses =
         [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let ended = matches!(status.phase.as_str(), "Succeeded" | "Failed");
     for status in statuses.into_iter().flatten() {
-        if status.state.waiting.is_some() || status.state.terminated.is_some() {
+        // What waits or stopped in a pod that goes on is started again.
+        if status.state.running.is_none() && (ended || status.image_id.is_empty()) {
             listing.idle += 1;
             continue;
         }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use plimsoll_core::oci::{Digest, Reference};
+use plimsoll_core::oci::Reference;
 use serde::de::IgnoredAny;
 
 pub use run::{Audited, ImageReport, audit};
@@ -60,7 +60,7 @@ pub enum Image {
 pub struct Listing {
     /// What runs.
     pub running: Vec<Running>,
-    /// How many entries were left out since they do not run: waiting, or ended.
+    /// How many entries were left out since they do not run: not fetched yet, or ended.
     pub idle: usize,
 }
 
@@ -204,17 +204,21 @@ fn pinned(text: &str) -> Option<Reference> {
     text.parse::<Reference>().ok().filter(|reference| reference.digest.is_some())
 }
 
-/// What an image is known as: each tag under the digest that its repository has here, digests without a tag by
+/// What an image is known as: each tag under every digest that its repository has here, digests without a tag by
 /// themselves, tags without a digest by their names.
 fn names(tags: &[String], digests: &[String]) -> Vec<Reference> {
     let parsed =
         |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Reference>>();
     let (tags, digests) = (parsed(tags), parsed(digests));
-    let digest_of = |tag: &Reference| -> Option<Digest> {
-        digests.iter().find(|digest| digest.repository == tag.repository)?.digest
-    };
-    let mut names: Vec<Reference> =
-        tags.iter().map(|tag| Reference { digest: digest_of(tag), ..tag.clone() }).collect();
+    let mut names = Vec::new();
+    for tag in &tags {
+        let own = digests.iter().filter(|digest| digest.repository == tag.repository);
+        let before = names.len();
+        names.extend(own.map(|own| Reference { digest: own.digest, ..tag.clone() }));
+        if names.len() == before {
+            names.push(tag.clone());
+        }
+    }
     let untagged =
         digests.iter().filter(|digest| !tags.iter().any(|tag| tag.repository == digest.repository));
     names.extend(untagged.cloned());

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use plimsoll_core::{oci::Reference, policy::Verdict};
+use plimsoll_core::{
+    oci::Reference,
+    policy::{Policy, ScopeEntry, Verdict},
+};
 use serde::Serialize;
 
 use super::{Image, Listing};
-use crate::verify::{Context, LocalFault, Mode, Options, Verification, verify_all};
+use crate::verify::{Context, LocalFault, Mode, Options, Verification, target_name, verify_all};
 
 /// What runs, and what it is worth now.
 #[derive(Debug, Clone, Serialize)]
@@ -48,7 +51,8 @@ impl Audited {
 /// Verifies what `listing` says is running.
 ///
 /// A digest is judged under the tag by which it was asked for. If that tag means another digest by now, it is judged by
-/// itself, and the policy says whether digests that were signed earlier may go on running. Network: as
+/// itself, and the policy says whether digests that were signed earlier may go on running: the scope that covers the tag,
+/// and if that does not cover the digest, it stays a mismatch. Network: as
 /// [`verify_all`], for each image once, and once more for those.
 ///
 /// # Errors
@@ -73,7 +77,7 @@ pub async fn audit(ctx: &Context, listing: &Listing) -> Result<Audited, LocalFau
     // By themselves, those whose tag means another digest now.
     known.retain(|(index, reference)| {
         let verdict = images[*index].verification.as_ref().map(|verification| verification.verdict);
-        verdict == Some(Verdict::Mismatch) && reference.tag.is_some() && reference.digest.is_some()
+        verdict == Some(Verdict::Mismatch) && one_scope(&ctx.policy, reference)
     });
     known.iter_mut().for_each(|(_, reference)| reference.tag = None);
     for (index, verification) in verified(ctx, &known).await? {
@@ -84,6 +88,21 @@ pub async fn audit(ctx: &Context, listing: &Listing) -> Result<Audited, LocalFau
         }
     }
     Ok(Audited { images, idle: listing.idle })
+}
+
+/// True if one scope covers `reference` by its tag and by its digest: else what another scope, with other roots or rules,
+/// says of the digest would stand for what the tag's does not.
+fn one_scope(policy: &Policy, reference: &Reference) -> bool {
+    let Some(repository) = policy.identity(&reference.repository) else { return false };
+    let scope = |tag, digest| -> Option<&ScopeEntry> {
+        let judged = Reference { repository: repository.clone(), tag, digest };
+        policy.select(&repository.host, &target_name(&judged))
+    };
+    if reference.tag.is_none() || reference.digest.is_none() {
+        return false;
+    }
+    let scopes = scope(reference.tag.clone(), None).zip(scope(None, reference.digest));
+    scopes.is_some_and(|(tag, digest)| std::ptr::eq(tag, digest))
 }
 
 async fn verified(
@@ -103,5 +122,41 @@ impl ImageReport {
         };
         let (places, verification) = (Vec::new(), None);
         Self { image: text, places, by_digest, superseded: false, unknown, verification }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_judged_by_itself_only_in_the_scope_of_its_tag() {
+        let sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let policy = |patterns: &[&str]| {
+            let scope =
+                |pattern: &&str| format!("[[scope]]\nmatch = \"{pattern}\"\nrequire = {{ all = [\"a\"] }}\n");
+            let scopes: String = patterns.iter().map(scope).collect();
+            let root =
+                format!("[root.a]\nfile = \"a\"\nsha256 = \"{sha256}\"\nrepository = \"r.io/a/trust\"\n");
+            let remap = "[[remap]]\nfrom = \"m.io/hub\"\nto = \"r.io/acme\"\n";
+            Policy::parse(&format!("{root}{remap}{scopes}")).unwrap()
+        };
+        let one = policy(&["r.io/acme/**"]);
+        let two = policy(&["r.io/acme/**", "r.io/acme/app:v*"]);
+        let only_tags = policy(&["r.io/acme/app:v*"]);
+        for (policy, reference, expected) in [
+            (&one, "r.io/acme/app:v1", true),
+            (&one, "m.io/hub/app:v1", true),
+            (&one, "q.io/acme/app:v1", false),
+            (&two, "r.io/acme/app:v1", false),
+            (&two, "m.io/hub/app:v1", false),
+            (&two, "r.io/acme/app:w1", true),
+            (&only_tags, "r.io/acme/app:v1", false),
+        ] {
+            let reference: Reference = format!("{reference}@sha256:{sha256}").parse().unwrap();
+            assert_eq!(one_scope(policy, &reference), expected, "{reference}");
+            let bare = Reference { tag: None, ..reference.clone() };
+            assert!(!one_scope(policy, &bare), "{bare} was judged so already");
+        }
     }
 }

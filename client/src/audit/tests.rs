@@ -86,13 +86,42 @@ fn pods_run_what_their_image_id_says() {
     let expected = [
         ("shop/web-1/web", format!("r.io/acme/web:v1@{DIGEST}")),
         ("shop/web-1/side", format!("mirror.io/acme/side@{DIGEST}")),
+        ("shop/web-1/init", format!("r.io/acme/init:v1@{DIGEST}")),
         ("dev/built/a", format!("?{ID}")),
         ("dev/built/b", format!("r.io/acme/b@{DIGEST}")),
     ];
-    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 2));
+    assert_eq!((told(&listing).as_slice(), listing.idle), (expected.as_slice(), 1));
     let pod = r#"{"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "r.io/a:v1"}]},
         "status": {"containerStatuses": [{"name": "c", "image": "r.io/a:v1", "imageID": "r.io/a@DIGEST"}]}}"#;
     assert_eq!(told(&listed(pod, Format::Kubectl)), [("default/p/c", format!("r.io/a:v1@{DIGEST}"))]);
+}
+
+/// A container that crashes and starts again is no less dangerous than one that does not.
+#[test]
+fn a_pod_that_has_not_ended_runs_what_it_fetched() {
+    let listing = |phase: &str, id: &str, state: &str| {
+        let pod = format!(
+            r#"{{"kind": "Pod", "metadata": {{"name": "p"}}, "spec": {{"containers": [{{"name": "c", "image": "r.io/a:v1"}}]}},
+            "status": {{"phase": "{phase}", "containerStatuses":
+                [{{"name": "c", "image": "r.io/a:v1", "imageID": "{id}", "state": {{"{state}": {{}}}}}}]}}}}"#
+        );
+        listed(&pod, Format::Kubectl)
+    };
+    let runs = [("default/p/c", format!("r.io/a:v1@{DIGEST}"))];
+    for (phase, state) in [("Running", "waiting"), ("Running", "terminated"), ("Pending", "terminated")] {
+        let listing = listing(phase, "r.io/a@DIGEST", state);
+        assert_eq!((told(&listing).as_slice(), listing.idle), (runs.as_slice(), 0), "{phase} {state}");
+    }
+    let idle = [
+        ("Running", "", "waiting"),
+        ("Failed", "r.io/a@DIGEST", "terminated"),
+        ("Succeeded", "r.io/a@DIGEST", "terminated"),
+    ];
+    for (phase, id, state) in idle {
+        let listing = listing(phase, id, state);
+        assert_eq!((listing.running.len(), listing.idle), (0, 1), "{phase} {state}");
+    }
+    assert_eq!(told(&listing("Running", "", "running")), [("default/p/c", "r.io/a:v1".to_owned())]);
 }
 
 const CRICTL_PS: &str = r#"{"containers": [
@@ -171,6 +200,30 @@ fn docker_tells_digests_by_inspect_and_names_by_ps() {
     let place = "image a6bd71f48f68";
     let expected = [(place, format!("r.io/a:v1@{DIGEST}")), (place, format!("?{ID}"))];
     assert_eq!(told(&listed(images, Format::Docker)), expected);
+}
+
+/// One image on a machine may have come by several digests: whichever it was, none is left out.
+#[test]
+fn every_digest_of_a_repository_is_judged() {
+    let other = format!("sha256:{}", "1".repeat(64));
+    let digests = format!(r#"["r.io/a@DIGEST", "q.io/x@DIGEST", "r.io/a@{other}"]"#);
+    let both = [format!("r.io/a:v1@{DIGEST}"), format!("r.io/a:v1@{other}")];
+    let image = format!(r#"{{"Id": "ID64", "RepoTags": ["r.io/a:v1"], "RepoDigests": {digests}}}"#);
+    for name in ["r.io/a:v1", &format!("r.io/a:v1@{DIGEST}"), "ID64"] {
+        let inspect = format!(
+            r#"[{{"Id": "1", "Name": "/web", "Image": "ID64", "State": {{"Running": true}}, "Config": {{"Image": "{name}"}}}},
+            {image}]"#
+        );
+        let expected = both.clone().map(|image| ("web", image));
+        assert_eq!(told(&listed(&inspect, Format::Docker)), expected, "{name}");
+    }
+    let place = "image a6bd71f48f68";
+    let [one, two] = both;
+    let expected = [(place, one), (place, two), (place, format!("q.io/x@{DIGEST}"))];
+    assert_eq!(told(&listed(&format!("[{image}]"), Format::Docker)), expected);
+    let crictl =
+        format!(r#"{{"images": [{{"id": "ID64", "repoTags": ["r.io/a:v1"], "repoDigests": {digests}}}]}}"#);
+    assert_eq!(told(&listed(&crictl, Format::Crictl)), expected);
 }
 
 /// T56: what is none of these is refused, and where is told.

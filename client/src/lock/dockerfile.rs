@@ -60,17 +60,21 @@ impl Reader {
             "arg" if self.stages.is_empty() => self.argument(instruction.line, rest),
             "copy" => {
                 for flag in flags {
-                    if let Some(image) = after(flag, "--from=") {
+                    if is_odd(flag, "--from") {
+                        self.items.push(Item::opaque(instruction.line, &flag.text, Opaque::Spelling));
+                    } else if let Some(image) = after(flag, "--from=") {
                         self.used(instruction.line, &image);
                     }
                 }
             }
             "run" => {
-                for part in
-                    flags.iter().filter_map(|flag| after(flag, "--mount=")).flat_map(|mount| parts(&mount))
-                {
-                    if let Some(image) = after(&part, "from=") {
-                        self.used(instruction.line, &image);
+                for flag in flags {
+                    if is_odd(flag, "--mount") {
+                        self.items.push(Item::opaque(instruction.line, &flag.text, Opaque::Spelling));
+                    } else if let Some(mount) = after(flag, "--mount=") {
+                        for image in parts(&mount).iter().filter_map(|part| after_key(part, "from")) {
+                            self.used(instruction.line, &image);
+                        }
                     }
                 }
             }
@@ -169,6 +173,24 @@ impl Reader {
 fn after(word: &Word, prefix: &str) -> Option<Word> {
     let text = word.text.strip_prefix(prefix)?.to_owned();
     Some(Word { span: word.span.start + prefix.len()..word.span.end, text, broken: word.broken })
+}
+
+/// The value of `word` if it is `key=VALUE`; upper and lower case are the same in the key.
+fn after_key(word: &Word, key: &str) -> Option<Word> {
+    let (written, _) = word.text.split_once('=')?;
+    after(word, written).filter(|_| written.eq_ignore_ascii_case(key)).and_then(|rest| after(&rest, "="))
+}
+
+/// True if `flag` may be the flag `name` and only the builder's own reading tells what it says: quotes may end in another
+/// word or begin inside the name, and the fields of a mount have quotes of their own.
+fn is_odd(flag: &Word, name: &str) -> bool {
+    let text = &flag.text;
+    let is_open = |quote: char| text.matches(quote).count() % 2 == 1;
+    if text == name || text.contains('\\') || is_open('"') || is_open('\'') {
+        return true;
+    }
+    let quoted = text.contains(['"', '\'']);
+    quoted && text.replace(['"', '\''], "").strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
 }
 
 /// `word` at its commas.
@@ -271,13 +293,16 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The escape character: `\`, unless a directive at the top says otherwise.
+/// The escape character: `\`, unless a directive at the top says otherwise. The first line that is none ends them.
 fn escape(text: &str) -> char {
     for (_, line) in lines(text) {
         let Some(directive) = line.trim().strip_prefix('#') else { break };
         let Some((name, value)) = directive.split_once('=') else { break };
-        if name.trim().eq_ignore_ascii_case("escape") {
-            return if value.trim() == "`" { '`' } else { '\\' };
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        match name.as_str() {
+            "escape" => return if value == "`" { '`' } else { '\\' },
+            "syntax" | "check" if !value.is_empty() => {}
+            _ => break,
         }
     }
     '\\'

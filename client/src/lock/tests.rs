@@ -131,6 +131,28 @@ fn what_a_dockerfile_leaves_open_is_named_and_never_guessed() {
     for text in ["FROM a\\\nb:1", "FROM \"a:1\"", "FROM a'b'", "FROM a\\\n# comment\nb AS c"] {
         assert_eq!(why(text).1, Err(Opaque::Spelling), "{text}");
     }
+    // What the builder makes of quotes and escapes is not guessed.
+    for flag in [
+        "--mount=\"from=evil:1,type=bind\"",
+        "--mount=type=bind,\"from=evil:1\"",
+        "--mount='type=bind,From=evil:1'",
+        "--mount=type=bind,\\\"from=evil:1\\\"",
+        "--mount=\"type=bind, from=evil:1\"",
+        "--mou\"nt\"=from=evil:1",
+        "--m\\ount=from=evil:1",
+        "--mount=type=bind,fro\\m=evil:1",
+        "--network=\"a b\" --mount=from=evil:1",
+        "--mount from=evil:1",
+    ] {
+        for run in ["RUN", "ONBUILD run"] {
+            let found = images(Kind::Dockerfile, &format!("FROM a\n{run} {flag} make\n"));
+            assert_eq!(found[1..], [(2, Err(Opaque::Spelling))], "{flag}");
+        }
+    }
+    for flag in ["--from=\"b:1\"", "--fr'om'=b:1", "--f\\rom=b:1", "--from b:1"] {
+        assert_eq!(why(&format!("FROM a\nCOPY {flag} / /")), (2, Err(Opaque::Spelling)), "{flag}");
+    }
+    assert_eq!(good(Kind::Dockerfile, "FROM a\nCOPY --chown=\"1:1\" / /\nRUN --network='none' x"), ["a"]);
     assert!(matches!(why("FROM Up/Case:1").1, Err(Opaque::Reference(_))));
     for (text, line) in [("FROM", 1), ("\nFROM a b", 2), ("FROM a as", 1), ("FROM a\nRUN <<X\nFROM b\n", 2)] {
         assert_eq!(Kind::Dockerfile.images(text).unwrap_err().line, line, "{text}");
@@ -142,6 +164,11 @@ fn what_a_dockerfile_leaves_open_is_named_and_never_guessed() {
 fn a_dockerfile_is_read_as_buildkit_reads_it() {
     for (text, expected) in [
         ("# escape=`\nFROM `\na:1\nRUN dir C:\\\nFROM b:1", vec!["a:1", "b:1"]),
+        ("# Syntax=x\n#check = y\n# ESCAPE = `\nFROM `\na:1", vec!["a:1"]),
+        // The first comment that is no directive is the last line that may be one.
+        ("# maintainer = me\n# escape=`\nFROM a:1\nRUN x `\nFROM b:1", vec!["a:1", "b:1"]),
+        ("# escape=\n# escape=`\nFROM a:1\nRUN x `\nFROM b:1", vec!["a:1", "b:1"]),
+        ("FROM a\nRUN --mount=type=bind,From=b:1,target=/x --mount=FROM=c:1 x", vec!["a", "b:1", "c:1"]),
         ("FROM a:1\nRUN echo \\\\\nFROM b:1", vec!["a:1", "b:1"]),
         ("FROM a:1\nRUN x \\\n\n\nFROM b:1\nFROM c:1", vec!["a:1", "c:1"]),
         ("FROM a:1\nRUN echo \"x <<E\"\nFROM b:1\nRUN cat <<<x\nFROM c:1", vec!["a:1", "b:1", "c:1"]),
@@ -171,6 +198,18 @@ services:
   built:
     build: .
     image: registry.example.com/acme/out:dev
+    pull_policy: build
+  never:
+    pull_policy: "never"
+    image: registry.example.com/acme/out:dev
+    build: {context: .}
+  pulled:
+    build: .
+    image: registry.example.com/acme/pulled:v1
+  always:
+    image: registry.example.com/acme/always:v1
+    pull_policy: always
+    build: .
   flow: {image: registry.example.com/acme/flow:v3, command: [echo, "image: x:1"]}
   "quoted": {"image": "registry.example.com/acme/json:v1"}
   text:
@@ -183,8 +222,9 @@ services:
 
 #[test]
 fn a_compose_file_names_the_images_of_its_services() {
-    let expected = ["base:v1", "db:v2", "label:v1", "flow:v3", "json:v1", "text:v1"]
-        .map(|image| format!("registry.example.com/acme/{image}"));
+    let expected =
+        ["base:v1", "db:v2", "label:v1", "pulled:v1", "always:v1", "flow:v3", "json:v1", "text:v1"]
+            .map(|image| format!("registry.example.com/acme/{image}"));
     assert_eq!(good(Kind::Yaml, COMPOSE), expected);
     let locked = is_stable(Kind::Yaml, COMPOSE);
     let base = digest("registry.example.com/acme/base:v1");

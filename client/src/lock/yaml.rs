@@ -27,6 +27,8 @@ struct Frame {
     /// Which of them are the image of this very mapping.
     own: Vec<usize>,
     has_build: bool,
+    /// The pull policy is one that fetches nothing.
+    fetches_nothing: bool,
     has_reference: bool,
     api_version: bool,
     kind: Option<String>,
@@ -143,6 +145,7 @@ impl Reader<'_> {
         let text = scalar.as_ref().map(|scalar| scalar.text.as_str());
         match key.as_str() {
             "build" => frame.has_build = true,
+            "pull_policy" => frame.fetches_nothing = matches!(text, Some("build" | "never")),
             "apiVersion" => frame.api_version = true,
             "kind" => frame.kind = text.map(str::to_owned),
             // A block device's image is none that runs.
@@ -205,7 +208,8 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        if frame.has_build {
+        // Without such a policy, compose first tries to fetch what it could build.
+        if frame.has_build && frame.fetches_nothing {
             self.built.extend(frame.own);
         }
         if self.frames.is_empty() {
