@@ -279,3 +279,164 @@ fn what_nobody_vouches_for_is_not_imported() {
     stranger.run(&["bundle", "import", "sound.tar", "--layout", "trust"]).expect_code(17);
     assert!(!stranger.home().join("trust").exists());
 }
+
+impl Scene {
+    /// The sound bundle, in which somebody replaced `from` by `to` in the names of the entries.
+    fn renamed(&self, from: &str, to: &str) -> Vec<u8> {
+        let mut index = self.index();
+        let mut changed = 0;
+        for entry in index["manifests"].as_array_mut().unwrap() {
+            let name = entry["annotations"][REF_NAME].as_str().unwrap().to_owned();
+            let other = name.replace(from, to);
+            changed += usize::from(name != other);
+            entry["annotations"][REF_NAME] = json!(other);
+        }
+        assert_ne!(changed, 0, "{index}");
+        put_together(&self.with_index(&index))
+    }
+
+    /// Pins the root of this world on `machine` as `second`, at `place`.
+    fn pin_second(&self, machine: &Cli, place: &str) {
+        let root = self.world.owner().home().join("acme-root.json");
+        let digest = Digest::of(&fs::read(&root).unwrap()).hex();
+        let add = ["trust", "add", "second", "--root", root.to_str().unwrap(), "--sha256", &digest];
+        machine.run(&[&add[..], &["--repository", place]].concat()).ok();
+    }
+}
+
+/// T70, T91: whoever carries a bundle does not decide by the names in it whose trust repository is written over, be it in a
+/// registry or a folder; nor does a mirror.
+#[test]
+fn a_trust_repository_never_takes_the_place_of_another_one() {
+    let (one, other) = (Scene::new(), Scene::new());
+    let far = Registry::open();
+    let sound = put_together(&one.sound);
+    let gate = one.world.client_at("plant", &far.address());
+    fs::write(gate.home().join("sound.tar"), &sound).unwrap();
+    gate.run(&["bundle", "import", "sound.tar", "--to", &far.address()]).ok();
+    let reference = one.world.reference_at(&far.address(), "v1");
+    gate.run(&["verify", &reference]).ok();
+
+    // The other world's has the same name, and is not signed by keys of the one that is there.
+    let stranger = other.world.client("stranger");
+    fs::write(stranger.home().join("other.tar"), put_together(&other.sound)).unwrap();
+    let place = format!("{}/acme/trust", far.address());
+    let import = ["bundle", "import", "other.tar", "--to", &far.address()];
+    let mirror = ["mirror", NAME, &place];
+    for command in [&import[..], &mirror[..]] {
+        let run = stranger.run(command).expect_code(15);
+        assert!(run.stderr.contains("CONFLICT") && run.stderr.contains(&place), "{}", run.stderr);
+    }
+    gate.run(&["verify", &reference]).ok();
+
+    // In a folder: renamed to be what is there, by the policy and by what the folder shows.
+    let cell = one.world.client("cell");
+    fs::write(cell.home().join("sound.tar"), &sound).unwrap();
+    cell.run(&["bundle", "import", "sound.tar", "--layout", "trust"]).ok();
+    other.pin_second(&cell, &other.world.trust());
+    let index = fs::read(cell.home().join("trust/index.json")).unwrap();
+    let renamed = other.renamed(&other.world.trust(), &one.world.trust());
+    fs::write(cell.home().join("renamed.tar"), &renamed).unwrap();
+    let policy = cell.home().join("policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let by_folder = text.replace(&format!("\"{}\"", one.world.trust()), "\"oci:trust\"");
+    assert_ne!(text, by_folder);
+    for (text, found) in [(text, "the root acme"), (by_folder, "the trust id")] {
+        fs::write(&policy, text).unwrap();
+        // Also into a folder that has nothing yet, where the policy says whose place it is.
+        let folders: &[&str] = if found == "the root acme" { &["trust", "fresh"] } else { &["trust"] };
+        for folder in folders {
+            let run = cell.run(&["bundle", "import", "renamed.tar", "--layout", folder]).expect_code(15);
+            assert!(run.stderr.contains(found), "{}", run.stderr);
+        }
+    }
+    assert!(!cell.home().join("fresh").exists());
+    // The same trust repository under a second name.
+    let twice = one.renamed(&one.world.trust(), "x.example.com/other/trust");
+    fs::write(cell.home().join("twice.tar"), &twice).unwrap();
+    let run = cell.run(&["bundle", "import", "twice.tar", "--layout", "trust"]).expect_code(15);
+    assert!(run.stderr.contains("x.example.com/other/trust"), "{}", run.stderr);
+    assert_eq!(fs::read(cell.home().join("trust/index.json")).unwrap(), index);
+}
+
+/// T91, T51: an image goes where the name leads that it was signed as, whatever the bundle says that it was verified as.
+#[test]
+fn an_image_goes_nowhere_but_to_the_place_that_it_was_signed_for() {
+    let scene = Scene::new();
+    let image = |tag: &str| format!("{IMAGES}:{tag}");
+    // It keeps saying what it was verified as, which is signed.
+    for (name, code) in [(image("v2"), 10), ("acme/other:v1".to_owned(), 10), ("beta/app:v1".to_owned(), 10)]
+    {
+        let (machine, run) = scene.import("victim", &scene.renamed(&image("v1"), &name));
+        let run = run.expect_code(code);
+        assert!(run.stderr.contains(&name), "{}", run.stderr);
+        assert!(!machine.home().join("trust").exists());
+    }
+
+    let far = Registry::open();
+    let plant = scene.world.client_at("plant", &far.address());
+    fs::write(plant.home().join("sound.tar"), put_together(&scene.sound)).unwrap();
+    let below = format!("{}/mirror", far.address());
+    let import = ["bundle", "import", "sound.tar", "--to", &below];
+    let policy = plant.home().join("policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let scope = format!("\n[[scope]]\nmatch = \"{below}/acme/**\"\nrequire = {{ all = [\"acme\"] }}\n");
+    // The policy says what the place is called, and then that it stands for another name.
+    fs::write(&policy, format!("{text}{scope}")).unwrap();
+    let run = plant.run(&import).expect_code(10);
+    assert!(run.stderr.contains(&format!("mirror/{}", image("v1"))), "{}", run.stderr);
+    // Where a trust repository is, there is no image.
+    let mapped = format!("{text}{scope}map = {{ acme = \"acme/**\" }}\n");
+    let elsewhere = mapped.replace(&format!("{}/acme/trust", far.address()), &format!("{below}/{IMAGES}"));
+    assert_ne!(mapped, elsewhere);
+    fs::write(&policy, elsewhere).unwrap();
+    let run = plant.run(&import).expect_code(22);
+    assert!(run.stderr.contains("where a trust repository is"), "{}", run.stderr);
+    fs::write(&policy, &mapped).unwrap();
+    plant.run(&import).ok();
+}
+
+/// P1: of two imports into one folder, the one that waits for the other looks again.
+#[test]
+fn an_import_that_waited_for_a_newer_one_does_not_go_back() {
+    let scene = Scene::new();
+    let cell = scene.world.client("cell");
+    fs::write(cell.home().join("sound.tar"), put_together(&scene.sound)).unwrap();
+    cell.run(&["bundle", "import", "sound.tar", "--layout", "trust"]).ok();
+    scene.world.push("v2", "newer\n");
+    scene.world.sign("v2").ok();
+    let gate = scene.world.client("gate");
+    gate.run(&["bundle", "export", NAME, "--out", "newer.tar"]).ok();
+    let newer = gate.home().join("newer.tar");
+    let newer = newer.to_str().unwrap();
+    let trust = cell.home().join("trust");
+    gate.run(&["bundle", "import", newer, "--layout", "ready"]).ok();
+
+    // The folder is held; the file of its lock is made by whoever comes to wait for it.
+    let lock = trust.join(".plimsoll.lock");
+    fs::remove_file(&lock).unwrap();
+    let held = fs::File::open(&trust).unwrap();
+    held.lock().unwrap();
+    let (late, folder) = (scene.world.client("late"), trust.to_str().unwrap().to_owned());
+    fs::write(late.home().join("sound.tar"), put_together(&scene.sound)).unwrap();
+    let waiting =
+        std::thread::spawn(move || late.run(&["bundle", "import", "sound.tar", "--layout", &folder]));
+    for _ in 0..3000 {
+        if lock.exists() || waiting.is_finished() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(lock.exists() && !waiting.is_finished());
+    // Meanwhile the newer one is there.
+    let ready = gate.home().join("ready");
+    for blob in fs::read_dir(ready.join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), trust.join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+    fs::copy(ready.join("index.json"), trust.join("index.json")).unwrap();
+    let index = fs::read(trust.join("index.json")).unwrap();
+    held.unlock().unwrap();
+    waiting.join().unwrap().expect_code(21);
+    assert_eq!(fs::read(trust.join("index.json")).unwrap(), index);
+}

@@ -155,6 +155,54 @@ pub enum BundleError {
         /// Ours.
         ours: u64,
     },
+    /// What a bundle may have was passed: it could be made to cost more than it is worth.
+    #[error("{name}: more than {limit} {what}")]
+    TooMany {
+        /// Where it was passed.
+        name: String,
+        /// Of what.
+        what: &'static str,
+        /// How many are taken.
+        limit: u64,
+    },
+    /// The destination is another trust repository's.
+    #[error("{place} is the place of {found}, and not of {ours}: it is not overwritten")]
+    Foreign {
+        /// The destination.
+        place: String,
+        /// Whose it is.
+        found: String,
+        /// What was to go there.
+        ours: String,
+    },
+    /// The trust repository has another name already.
+    #[error("the trust id {trust} is at {known}, and cannot be at {place} besides")]
+    Elsewhere {
+        /// The trust id.
+        trust: String,
+        /// Where it was to go.
+        place: String,
+        /// Where it is.
+        known: String,
+    },
+    /// Two things in the bundle go to one place.
+    #[error("{one} and {other} would both go to {place}")]
+    SamePlace {
+        /// One.
+        one: String,
+        /// The other.
+        other: String,
+        /// Where to.
+        place: String,
+    },
+    /// An image that would go into a trust repository.
+    #[error("{image} would go into {place}, where a trust repository is")]
+    InTrust {
+        /// What it is called in the bundle.
+        image: String,
+        /// Where it would go.
+        place: String,
+    },
     /// The destination shows another timestamp of the same version, with valid signatures: its signer said two things.
     #[error("{place} shows another timestamp of version {version}, with valid signatures")]
     Equivocation {
@@ -263,13 +311,16 @@ impl BundleError {
             | Self::Stowaway { .. }
             | Self::Annotation { .. }
             | Self::Undelegated { .. }
+            | Self::TooMany { .. }
+            | Self::SamePlace { .. }
+            | Self::InTrust { .. }
             | Self::Equivocation { .. } => Some(Verdict::Untrusted),
             Self::NotPinned { .. } => Some(Verdict::NoPolicy),
             Self::Incomplete { .. } | Self::Lacks { .. } | Self::Moved { .. } | Self::Gone { .. } => {
                 Some(Verdict::Unreachable)
             }
             Self::Older { .. } => Some(Verdict::Rollback),
-            Self::Meanwhile { .. } => Some(Verdict::Conflict),
+            Self::Foreign { .. } | Self::Elsewhere { .. } | Self::Meanwhile { .. } => Some(Verdict::Conflict),
             Self::Unverified { verdict, .. } => Some(*verdict),
             Self::RoleUnverified { source, .. } => source.verdict(),
             Self::Update(error) => error.verdict(),

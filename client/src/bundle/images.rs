@@ -15,6 +15,9 @@ const MAX_MANIFEST: u64 = 4 << 20;
 /// How deep indexes may lie inside indexes.
 const MAX_DEPTH: usize = 4;
 
+/// A manifest may have so many layers.
+const MAX_LAYERS: usize = 1000;
+
 /// An image and all that it is made of.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -47,7 +50,7 @@ impl Image {
         let repository = &reference.repository;
         let mut manifests: Vec<Listed<(Descriptor, Vec<u8>)>> = Vec::new();
         let mut pending = vec![(digest, None, 0)];
-        let mut blobs: Vec<Descriptor> = Vec::new();
+        let (mut blobs, mut known): (Vec<Descriptor>, BTreeSet<Digest>) = Default::default();
         while let Some((digest, expected, depth)) = pending.pop() {
             if manifests.iter().any(|known| known.digest == digest) {
                 continue;
@@ -66,7 +69,7 @@ impl Image {
             check_counts(&called, manifests.len() + parts.manifests.len(), depth)?;
             pending.extend(parts.manifests.iter().map(|child| (child.digest, Some(child.size), depth + 1)));
             for blob in parts.blobs {
-                if blobs.iter().all(|known| known.digest != blob.digest) {
+                if known.insert(blob.digest) {
                     blobs.push(blob);
                 }
             }
@@ -113,7 +116,7 @@ pub(super) struct Parts {
 /// Reads `bytes`, which are a manifest or index of `media_type` called `name`.
 ///
 /// # Errors
-/// [`BundleError::Index`], [`BundleError::Manifest`].
+/// [`BundleError::Index`], [`BundleError::Manifest`], [`BundleError::TooMany`] layers.
 pub(super) fn parts(name: &str, bytes: &[u8], media_type: &str) -> Result<Parts, BundleError> {
     #[derive(Deserialize)]
     struct Manifest {
@@ -128,6 +131,10 @@ pub(super) fn parts(name: &str, bytes: &[u8], media_type: &str) -> Result<Parts,
     let wrong = |source| BundleError::Manifest { name: name.to_owned(), source };
     plimsoll_core::tuf::json::check(bytes).map_err(|error| wrong(error.into()))?;
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| wrong(error.into()))?;
+    if manifest.layers.len() > MAX_LAYERS {
+        let limit = MAX_LAYERS as u64;
+        return Err(BundleError::TooMany { name: name.to_owned(), what: "layers", limit });
+    }
     let blobs = std::iter::once(manifest.config).chain(manifest.layers).collect();
     Ok(Parts { manifests: Vec::new(), blobs })
 }
@@ -145,7 +152,22 @@ pub(super) fn same_size(digest: Digest, one: u64, other: u64) -> Result<(), Bund
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_core::oci::media_type;
+
     use super::*;
+
+    #[test]
+    fn a_manifest_has_a_thousand_layers_and_no_more() {
+        let layer = Descriptor::of("application/octet-stream", b"layer");
+        let manifest = |count| {
+            let layers = vec![&layer; count];
+            serde_json::json!({"schemaVersion": 2, "config": layer, "layers": layers}).to_string()
+        };
+        let read = |count| parts("x", manifest(count).as_bytes(), media_type::MANIFEST);
+        assert_eq!(read(MAX_LAYERS).unwrap().blobs.len(), MAX_LAYERS + 1);
+        let many = read(MAX_LAYERS + 1).map(|parts| parts.blobs.len());
+        assert!(matches!(many, Err(BundleError::TooMany { what: "layers", .. })), "{many:?}");
+    }
 
     #[test]
     fn what_is_listed_comes_before_whatever_lists_it() {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Descriptor, Digest, Reference},
-    policy::Verdict,
+    policy::{Place, Policy, Verdict},
     tuf::{Document, MetaFile, Outcome, Root},
 };
 use serde::Serialize;
@@ -26,7 +26,7 @@ use crate::{
     registry::Registry,
     state::{self, Entry},
     update::{Begin, Bounds, LayoutSource, Session, Source, SourceError},
-    verify::chain,
+    verify::{chain, target_name},
 };
 
 /// How much metadata that a bundle lacks is read from where it goes to, bytes in all.
@@ -48,7 +48,9 @@ pub struct PinnedRoot {
 /// Takes bundles in.
 #[derive(Debug)]
 pub struct Importer<'a> {
-    /// The roots that may vouch.
+    /// What decides which name an image must be signed as to be where it goes to, and where trust repositories are.
+    pub policy: &'a Policy,
+    /// The roots that may vouch: those of the policy.
     pub roots: &'a [PinnedRoot],
     /// The folder with trusted state, one folder in it for each trust id.
     pub state: &'a Path,
@@ -96,6 +98,15 @@ pub struct LandedImage {
     pub new: bool,
 }
 
+impl PinnedRoot {
+    /// Its trust id, else the digest of the document.
+    fn identity(&self) -> String {
+        let document = Document::<Root>::parse("root", &self.document).ok();
+        let identity = document.and_then(|document| document.signed.common.identity);
+        identity.map_or_else(|| Digest::of(&self.document).to_string(), |identity| identity.trust)
+    }
+}
+
 /// One trust repository, verified.
 struct Verified<'a> {
     root: &'a PinnedRoot,
@@ -125,6 +136,7 @@ impl Importer<'_> {
         for (image, vouched) in bundle.images().iter().zip(vouched) {
             vouched.check(image)?;
         }
+        self.keep_apart(bundle, &verified)?;
         let mut new = Vec::new();
         for image in bundle.images() {
             let (spot, tag) = place_of(self.site, image)?;
@@ -173,21 +185,13 @@ impl Importer<'_> {
         let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
         let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await?;
         for (image, vouched) in bundle.images().iter().zip(vouched) {
-            vouched.ask(&mut session, image).await;
+            let name = self.name_for(root, image)?;
+            vouched.ask(&mut session, image, name.as_deref()).await;
         }
         drop(session);
         let spot = self.site.spot(&part.repository)?;
-        let (mut before, mut same) = (None, false);
-        if let Some(shown) = spot.shown().await? {
-            match spot.standing(&shown, &closure.root, &closure.timestamp).await? {
-                Standing::Empty => {}
-                Standing::Same => (before, same) = (Some(closure.timestamp.version()), true),
-                Standing::Behind { version, .. } => {
-                    before = Some(version);
-                    nothing_is_lost(&spot, &shown, &closure).await?;
-                }
-            }
-        }
+        self.is_free(root, &spot)?;
+        let (before, same) = may_go(&spot, &closure).await?;
         Ok(Verified { root, spot, closure, before, same })
     }
 
@@ -206,6 +210,76 @@ impl Importer<'_> {
         };
         let (repository, trust) = (part.repository.clone(), part.trust.clone());
         self.roots.iter().find(is_meant).ok_or(BundleError::NotPinned { repository, trust })
+    }
+
+    /// What `image` must be signed as by `root` to be where it goes to: what the policy calls that place there. None if the
+    /// policy asks other roots about the place.
+    ///
+    /// Where the policy asks nobody about the place, it is what the bundle calls the image, so that its publisher's name for
+    /// it stays its own. What the bundle says that it was verified as does not count.
+    fn name_for(&self, root: &PinnedRoot, image: &ImagePart) -> Result<Option<String>, BundleError> {
+        let wrong = |source| BundleError::Place { repository: image.image.clone(), source };
+        let called: Reference = image.image.parse().map_err(wrong)?;
+        let to = self.site.spot(&called.repository.to_string())?.address()?;
+        let Some(repository) = self.policy.identity(&to) else { return Ok(None) };
+        let identity = Reference { repository, ..called.clone() };
+        let name = target_name(&identity);
+        let scope = self.policy.select(&identity.repository.host, &name);
+        let Some(scope) = scope.filter(|scope| !scope.roots().is_empty()) else {
+            return Ok(Some(target_name(&called).to_string()));
+        };
+        let asked = scope.roots();
+        let mut asked = self.roots.iter().filter(|one| asked.contains(&one.name.as_str()));
+        let one = asked.find(|one| one.name == root.name || one.identity() == root.identity());
+        Ok(one.and_then(|one| scope.name_in(&one.name, &name)).map(|name| name.to_string()))
+    }
+
+    /// The policy does not say that another trust repository is there.
+    fn is_free(&self, root: &PinnedRoot, spot: &Spot<'_>) -> Result<(), BundleError> {
+        let place = Place::Registry(spot.address()?);
+        let there = |one: &&PinnedRoot| {
+            self.policy.root.get(&one.name).is_some_and(|entry| entry.places.contains(&place))
+        };
+        let there: Vec<&PinnedRoot> = self.roots.iter().filter(there).collect();
+        match there.first() {
+            Some(other) if there.iter().all(|one| one.identity() != root.identity()) => {
+                let (found, ours) = (format!("the root {}", other.name), format!("the root {}", root.name));
+                Err(BundleError::Foreign { place: spot.place(), found, ours })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// No two things go to one place, no trust repository to two, and no image where a trust repository is.
+    fn keep_apart(&self, bundle: &Bundle, verified: &[Verified<'_>]) -> Result<(), BundleError> {
+        let (mut places, mut trusts) = (BTreeMap::new(), BTreeMap::new());
+        for one in verified {
+            let (place, known) = (one.spot.place(), one.closure.summary.repository.clone());
+            if let Some(other) = places.insert(place.clone(), known.clone()) {
+                return Err(BundleError::SamePlace { one: other, other: known, place });
+            }
+            if let Some(known) = trusts.insert(one.root.identity(), place.clone()) {
+                return Err(BundleError::Elsewhere { trust: one.root.identity(), place, known });
+            }
+        }
+        let pinned: Vec<&Place> = self.policy.root.values().flat_map(|entry| &entry.places).collect();
+        let mut images = BTreeMap::new();
+        for image in bundle.images() {
+            let (spot, tag) = place_of(self.site, image)?;
+            let (place, address) = (spot.place(), spot.address()?);
+            if places.contains_key(&place) || pinned.contains(&&Place::Registry(address)) {
+                return Err(BundleError::InTrust { image: image.image.clone(), place });
+            }
+            let place = match tag {
+                Some(tag) => format!("{place}:{tag}"),
+                None => format!("{place}@{}", image.digest),
+            };
+            if let Some(other) = images.insert(place.clone(), image) {
+                let (one, other) = (other.image.clone(), image.image.clone());
+                return Err(BundleError::SamePlace { one, other, place });
+            }
+        }
+        Ok(())
     }
 
     async fn push(
@@ -259,6 +333,10 @@ impl Importer<'_> {
         write::prepare(folder)?;
         let lock = folder.join(".plimsoll.lock");
         let _lock = state::lock(&lock, PATIENCE).await.map_err(crate::update::UpdateError::from)?;
+        // Another import may have gone on since this one looked.
+        for one in verified {
+            may_go(&one.spot, &one.closure).await?;
+        }
         let layout = Layout::open(folder)?;
         let mut manifests = Vec::new();
         for image in bundle.images() {
@@ -293,6 +371,25 @@ fn place_of<'a>(site: &'a Site, image: &ImagePart) -> Result<(Spot<'a>, Option<S
     let reference: Reference = image.image.parse().map_err(wrong)?;
     let spot = site.spot(&reference.repository.to_string())?;
     Ok((spot, reference.tag.map(|tag| tag.as_str().to_owned())))
+}
+
+/// What is at the spot may be replaced by `closure`: the version of the timestamp that is validly signed there, and whether
+/// it is the same.
+async fn may_go(spot: &Spot<'_>, closure: &Closure) -> Result<(Option<u64>, bool), BundleError> {
+    if let Some(trust) = &closure.summary.trust
+        && let Some(known) = spot.elsewhere(trust).await?
+    {
+        return Err(BundleError::Elsewhere { trust: trust.clone(), place: spot.place(), known });
+    }
+    let Some(shown) = spot.shown().await? else { return Ok((None, false)) };
+    match spot.standing(&shown, &closure.root, &closure.timestamp).await? {
+        Standing::Empty => Ok((None, false)),
+        Standing::Same => Ok((Some(closure.timestamp.version()), true)),
+        Standing::Behind { version, .. } => {
+            nothing_is_lost(spot, &shown, closure).await?;
+            Ok((Some(version), false))
+        }
+    }
 }
 
 /// Every role that is at the spot under its present snapshot is there under the new one, too.
@@ -351,14 +448,20 @@ struct Vouched {
 }
 
 impl Vouched {
-    async fn ask<S: Source>(&mut self, session: &mut Session<S>, image: &ImagePart) {
+    /// Asks for `name`, which stands for the place that the image goes to; none if this root has no say there.
+    async fn ask<S: Source>(&mut self, session: &mut Session<S>, image: &ImagePart, name: Option<&str>) {
+        let Some(name) = name else {
+            let why = "your policy asks none of the roots in the bundle about where it goes to".to_owned();
+            self.silent.get_or_insert((Verdict::Absent, why));
+            return;
+        };
         let is_it = |(_, revocation): &(String, plimsoll_core::tuf::Revocation)| {
             revocation.digest == Some(image.digest)
         };
         let mut revoked = |role: &str| {
             self.against.get_or_insert((Verdict::Revoked, format!("{role} took it back")));
         };
-        match session.find(&image.name).await {
+        match session.find(name).await {
             Ok(Outcome::Found(found)) => {
                 let target = &found.target;
                 let media_type = target.media_type().is_none_or(|found| found == image.top.media_type);
@@ -368,7 +471,7 @@ impl Vouched {
                 } else if same && media_type {
                     self.by_one = true;
                 } else {
-                    let why = format!("another manifest is signed as {}", image.name);
+                    let why = format!("another manifest is signed as {name}");
                     self.silent = Some((Verdict::Mismatch, why));
                 }
             }
@@ -376,7 +479,8 @@ impl Vouched {
             Ok(Outcome::Absent { revocations }) => match revocations.iter().find(|entry| is_it(entry)) {
                 Some((role, _)) => revoked(role),
                 None => {
-                    let why = format!("nobody signed {}", image.name);
+                    let why =
+                        format!("nobody signed {name}, which is what it must be called where it goes to");
                     self.silent.get_or_insert((Verdict::Absent, why));
                 }
             },

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
@@ -25,6 +26,15 @@ use crate::layout::{Layout, LayoutError, REF_NAME};
 
 /// How long a name is told, characters.
 const SHOWN: usize = 300;
+
+/// How many images are taken.
+const MAX_IMAGES: u64 = 10_000;
+/// How many trust repositories are taken.
+const MAX_TRUSTS: u64 = 100;
+/// How much is listed in all, in each image what is listed there.
+const MAX_DESCRIPTORS: u64 = 100_000;
+/// How much is read of manifests in all, bytes.
+const MAX_READ: u64 = 1 << 30;
 
 /// A bundle that was looked through: every blob that is there has its digest and its size, and nothing else is there.
 #[derive(Debug)]
@@ -148,18 +158,33 @@ impl Bundle {
             if !names.insert(called.clone()) {
                 return Err(BundleError::Twice { path: path.to_owned(), name: shown() });
             }
-            let bytes = manifest(&layout, descriptor)?;
+            let known = reader.known(descriptor);
             reader.sees(descriptor)?;
+            reader.lists(&called, 1)?;
             let tag = reference.tag.as_ref().map(|tag| tag.as_str().to_owned());
             let repository = reference.repository.to_string();
+            // Many may call one manifest an image: it is read once.
+            if known {
+                within(&called, "images", MAX_IMAGES, images.len() + 1)?;
+                images.push(reader.image(&layout, &called, &reference, None, descriptor)?);
+                continue;
+            }
+            let bytes = reader.manifest(&layout, &called, descriptor)?;
             match kind(&bytes, &descriptor.media_type) {
                 Kind::Role => {
                     roles.push(reader.role(&called, &repository, tag.as_deref(), &bytes, descriptor)?);
                 }
                 Kind::Trust if tag.as_deref() == Some(LATEST) => {
+                    within(&called, "trust repositories", MAX_TRUSTS, trusts.len() + 1)?;
                     trusts.push(reader.trust(&layout, &called, &repository, &bytes, descriptor)?);
                 }
-                _ => images.push(reader.image(&layout, &called, &reference, &bytes, descriptor)?),
+                kind => {
+                    within(&called, "images", MAX_IMAGES, images.len() + 1)?;
+                    if matches!(kind, Kind::Other) {
+                        reader.plain.insert((descriptor.digest, descriptor.media_type.clone()));
+                    }
+                    images.push(reader.image(&layout, &called, &reference, Some(bytes), descriptor)?);
+                }
             }
         }
         for (called, repository, role, part) in roles {
@@ -223,6 +248,14 @@ enum Kind {
     Other,
 }
 
+/// So many of `what` are not more than `limit`; `name` is the last of them.
+fn within(name: &str, what: &'static str, limit: u64, count: usize) -> Result<(), BundleError> {
+    if count as u64 <= limit {
+        return Ok(());
+    }
+    Err(BundleError::TooMany { name: name.to_owned(), what, limit })
+}
+
 /// What a manifest says that it is.
 fn kind(bytes: &[u8], media_type: &str) -> Kind {
     if is_index(media_type) {
@@ -241,6 +274,14 @@ fn kind(bytes: &[u8], media_type: &str) -> Kind {
 #[derive(Default)]
 struct Reader {
     blobs: BTreeMap<Digest, Named>,
+    /// How much was listed.
+    listed: u64,
+    /// How much was read of manifests, bytes.
+    read: u64,
+    /// The manifests, by digest and media type, that are images whatever they are called.
+    plain: BTreeSet<(Digest, String)>,
+    /// What the manifests of images list, by digest and media type.
+    parts: BTreeMap<(Digest, String), Arc<Parts>>,
 }
 
 struct Named {
@@ -255,6 +296,52 @@ struct Named {
 type Role = (String, String, String, RolePart);
 
 impl Reader {
+    /// True for a manifest that has been read and is an image under every name.
+    fn known(&self, descriptor: &Descriptor) -> bool {
+        self.plain.contains(&(descriptor.digest, descriptor.media_type.clone()))
+    }
+
+    fn lists(&mut self, name: &str, count: usize) -> Result<(), BundleError> {
+        self.listed = self.listed.saturating_add(count as u64);
+        if self.listed <= MAX_DESCRIPTORS {
+            return Ok(());
+        }
+        let (what, limit) = ("descriptors in all", MAX_DESCRIPTORS);
+        Err(BundleError::TooMany { name: name.to_owned(), what, limit })
+    }
+
+    fn manifest(
+        &mut self,
+        layout: &Layout,
+        name: &str,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, BundleError> {
+        self.read = self.read.saturating_add(descriptor.size);
+        if self.read > MAX_READ {
+            let (what, limit) = ("bytes of manifests in all", MAX_READ);
+            return Err(BundleError::TooMany { name: name.to_owned(), what, limit });
+        }
+        manifest(layout, descriptor)
+    }
+
+    /// What the manifest `descriptor` of the image `name` lists; read once, whoever lists it.
+    fn parts(
+        &mut self,
+        layout: &Layout,
+        name: &str,
+        descriptor: &Descriptor,
+        bytes: Option<Vec<u8>>,
+    ) -> Result<Arc<Parts>, BundleError> {
+        let key = (descriptor.digest, descriptor.media_type.clone());
+        if let Some(known) = self.parts.get(&key) {
+            return Ok(known.clone());
+        }
+        let bytes = bytes.map_or_else(|| self.manifest(layout, name, descriptor), Ok)?;
+        let found = Arc::new(parts(name, &bytes, &descriptor.media_type)?);
+        self.parts.insert(key, found.clone());
+        Ok(found)
+    }
+
     /// A manifest that was read.
     fn sees(&mut self, descriptor: &Descriptor) -> Result<(), BundleError> {
         self.names(String::new(), descriptor, "", false, true)
@@ -290,6 +377,7 @@ impl Reader {
         if manifest.layers.len() > MAX_LAYERS {
             return Err(BundleError::Role { name: name.to_owned() });
         }
+        self.lists(name, manifest.layers.len() + 1)?;
         let config = &manifest.config;
         let empty = config.digest == Digest::of(EMPTY_CONFIG) && config.size == EMPTY_CONFIG.len() as u64;
         self.names(format!("the config of {name}"), config, repository, true, empty)?;
@@ -390,7 +478,7 @@ impl Reader {
         layout: &Layout,
         called: &str,
         reference: &Reference,
-        bytes: &[u8],
+        bytes: Option<Vec<u8>>,
         descriptor: &Descriptor,
     ) -> Result<ImagePart, BundleError> {
         let repository = reference.repository.to_string();
@@ -398,22 +486,23 @@ impl Reader {
         let name = name.unwrap_or_else(|| crate::verify::target_name(reference).to_string());
         let top = Descriptor { annotations: BTreeMap::new(), data: None, ..descriptor.clone() };
         let mut manifests: Vec<Listed<Descriptor>> = Vec::new();
-        let mut blobs: Vec<Descriptor> = Vec::new();
-        let mut pending = vec![(top.clone(), Some(bytes.to_vec()), 0)];
+        let (mut blobs, mut own): (Vec<Descriptor>, BTreeSet<Digest>) = Default::default();
+        let mut pending = vec![(top.clone(), bytes, 0)];
         while let Some((manifest, bytes, depth)) = pending.pop() {
             if manifests.iter().any(|known| known.digest == manifest.digest) {
                 continue;
             }
-            let bytes = bytes.map_or_else(|| self::manifest(layout, &manifest), Ok)?;
             self.sees(&manifest)?;
-            let Parts { manifests: children, blobs: own } = parts(called, &bytes, &manifest.media_type)?;
+            let parts = self.parts(layout, called, &manifest, bytes)?;
+            let Parts { manifests: children, blobs: listed } = &*parts;
             check_counts(called, manifests.len() + children.len(), depth)?;
+            self.lists(called, children.len() + listed.len())?;
             let below = children.iter().map(|child| child.digest).collect();
-            pending.extend(children.into_iter().map(|child| (child, None, depth + 1)));
-            for blob in own {
-                self.names(format!("a blob of {called}"), &blob, &repository, false, false)?;
-                if blobs.iter().all(|known| known.digest != blob.digest) {
-                    blobs.push(blob);
+            pending.extend(children.iter().map(|child| (child.clone(), None, depth + 1)));
+            for blob in listed {
+                self.names(format!("a blob of {called}"), blob, &repository, false, false)?;
+                if own.insert(blob.digest) {
+                    blobs.push(blob.clone());
                 }
             }
             manifests.push(Listed { digest: manifest.digest, below, item: manifest });
@@ -488,5 +577,53 @@ fn agrees(
             found: found.unwrap_or_else(|| "nothing".to_owned()),
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_core::oci::media_type;
+
+    use super::*;
+    use crate::layout::write;
+
+    /// A layout in which `names` images are one manifest with `layers` layers.
+    fn bundle(names: u64, layers: usize) -> Result<Bundle, BundleError> {
+        let folder = tempfile::tempdir().unwrap();
+        write::prepare(folder.path()).unwrap();
+        let layout = Layout::open(folder.path()).unwrap();
+        let layer = |at: usize| Descriptor::of("application/octet-stream", &at.to_le_bytes());
+        let layers: Vec<Descriptor> = (0..layers).map(layer).collect();
+        let manifest =
+            serde_json::json!({"schemaVersion": 2, "config": layer(0), "layers": layers}).to_string();
+        write::put(&layout, manifest.as_bytes()).unwrap();
+        let named = |at: u64| {
+            let name = format!("r.example.com/acme/app:v{at}");
+            let annotations = BTreeMap::from([(REF_NAME.to_owned(), name)]);
+            Descriptor { annotations, ..Descriptor::of(media_type::MANIFEST, manifest.as_bytes()) }
+        };
+        let index = write::index(&(0..names).map(named).collect::<Vec<_>>());
+        std::fs::write(folder.path().join("index.json"), index).unwrap();
+        Bundle::open(folder.path())
+    }
+
+    /// T40: few bytes cannot be made to cost much work.
+    #[test]
+    fn what_a_bundle_lists_is_counted_and_the_place_is_named_where_it_is_too_much() {
+        let refused = |names, layers, kind, last: &str| match bundle(names, layers) {
+            Err(BundleError::TooMany { name, what, .. }) => {
+                assert!(what.starts_with(kind), "{what}");
+                assert_eq!(name, format!("r.example.com/acme/app:{last}"));
+            }
+            other => panic!("{names} images of {layers} layers: {:?}", other.map(drop)),
+        };
+        refused(MAX_IMAGES + 1, 1, "images", "v10000");
+        // Each name lists itself, the config and the layers.
+        refused(100, 1000, "descriptors", "v99");
+        refused(1, 1001, "layers", "v0");
+        for (names, layers) in [(MAX_IMAGES, 1), (99, 1000)] {
+            let whole = bundle(names, layers).map(drop);
+            assert!(matches!(whole, Err(BundleError::NoTrust { .. })), "{whole:?}");
+        }
     }
 }

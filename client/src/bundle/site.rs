@@ -10,7 +10,7 @@ use plimsoll_core::{
         mapping::{Artifact, LATEST, Listed, Listing, MAX_MANIFEST, MappingError},
         media_type,
     },
-    tuf::{Document, Snapshot, Timestamp, Trusted, limit},
+    tuf::{Document, Root, Snapshot, Timestamp, Trusted, limit},
 };
 
 use super::BundleError;
@@ -65,6 +65,7 @@ pub(super) enum Spot<'a> {
 #[derive(Debug)]
 pub(super) struct Shown {
     listing: Listing,
+    root: Option<Document<Root>>,
     pub(super) timestamp: Option<Document<Timestamp>>,
     pub(super) snapshot: Option<Document<Snapshot>>,
 }
@@ -100,14 +101,100 @@ impl Spot<'_> {
         let fits = |bytes: &Vec<u8>| timestamp.as_ref().is_some_and(|t| t.signed.snapshot().fits(bytes));
         let snapshot = snapshot.filter(fits);
         let snapshot = snapshot.and_then(|bytes| Document::<Snapshot>::parse("snapshot", &bytes).ok());
-        Ok(Some(Shown { listing, timestamp, snapshot }))
+        let root = listing.newest_root().and_then(|newest| listing.root(newest));
+        let root = self.file(root, limit::ROOT).await?;
+        let root = root.and_then(|bytes| Document::<Root>::parse("root", &bytes).ok());
+        Ok(Some(Shown { listing, root, timestamp, snapshot }))
+    }
+
+    /// Refuses a place that shows another trust repository than the one of `root` and `timestamp`. No key vouches for what
+    /// it shows, but whoever reads it there may.
+    ///
+    /// # Errors
+    /// [`BundleError::Foreign`]
+    async fn is_ours(
+        &self,
+        shown: &Shown,
+        root: &[u8],
+        timestamp: &Document<Timestamp>,
+    ) -> Result<(), BundleError> {
+        let ours = timestamp.signed.common.identity.as_ref().map(|identity| &identity.trust);
+        let commons = [
+            shown.timestamp.as_ref().map(|document| &document.signed.common),
+            shown.root.as_ref().map(|document| &document.signed.common),
+        ];
+        let said = |trust: Option<&String>| {
+            trust.map_or_else(
+                || "a repository without a trust id".to_owned(),
+                |id| format!("the trust id {id}"),
+            )
+        };
+        let foreign = |found| BundleError::Foreign { place: self.place(), found, ours: said(ours) };
+        let theirs: Vec<_> = commons.into_iter().flatten().map(|common| common.identity.as_ref()).collect();
+        let ids: Vec<_> = theirs.iter().flatten().map(|identity| &identity.trust).collect();
+        if let Some(other) = ids.iter().find(|id| Some(**id) != ours) {
+            return Err(foreign(said(Some(other))));
+        }
+        if ours.is_some() {
+            return if ids.is_empty() && !theirs.is_empty() { Err(foreign(said(None))) } else { Ok(()) };
+        }
+        // Without a trust id it is known by its roots: ours stands there with other content.
+        let Ok(root) = Document::<Root>::parse("root", root) else { return Ok(()) };
+        let there = self.file(shown.listing.root(root.version()), limit::ROOT).await?;
+        let there = there.and_then(|bytes| Document::<Root>::parse("root", &bytes).ok());
+        match there {
+            Some(there) if there.canonical() != root.canonical() => {
+                Err(foreign(format!("a repository with another root {}", there.version())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where else in the same folder the trust id `trust` is. A registry is not searched.
+    ///
+    /// # Errors
+    /// [`BundleError::Layout`]
+    pub(super) async fn elsewhere(&self, trust: &str) -> Result<Option<String>, BundleError> {
+        let (Self::Layout(folder, here), Some(layout)) = (self, self.layout()?) else { return Ok(None) };
+        for descriptor in layout.manifests() {
+            let called = descriptor.annotations.get(REF_NAME).and_then(|name| name.strip_suffix(LATEST));
+            let Some(repository) = called.and_then(|name| name.strip_suffix(':')) else { continue };
+            if repository == here {
+                continue;
+            }
+            let spot = Spot::Layout(folder, repository.to_owned());
+            // An image may be called `latest`, too.
+            let shown = match spot.shown().await {
+                Err(BundleError::Mapping { .. }) => continue,
+                shown => shown?,
+            };
+            let timestamp = shown.and_then(|shown| shown.timestamp);
+            let identity = timestamp.as_ref().and_then(|document| document.signed.common.identity.as_ref());
+            if identity.is_some_and(|identity| identity.trust == trust) {
+                return Ok(Some(spot.place()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its address. In a folder, the one that it had where it was exported.
+    ///
+    /// # Errors
+    /// [`BundleError::Place`]
+    pub(super) fn address(&self) -> Result<RepositoryAddress, BundleError> {
+        match self {
+            Self::Registry(_, repository) => Ok(repository.clone()),
+            Self::Layout(_, repository) => repository
+                .parse()
+                .map_err(|source| BundleError::Place { repository: repository.clone(), source }),
+        }
     }
 
     /// Compares what is shown here with our `timestamp`, under our newest `root`. Times do not count: what is shown here may
     /// have expired long ago, and is still not to be replaced by something older.
     ///
     /// # Errors
-    /// [`BundleError::Older`] if a validly signed root or timestamp here is newer than ours,
+    /// [`BundleError::Foreign`] if another trust repository is here; [`BundleError::Older`] if a validly signed root or timestamp here is newer than ours,
     /// [`BundleError::Equivocation`].
     pub(super) async fn standing(
         &self,
@@ -115,6 +202,7 @@ impl Spot<'_> {
         root: &[u8],
         timestamp: &Document<Timestamp>,
     ) -> Result<Standing, BundleError> {
+        self.is_ours(shown, root, timestamp).await?;
         // At the beginning of time nothing has expired.
         let Ok(mut there) = Trusted::new(root, DateTime::<Utc>::MIN_UTC) else { return Ok(Standing::Empty) };
         let next = there.root().version() + 1;

@@ -298,7 +298,8 @@ async fn run_import(env: &Env, out: &Out, args: ImportArgs) -> Result<u8, Failur
     }
     let bundle = Bundle::open(&args.file)?;
     let state = env.home.state();
-    let importer = Importer { roots: &roots, state: &state, site: &site, now: env.clock.now() };
+    let importer =
+        Importer { policy: &policy, roots: &roots, state: &state, site: &site, now: env.clock.now() };
     let imported = importer.import(&bundle).await?;
     let (head, notes) = told(&imported, env.clock.now());
     out.result(&imported, &head, &notes)?;

@@ -146,6 +146,10 @@ impl From<BundleError> for Failure {
                  `plimsoll bundle import -o json` last printed here; or without --since, to bring everything",
             ),
             BundleError::Older { .. } => Some("nothing needs to be done: what is there is newer"),
+            BundleError::Foreign { .. } | BundleError::Elsewhere { .. } => Some(
+                "if the names in the bundle are not what its publisher calls them, somebody changed them on the way; \
+                 else give it a place of its own",
+            ),
             BundleError::Moved { .. } => Some("a copy has one writer; find out who else writes there"),
             BundleError::Layout(LayoutError::NoSuchImage { .. } | LayoutError::Missing { .. }) => {
                 Some("name a file that `plimsoll bundle export` wrote")
