@@ -9,7 +9,10 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use plimsoll::publish::api::{Progress, RefusalCode};
+use plimsoll::{
+    publish::api::{Progress, RefusalCode},
+    registry::ManifestAnswer,
+};
 use plimsoll_core::tuf::Outcome;
 use plimsoll_server::store::{FailAt, Head, StoreError};
 
@@ -157,6 +160,35 @@ async fn a_push_that_fails_goes_on_where_it_stopped() {
     assert!(requests > 60, "the test is one only if the push failed in between: {requests}");
     world.front.fail(None);
     assert!(matches!(world.find("acme/r19:v1").await.unwrap(), Outcome::Absent { .. }));
+    engine.stop().await;
+}
+
+/// Whatever it took before it was emptied has to be put again, also where nothing else would show that it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_emptied_during_the_first_push_is_filled_anew() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    publish(&engine, world.teams(5)).await;
+    engine.stop().await;
+    let world = World { front: world.empty_front().await, ..world };
+    world.front.fail(Some(Fault::PutLatest(500)));
+    let engine = world.engine().await;
+    until("all but `:latest` is there", || async { world.front.tried_latest() }).await;
+    // Nobody writes while it is emptied.
+    world.front.fail(Some(Fault::All(503)));
+    eventually("it is seen", &engine, |health| health.detail.contains("503")).await;
+    world.front.empty();
+    world.front.fail(None);
+    until("all of it is there", || async { world.front.has_latest() }).await;
+    for team in 0..5 {
+        let tag = format!("targets--r{team}");
+        let manifest = world.registry().manifest(&world.repository(), &tag, 4 << 20, None).await.unwrap();
+        assert!(matches!(manifest, ManifestAnswer::Found(_)), "{tag}: {manifest:?}");
+        let found = world.find(&format!("acme/r{team}:v1")).await;
+        assert!(matches!(found, Ok(Outcome::Absent { .. })), "{tag}: {found:?}");
+    }
+    eventually("all is well", &engine, |health| health.ready && health.detail == "fresh").await;
     engine.stop().await;
 }
 
