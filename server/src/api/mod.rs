@@ -139,6 +139,11 @@ impl Api {
         trusts.iter().map(|(name, engine)| (name.clone(), engine.clone())).collect()
     }
 
+    /// The names of the trust repositories, with those that are starting.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.trusts().into_iter().map(|(name, _)| name).collect()
+    }
+
     /// The engines that have started.
     pub(crate) fn engines(&self) -> Vec<Engine> {
         self.trusts().into_iter().filter_map(|(_, engine)| engine).collect()
@@ -187,8 +192,7 @@ impl Api {
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.trusts().into_iter().map(|(name, _)| name).collect();
-        f.debug_struct("Api").field("trusts", &names).finish_non_exhaustive()
+        f.debug_struct("Api").field("trusts", &self.names()).finish_non_exhaustive()
     }
 }
 
