@@ -5,7 +5,13 @@ mod setup;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use plimsoll::{clock::Clock, publish::api::TrustInfo};
 use plimsoll_core::tuf::KeyId;
@@ -203,12 +209,21 @@ impl Daemon {
         pairs.flat_map(|pair| [pair.timestamp.id(), pair.snapshot.id()]).collect()
     }
 
-    /// Ends what serves `name`, which nobody may reach any more: the round and the push that are under way are finished.
-    /// Returns false if that took too long.
-    pub(crate) async fn retire(&mut self, name: &str) -> bool {
-        let Some(Running { engine, mut inbox, .. }) = self.trusts.remove(name) else { return true };
-        inbox.shutdown().await;
-        timeout(ENGINES_STOP, engine.stop()).await.is_ok()
+    /// Ends what serves `names`, which nobody may reach any more, all at the same time: the rounds and pushes that are under way
+    /// are finished. Returns those that took too long.
+    pub(crate) async fn retire(&mut self, names: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+        let mut ending = JoinSet::new();
+        for name in names {
+            let Some(Running { engine, mut inbox, .. }) = self.trusts.remove(&name) else { continue };
+            ending.spawn(async move {
+                // What is under way there is found again.
+                inbox.shutdown().await;
+                let ended = timeout(ENGINES_STOP, engine.stop()).await;
+                (name, ended.is_ok())
+            });
+        }
+        let ended = ending.join_all().await.into_iter();
+        ended.filter(|(_, ended)| !ended).map(|(name, _)| name).collect()
     }
 
     /// Says what whoever reaches this daemon may do or see, if that may be more than was meant.
@@ -258,22 +273,17 @@ impl Daemon {
     /// the listener and lets open requests end. Takes at most 10 s; what is unfinished then is what a kill would leave,
     /// and is taken up at the next start.
     pub async fn stop(mut self) {
-        // What is under way there is found again after the next start.
         for running in self.trusts.values_mut() {
             running.inbox.shutdown().await;
         }
         // Then the engines: their last push may need the embedded registry, so it must still accept connections.
         self.phase.send_replace(Phase::Draining);
-        let engines = self.api.engines();
-        let stopped = timeout(ENGINES_STOP, async {
-            for engine in &engines {
-                engine.stop().await;
-            }
-            while self.announcements.join_next().await.is_some() {}
-        });
-        if stopped.await.is_err() {
-            warn!("an engine did not finish in time; the next start goes on from what is stored");
+        let names: Vec<_> = self.trusts.keys().cloned().collect();
+        let late = self.retire(names).await;
+        if !late.is_empty() {
+            warn!(engines = ?late, "they did not finish in time; the next start goes on from what is stored");
         }
+        self.announcements.shutdown().await;
         self.phase.send_replace(Phase::Closing);
         // A panic there was logged; there is nothing left to stop.
         let _ = self.server.await;

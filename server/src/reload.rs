@@ -79,21 +79,24 @@ impl Daemon {
             }
         }
         // With those that did not start.
-        for name in self.api.names().iter().filter(|name| !places.contains_key(*name)) {
+        let mut gone = self.api.names();
+        gone.retain(|name| !places.contains_key(name));
+        for name in &gone {
             self.api.withdraw(name);
-            if !self.retire(name).await {
-                warn!(trust = name, "it is not served any more, and what it had under way does not end");
-            }
         }
         for name in &plan.restarted {
             self.api.pause(name);
         }
+        let late = self.retire(gone.into_iter().chain(plan.restarted.clone())).await;
+        for name in late.iter().filter(|name| !places.contains_key(*name)) {
+            warn!(trust = name, "it is not served any more, and what it had under way does not end");
+        }
         for name in &plan.restarted {
             // Two engines on one store would undo each other.
-            let started = if self.retire(name).await {
-                self.launch_all(next, vec![prepare(name)]).await.map_err(|error| verify::chain(&error))
-            } else {
+            let started = if late.contains(name) {
                 Err("what it had under way does not end; restart the daemon".to_owned())
+            } else {
+                self.launch_all(next, vec![prepare(name)]).await.map_err(|error| verify::chain(&error))
             };
             match started {
                 Ok(launched) => launched.into_iter().for_each(|launched| self.admit(launched)),
