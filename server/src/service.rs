@@ -11,6 +11,7 @@ use crate::{
     config::{Config, Overrides},
     daemon::Daemon,
     logging::{self, Filter},
+    metrics::Settings,
     notify::Notifier,
 };
 
@@ -63,6 +64,12 @@ async fn reload(daemon: &mut Daemon, file: Option<&std::path::Path>, overrides: 
         Ok(config) => daemon.reload(config).await.map_err(anyhow::Error::from),
         Err(error) => Err(error.into()),
     };
+    daemon.api.note_settings(match &outcome {
+        Ok(reloaded) => {
+            Settings { refused: !reloaded.failed.is_empty(), restart: !reloaded.restart.is_empty() }
+        }
+        Err(_) => Settings { refused: true, ..daemon.api.settings() },
+    });
     match outcome {
         Ok(reloaded) => {
             let switch = || log.set(daemon.config().log.as_deref().unwrap_or(logging::DEFAULT));

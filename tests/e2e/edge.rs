@@ -323,6 +323,11 @@ fn what_can_change_is_reloaded_and_an_invalid_file_changes_nothing() {
         document["signed"]["version"].as_u64().unwrap()
     };
 
+    let taken = |metric: &str| {
+        let metrics = http::get(&format!("{url}/metrics")).unwrap().text();
+        metrics.lines().any(|line| line == format!("plimsolld_{metric}"))
+    };
+    assert!(taken("reload_successful 1") && taken("restart_needed 0"));
     let before = version();
     for (text, expected) in [
         (
@@ -337,6 +342,7 @@ fn what_can_change_is_reloaded_and_an_invalid_file_changes_nothing() {
             told.contains("not reloaded, everything goes on as it was") && told.contains(expected),
             "{told}"
         );
+        assert!(taken("reload_successful 0"), "{text}");
     }
     let told = edge.reload("data = \"data\"\nlisten = \"127.0.0.1:1\"\n[quota]\nroles = 5");
     assert!(told.contains("1 changed") && told.contains("1 need a restart"), "{told}");
@@ -344,11 +350,13 @@ fn what_can_change_is_reloaded_and_an_invalid_file_changes_nothing() {
         |text: &str| assert!(edge.service.output().contains(text), "{text}: {}", edge.service.output());
     said("needs a restart, until then the old value goes on: `listen` is 127.0.0.1:1, was 127.0.0.1:0");
     said("changed: `quota.roles` is 5, was 1000");
+    assert!(taken("reload_successful 1") && taken("restart_needed 1"));
     assert_eq!(http::get(&format!("{url}/v1/trusts/main")).unwrap().status, 200);
     assert_eq!(version(), before);
 
     edge.reload(&config("[freshness]\ntimestamp-validity = \"60s\"\ntimestamp-interval = \"1s\""));
     said("changed: `freshness.timestamp-interval` is 1s, was 1h");
+    assert!(taken("reload_successful 1") && taken("restart_needed 0"));
     for _ in 0..3000 {
         if version() > before + 1 {
             return;

@@ -22,7 +22,7 @@ mod tuf;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use axum::{
@@ -37,7 +37,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::submissions::read as read_submission;
 use self::{failure::Failure, files::Files, gate::Gate, peers::Peers, serve::Routes};
-use crate::pipeline::Engine;
+use crate::{metrics::Settings, pipeline::Engine};
 
 /// How many submissions are worked on at a time.
 const SUBMISSIONS: usize = 32;
@@ -75,6 +75,7 @@ pub(crate) struct Api {
 struct Shared {
     /// By name; none until the engine has started. They come and go while the daemon runs.
     trusts: RwLock<BTreeMap<String, Option<Engine>>>,
+    settings: Mutex<Settings>,
     gate: Gate,
     submissions: Semaphore,
     parsers: Semaphore,
@@ -96,6 +97,7 @@ impl Api {
         let trusts: BTreeMap<_, _> = names.into_iter().map(|name| (name, None)).collect();
         let shared = Shared {
             trusts: trusts.into(),
+            settings: Mutex::default(),
             gate,
             submissions: Semaphore::new(SUBMISSIONS),
             parsers: Semaphore::new(PARSERS),
@@ -111,6 +113,16 @@ impl Api {
     /// Who may submit.
     pub(crate) fn gate(&self) -> &Gate {
         &self.shared.gate
+    }
+
+    /// What became of the configuration that was read last.
+    pub(crate) fn settings(&self) -> Settings {
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says it.
+    pub(crate) fn note_settings(&self, settings: Settings) {
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// From now on `engine` answers for `name`.

@@ -41,7 +41,7 @@ pub(super) async fn trust(
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    let mut response = plain(StatusCode::OK, metrics::render(&reports(&api).await));
+    let mut response = plain(StatusCode::OK, metrics::render(api.settings(), &reports(&api).await));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     response
 }
