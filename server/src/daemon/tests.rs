@@ -5,7 +5,11 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 use plimsoll::{
     clock::SystemClock,
     keys::{Algorithm, PrivateKey, SignError},
-    publish::{InitRequest, Server, api::RefusalReason, author, init},
+    publish::{
+        InitRequest, Server,
+        api::{RefusalReason, Submission},
+        author, init,
+    },
     registry::{Credentials, Registry, RegistryOptions},
 };
 use plimsoll_core::{oci::mapping::Profile, policy::Scope};
@@ -233,9 +237,13 @@ fn a_password_file_is_one_private_line() {
 
 /// What the daemon answers to a GET of `path`.
 async fn get(daemon: &Daemon, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/html\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    exchange(daemon.address(), request.as_bytes()).await
+}
+
+async fn exchange(address: SocketAddr, request: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     (answer[9..12].parse().unwrap(), answer)
@@ -392,5 +400,65 @@ async fn a_quota_that_is_reloaded_counts_for_engines_that_run() {
     assert_eq!(refusal.reason, Some(RefusalReason::Quota), "{refusal:?}");
     daemon.reload(config(&folder)).await.unwrap();
     daemon.engines()[0].submit(documents).await.unwrap();
+    daemon.stop().await;
+}
+
+/// P6: whatever the moment at which an engine makes room for another one on the same store.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_by_reloads_under_publishing() {
+    const PUBLISHES: u64 = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(config(&folder)).await.unwrap();
+    let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    init_by(&daemon, "main", &key).await.unwrap();
+    let (address, trust_id) = (daemon.address(), info(&daemon, "main").await.trust_id.unwrap());
+    let (done, mut published) = watch::channel(0);
+    let publisher = tokio::spawn(async move {
+        let mut put_off = 0;
+        let mut targets = author::empty_targets("targets", &trust_id, SystemClock.now());
+        for nth in 0..PUBLISHES {
+            done.send_replace(nth);
+            author::next_version("targets", &mut targets, SystemClock.now());
+            let signed = author::sign(&targets, &[&key]).unwrap();
+            let body = Submission::json(&BTreeMap::from([("targets".to_owned(), signed)]));
+            let post = format!(
+                "POST /v1/trusts/main/submissions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            loop {
+                match exchange(address, &[post.as_bytes(), &body].concat()).await {
+                    (202, _) => break,
+                    (503, _) => put_off += 1,
+                    other => panic!("version {}: {other:?}", targets.common.version),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        put_off
+    });
+    let mut reloads = 0;
+    while !publisher.is_finished() {
+        let mut wanted = config(&folder);
+        if reloads % 2 == 0 {
+            wanted.trusts[0].profile = Profile::Oci10;
+        }
+        let reloaded = daemon.reload(wanted).await.unwrap();
+        assert_eq!((reloaded.restarted.len(), reloaded.failed), (1, vec![]));
+        reloads += 1;
+        // An error says that all are published.
+        let _ = published.wait_for(|nth| *nth > 2 * reloads).await;
+    }
+    let put_off = publisher.await.unwrap();
+    assert!(reloads > 1, "{reloads} reloads, {put_off} answers of 503");
+    let head = info(&daemon, "main").await;
+    assert_eq!((head.heads["targets"], head.alarm), (PUBLISHES + 1, None));
+    let version = head.heads["timestamp"];
+    let engine = daemon.engines().remove(0);
+    let shown = tokio::time::timeout(Duration::from_secs(30), async {
+        while engine.health().published < Some(version) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    shown.await.unwrap();
     daemon.stop().await;
 }
