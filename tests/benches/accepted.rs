@@ -1,8 +1,10 @@
 //! Durable, verified publishes from sixteen publishers at once, against what no daemon could do without.
 
 use std::{
+    fmt,
     fs::File,
     io::Write,
+    ops::Range,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
@@ -26,12 +28,13 @@ use tempfile::TempDir;
 use crate::{
     connection::{Connection, cpu_of},
     crowd::{Crowd, body, role},
+    parts::Parts,
     table::{Row, Target, cpu},
 };
 
 const PUBLISHERS: usize = 16;
 /// Each publisher's.
-const PUBLISHES: u64 = 150;
+const PUBLISHES: usize = 150;
 
 /// A daemon with a trust repository of `teams` teams in a registry of its own.
 pub(crate) struct Site {
@@ -78,34 +81,90 @@ fn now() -> DateTime<Utc> {
 
 pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
     const ACCEPTED: &str = "accepted: CPU of verify+sha256+parse+fsync / the daemon's";
-    if !wants(ACCEPTED) {
+    const PARTS: &str = "accepted: the daemon's CPU / that of a server of its parts that does nothing else";
+    if !wants(ACCEPTED) && !wants(PARTS) {
         return Vec::new();
     }
-    let site = Site::new(PUBLISHERS);
+    let mut site = Site::new(PUBLISHERS);
     let signed: Vec<Vec<Vec<u8>>> = (0..PUBLISHERS)
-        .map(|n| (2..2 + PUBLISHES).map(|version| site.crowd.document(n, version)).collect())
+        .map(|n| (2..2 + 2 * PUBLISHES as u64).map(|version| site.crowd.document(n, version)).collect())
         .collect();
-    let size = signed[0][0].len();
 
     // Half of the floor before, half after: whatever else the machine does meets both.
     let mut floor = floor(&site.crowd, &signed);
+    let parts = Parts::start(site.crowd.team.key(), PUBLISHERS);
+    let least = publish(&parts.address, parts.pid(), &signed, 0..PUBLISHES);
+    drop(parts);
+    let (address, pid) = (site.daemon.address(), site.daemon.pid());
+    let first = rounds(&site);
+    let pushing = publish(&address, pid, &signed, 0..PUBLISHES);
+    let second = rounds(&site);
+    // What is accepted waits for no registry, and the floor has none: what it costs to bring metadata there is not in it.
+    site.registry.stop();
+    let alone = publish(&address, pid, &signed, PUBLISHES..2 * PUBLISHES);
+    let last = rounds(&site);
+    floor += self::floor(&site.crowd, &signed);
+    let size = signed[0][0].len();
+    println!("accepted: publishes of {size} bytes from {PUBLISHERS} publishers");
+    println!("accepted: while the registry is filled: {pushing}, {} rounds", second - first);
+    println!("accepted: while there is no registry: {alone}, {} rounds", last - second);
+    println!("accepted: a server of the same parts: {least}");
+    // What our store takes by itself, which the floor, a plain file, does not.
+    println!(
+        "accepted: our store alone, in commits of {PUBLISHERS}: {:.1?} for each publish",
+        stored(&signed) / count(&signed)
+    );
+    let (ours, least, floor) = (alone.each(), least.each(), floor / 2 / count(&signed));
+    vec![
+        Row { name: ACCEPTED, ours: ours.into(), other: floor.into(), target: Target::AtLeast(0.4) },
+        Row { name: PARTS, ours: ours.into(), other: least.into(), target: Target::AtMost(2.0) },
+    ]
+}
+
+fn count(signed: &[Vec<Vec<u8>>]) -> u32 {
+    u32::try_from(signed.len() * signed[0].len()).unwrap()
+}
+
+/// What a number of publishes took.
+struct Spent {
+    count: u32,
+    took: Duration,
+    cpu: Duration,
+}
+
+impl Spent {
+    /// CPU for each.
+    fn each(&self) -> Duration {
+        self.cpu / self.count
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = f64::from(self.count) / self.took.as_secs_f64();
+        write!(f, "{second:.0}/s, {:.1?} of CPU for each of {}", self.each(), self.count)
+    }
+}
+
+/// How many rounds there were.
+fn rounds(site: &Site) -> u64 {
+    let (_, timestamp) = site.connect().send("GET", "/tuf/acme/metadata/timestamp.json", b"");
+    Document::<Timestamp>::parse("timestamp", &timestamp).unwrap().version()
+}
+
+/// All `PUBLISHERS` at once, each its versions `which`, one after the other, to the server `pid`.
+fn publish(address: &str, pid: u32, signed: &[Vec<Vec<u8>>], which: Range<usize>) -> Spent {
     let ready = Barrier::new(PUBLISHERS + 1);
-    let (mut took, mut used) = (Duration::ZERO, Duration::ZERO);
-    let rounds = || {
-        let (_, timestamp) = site.connect().send("GET", "/tuf/acme/metadata/timestamp.json", b"");
-        Document::<Timestamp>::parse("timestamp", &timestamp).unwrap().version()
-    };
-    let first = rounds();
     thread::scope(|scope| {
         let threads: Vec<_> = signed
             .iter()
             .enumerate()
             .map(|(n, documents)| {
-                let (site, ready) = (&site, &ready);
+                let (ready, documents) = (&ready, &documents[which.clone()]);
                 scope.spawn(move || {
                     let bodies: Vec<Vec<u8>> =
                         documents.iter().map(|bytes| body(&[(role(n), bytes.clone())].into())).collect();
-                    let mut connection = site.connect();
+                    let mut connection = Connection::open(address);
                     ready.wait();
                     for body in &bodies {
                         accept(&mut connection, body);
@@ -114,29 +173,14 @@ pub(crate) fn rows(wants: &dyn Fn(&str) -> bool) -> Vec<Row> {
             })
             .collect();
         ready.wait();
-        let (start, before) = (Instant::now(), cpu_of(site.daemon.pid()));
+        let (start, before) = (Instant::now(), cpu_of(pid));
         for thread in threads {
             thread.join().unwrap();
         }
-        took = start.elapsed();
-        used = cpu_of(site.daemon.pid()) - before;
-    });
-    floor += self::floor(&site.crowd, &signed);
-    let count = u32::try_from(signed.len() * signed[0].len()).unwrap();
-    println!(
-        "accepted: {count} publishes of {size} bytes from {PUBLISHERS} publishers: {:.0}/s on this machine, {:.0} for each \
-         second of the daemon's CPU, in {} rounds",
-        f64::from(count) / took.as_secs_f64(),
-        f64::from(count) / used.as_secs_f64(),
-        rounds() - first,
-    );
-    // What the chosen store takes by itself, which the floor, a plain file, does not.
-    println!(
-        "accepted: the store alone, in commits of {PUBLISHERS}: {:.1?} for each publish",
-        stored(&signed) / count
-    );
-    let (ours, other) = ((used / count).into(), (floor / 2 / count).into());
-    vec![Row { name: ACCEPTED, ours, other, target: Target::AtLeast(0.4) }]
+        let (took, cpu) = (start.elapsed(), cpu_of(pid) - before);
+        let count = u32::try_from(signed.len() * which.len()).unwrap();
+        Spent { count, took, cpu }
+    })
 }
 
 /// CPU for reading, verifying, hashing and storing all of `signed`, one fsync for one of each publisher.

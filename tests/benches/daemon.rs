@@ -15,13 +15,14 @@ mod connection;
 mod crowd;
 mod idle;
 mod lag;
+mod parts;
 mod reads;
 mod roles;
 mod table;
 mod tape;
 
 fn main() {
-    if reads::is_bare_server() {
+    if reads::is_bare_server() || parts::is_parts() {
         return;
     }
     table::run(&[accepted::rows, cli::rows, idle::rows, lag::rows, reads::rows, roles::rows]);

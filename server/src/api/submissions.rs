@@ -24,7 +24,7 @@ use super::{
     failure::Failure,
     reached,
 };
-use crate::pipeline::Examined;
+use crate::pipeline::{Engine, Examined};
 
 /// How long the body of a submission may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -32,6 +32,8 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const TURN: Duration = Duration::from_secs(5);
 /// How long a question for progress may wait, seconds.
 const MAX_WAIT: u64 = 20;
+/// A body of up to this many bytes is looked at where it was received: that takes less than to hand it to another thread.
+const AT_ONCE: usize = 16 << 10;
 /// No id is longer.
 const MAX_ID: usize = 128;
 
@@ -72,21 +74,25 @@ pub(super) async fn submit(
     let room = Room { all: &shared.bodies, peer: &account.bodies };
     let body = body::collect(request.into_body(), MAX_SUBMISSION, BODY_TIME, room).await;
     let body = body.inspect_err(|failure| account.charge(failure))?;
-    let coming = engine.coming();
     let examined = {
         let _own_parser = account.parser.acquire().await.expect("this semaphore is never closed");
         // What failed while this one waited counts for it.
         account.check(Instant::now())?;
         let _parser = shared.parsers.acquire().await.expect("this semaphore is never closed");
-        let (engine, bytes) = (engine.clone(), body.bytes.clone());
-        let work = move || {
-            let started = Instant::now();
-            let examined = documents(&bytes).and_then(|documents| Ok(engine.examine(documents)?));
-            (examined, started.elapsed())
+        let (examined, work) = match examine_at_once(&engine, &body.bytes) {
+            Some(examined) => examined,
+            None => {
+                let (engine, bytes) = (engine.clone(), body.bytes.clone());
+                let work = move || {
+                    let started = Instant::now();
+                    let examined = documents(&bytes).and_then(|documents| Ok(engine.examine(documents)?));
+                    (examined, started.elapsed())
+                };
+                // A panic of the parser is passed on: it ends this connection and nothing else.
+                let done = tokio::task::spawn_blocking(work).await;
+                done.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
+            }
         };
-        // A panic of the parser is passed on: it ends this connection and nothing else.
-        let done = tokio::task::spawn_blocking(work).await;
-        let (examined, work) = done.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()));
         if !matches!(examined, Ok(Examined::New(_))) {
             account.spent(work, Instant::now());
         }
@@ -96,12 +102,25 @@ pub(super) async fn submit(
     if *shared.phase.borrow() != Phase::Serving {
         return Err(Failure::stopping());
     }
-    let taken = engine.take(examined, coming).await.map_err(Failure::of_engine);
+    let taken = engine.take(examined).await.map_err(Failure::of_engine);
     let accepted = taken.inspect_err(|failure| account.charge(failure))?;
     if let Some(token) = token {
         info!(trust = name, id = accepted.id, token, "submitted with a token");
     }
     Ok((StatusCode::ACCEPTED, Json(accepted)))
+}
+
+/// Looks at a small submission without the disk, if that will do, and says how long that took.
+fn examine_at_once(engine: &Engine, bytes: &Bytes) -> Option<(Result<Examined, Failure>, Duration)> {
+    if bytes.len() > AT_ONCE {
+        return None;
+    }
+    let started = Instant::now();
+    let examined = match documents(bytes) {
+        Ok(documents) => engine.examine_in_memory(documents)?.map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    Some((examined, started.elapsed()))
 }
 
 /// `GET /v1/trusts/NAME/submissions/ID?wait=SECONDS`

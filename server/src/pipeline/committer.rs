@@ -24,7 +24,7 @@ use crate::{
 
 /// Submissions that share one round.
 const BATCH: usize = 64;
-/// How long a round waits for submissions that are being looked at: not longer than the disk takes to store one.
+/// How long a round waits for those who published with the last one: not longer than the disk takes to store one.
 const GATHER: Duration = Duration::from_millis(2);
 /// After a round that failed.
 const FAILED: Duration = Duration::from_secs(1);
@@ -36,6 +36,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
     let mut stop = shared.stop.subscribe();
     let mut observed = shared.observed.subscribe();
     let mut next = Instant::now();
+    // How many publish at a time.
+    let mut crowd = 1;
     loop {
         let mut batch = Vec::new();
         shared.committing.sleep(next);
@@ -48,28 +50,32 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
             () = shared.wake.notified() => {}
             () = tokio::time::sleep_until(next) => {}
         }
-        gather(&shared, &mut requests, &mut batch).await;
+        gather(&mut requests, &mut batch, crowd).await;
         let number = shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        next = Instant::now() + take(&shared, batch).await;
+        let count = batch.len();
+        // Who waits when a round ends did not take part in it; who did comes again when it is answered.
+        let pause = take(&shared, batch, || crowd = count + requests.len()).await;
+        next = Instant::now() + pause;
         shared.ended.send_replace(number);
     }
 }
 
-/// Adds submissions to a batch that would just miss its round: who publishes together shares one snapshot, one timestamp and
-/// one fsync.
-async fn gather(shared: &Shared, requests: &mut mpsc::Receiver<Request>, batch: &mut Vec<Request>) {
-    let until = Instant::now() + GATHER;
-    while (1..BATCH).contains(&batch.len()) && shared.coming.load(Ordering::Relaxed) > 0 {
+/// Adds submissions to a batch that would just miss its round, until it has `crowd`: who publishes together shares one snapshot,
+/// one timestamp and one fsync.
+async fn gather(requests: &mut mpsc::Receiver<Request>, batch: &mut Vec<Request>, crowd: usize) {
+    let (until, crowd) = (Instant::now() + GATHER, crowd.min(BATCH));
+    while (1..crowd).contains(&batch.len()) {
         tokio::select! {
             biased;
-            count = requests.recv_many(batch, BATCH - batch.len()) => if count == 0 { return },
+            count = requests.recv_many(batch, crowd - batch.len()) => if count == 0 { return },
             () = tokio::time::sleep_until(until) => return,
         }
     }
 }
 
-/// Answers `batch` and signs what is due; says how long until something may be due again.
-async fn take(shared: &Arc<Shared>, batch: Vec<Request>) -> Duration {
+/// Answers `batch` and signs what is due; says how long until something may be due again. Calls `ended` when a round has ended,
+/// before its submissions are answered.
+async fn take(shared: &Arc<Shared>, batch: Vec<Request>, mut ended: impl FnMut()) -> Duration {
     shared.committing.step();
     if let Some(why) = shared.blocked() {
         for request in batch {
@@ -86,7 +92,9 @@ async fn take(shared: &Arc<Shared>, batch: Vec<Request>) -> Duration {
             batch.into_iter().map(|request| (request.submitted, (request.answer, request._room))).unzip();
         let submitted = Arc::new(submitted);
         shared.committing.step();
-        match round(shared, submitted.clone()).await {
+        let round = round(shared, submitted.clone()).await;
+        ended();
+        match round {
             Some((outcome, pause)) => {
                 match &outcome {
                     Err(RoundError::Store(StoreError::Stopped { .. })) => shared.committing.broken(),

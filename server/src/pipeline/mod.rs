@@ -25,7 +25,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -163,8 +163,6 @@ struct Shared {
     committed: watch::Sender<u64>,
     /// True once the registry was read: nothing is signed before. An alarm is told through it, too.
     observed: watch::Sender<bool>,
-    /// Submissions that are looked at before they are put into the queue.
-    coming: AtomicUsize,
     /// Makes the committer look now.
     wake: Notify,
     /// True if the store may hold a newer head than the one that was read last.
@@ -214,15 +212,6 @@ struct Request {
     _room: OwnedSemaphorePermit,
 }
 
-/// A submission on its way into the committer's queue, which waits for it a little.
-pub(crate) struct Coming(Engine);
-
-impl Drop for Coming {
-    fn drop(&mut self) {
-        self.0.shared.coming.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A submission whose versions and signatures were looked at.
 #[derive(Debug)]
 pub(crate) enum Examined {
@@ -269,18 +258,23 @@ impl Engine {
     /// # Errors
     /// [`Refusal`]; with code `unavailable` or `rate-limited` nothing was decided and the same submission may be sent again.
     pub async fn submit(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Accepted, Refusal> {
-        let (shared, coming) = (self.shared.clone(), self.coming());
+        let shared = self.shared.clone();
         let examined = spawn_blocking(move || shared.examine(documents)).await;
         // A panic there was printed.
         let failed = |_| unavailable("the daemon failed at this submission; see its log".to_owned());
         let examined = examined.map_err(failed).flatten();
-        self.take(examined.inspect_err(|refusal| self.shared.note_refused(refusal))?, coming).await
+        self.take(examined.inspect_err(|refusal| self.shared.note_refused(refusal))?).await
     }
 
-    /// Says that a submission is being looked at, for as long as this is kept: those that come together share a round.
-    pub(crate) fn coming(&self) -> Coming {
-        self.shared.coming.fetch_add(1, Ordering::Relaxed);
-        Coming(self.clone())
+    /// As [`Engine::examine`], if that takes nothing but processor time; none if it takes the disk.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub(crate) fn examine_in_memory(
+        &self,
+        documents: BTreeMap<String, Vec<u8>>,
+    ) -> Option<Result<Examined, Refusal>> {
+        self.shared.examine_in_memory(documents)
     }
 
     /// Looks at versions and signatures, before anything waits in the committer's queue: the first half of
@@ -296,7 +290,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::submit`].
-    pub(crate) async fn take(&self, examined: Examined, coming: Coming) -> Result<Accepted, Refusal> {
+    pub(crate) async fn take(&self, examined: Examined) -> Result<Accepted, Refusal> {
         let submitted = match examined {
             Examined::Known(record) => return Ok(self.progress(record)),
             Examined::New(submitted) => submitted,
@@ -316,7 +310,6 @@ impl Engine {
             TrySendError::Full(_) => busy(),
             TrySendError::Closed(_) => stopping(),
         })?;
-        drop(coming);
         let record = answered.await.map_err(|_| stopping())??;
         Ok(self.progress(record))
     }
@@ -539,7 +532,6 @@ async fn prepare(
         shown: watch::Sender::new(None),
         committed: watch::Sender::new(0),
         observed: watch::Sender::new(false),
-        coming: AtomicUsize::new(0),
         wake: Notify::new(),
         unread: AtomicBool::new(false),
         begun: AtomicU64::new(0),
@@ -569,6 +561,17 @@ fn submission_id(documents: &BTreeMap<String, Sent>) -> String {
         all.extend_from_slice(format!("{role} {}\n", sent.digest()).as_bytes());
     }
     Digest::of(&all).hex()[..32].to_owned()
+}
+
+fn sent(documents: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Sent> {
+    documents.into_iter().map(|(role, bytes)| (role, bytes.into())).collect()
+}
+
+/// As it waits for its round.
+fn submitted(mut documents: BTreeMap<String, Sent>) -> Submitted {
+    let id = submission_id(&documents);
+    documents.values_mut().for_each(Sent::pack);
+    Submitted { id, documents }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -683,26 +686,34 @@ impl Shared {
     /// Against the newest head: a round that is under way, and the disk that it writes to, are not waited for if the
     /// documents that name the keys were read before.
     fn examine(&self, documents: BTreeMap<String, Vec<u8>>) -> Result<Examined, Refusal> {
-        if let Some(why) = self.blocked() {
-            return Err(unavailable(why));
-        }
-        let mut documents: BTreeMap<String, Sent> =
-            documents.into_iter().map(|(role, bytes)| (role, bytes.into())).collect();
-        let setup = &self.setup;
-        match accept::vouch(&Overlay::new(setup), &documents, &setup.parsed) {
-            Ok(()) => {
-                let id = submission_id(&documents);
-                documents.values_mut().for_each(Sent::pack);
-                Ok(Examined::New(Submitted { id, documents }))
-            }
+        let documents = sent(documents);
+        match self.vouch(&Overlay::new(&self.setup), &documents) {
+            Ok(()) => Ok(Examined::New(submitted(documents))),
             // What was taken, and whose answer was lost, is not newer than itself.
             Err(conflict) if conflict.code == RefusalCode::Conflict => {
-                let known = setup.store.submission(&setup.key, &submission_id(&documents));
+                let known = self.setup.store.submission(&self.setup.key, &submission_id(&documents));
                 let known = known.map_err(|error| unavailable(error.to_string()))?;
                 known.map(Examined::Known).ok_or(conflict)
             }
             Err(refusal) => Err(refusal),
         }
+    }
+
+    fn examine_in_memory(&self, documents: BTreeMap<String, Vec<u8>>) -> Option<Result<Examined, Refusal>> {
+        let (documents, overlay) = (sent(documents), Overlay::in_memory(&self.setup));
+        match self.vouch(&overlay, &documents) {
+            _ if overlay.is_short() => None,
+            // Whether it was taken before is on the disk.
+            Err(conflict) if conflict.code == RefusalCode::Conflict => None,
+            vouched => Some(vouched.map(|()| Examined::New(submitted(documents)))),
+        }
+    }
+
+    fn vouch(&self, overlay: &Overlay<'_>, documents: &BTreeMap<String, Sent>) -> Result<(), Refusal> {
+        if let Some(why) = self.blocked() {
+            return Err(unavailable(why));
+        }
+        accept::vouch(overlay, documents, &self.setup.parsed)
     }
 
     /// Why nothing may be signed now.

@@ -13,6 +13,7 @@
 //! | settle: online keys that were replaced (`keys/ring.rs`) | both pairs, of which the root names one | the next push or start |
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -260,10 +261,6 @@ impl Setup {
         let mut again: Vec<(usize, usize)> = Vec::new();
         for (at, submitted) in batch.iter().enumerate() {
             // A submission whose answer was lost comes again under the same id, maybe while the first still waits.
-            if let Some(record) = self.store.submission(&self.key, &submitted.id)? {
-                outcome.answers.push(Ok(record));
-                continue;
-            }
             if let Some(earlier) = first.insert(&submitted.id, at) {
                 outcome.answers.push(Err(unavailable("not committed".to_owned())));
                 again.push((at, earlier));
@@ -279,7 +276,14 @@ impl Setup {
                     taken.push((at, set));
                     outcome.answers.push(Err(unavailable("not committed".to_owned())));
                 }
-                Err(refusal) => outcome.answers.push(Err(refusal)),
+                // What was taken, and whose answer was lost, is not newer than itself.
+                Err(refusal) => {
+                    let known = match refusal.code {
+                        RefusalCode::Conflict => self.store.submission(&self.key, &submitted.id)?,
+                        _ => None,
+                    };
+                    outcome.answers.push(known.ok_or(refusal));
+                }
             }
         }
         if taken.is_empty() && !due.timestamp {
@@ -604,9 +608,17 @@ fn signed(client: &Trusted, last_signed: Option<DateTime<Utc>>) -> Option<Signed
     })
 }
 
+/// Whether an [`Overlay`] may read the disk.
+enum Disk {
+    Read,
+    /// It may not. True once it would have had to.
+    Spared(Cell<bool>),
+}
+
 /// What is committed, with what a round has taken so far. Without a round: what is committed at each question.
 pub(super) struct Overlay<'a> {
     setup: &'a Setup,
+    disk: Disk,
     documents: BTreeMap<String, RoleDocument>,
     /// All of this round, also those that were followed by another.
     new_roots: Vec<Bytes>,
@@ -615,7 +627,19 @@ pub(super) struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(setup: &'a Setup) -> Self {
-        Self { setup, documents: BTreeMap::new(), new_roots: Vec::new(), retired: BTreeSet::new() }
+        let (documents, new_roots, retired) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        Self { setup, disk: Disk::Read, documents, new_roots, retired }
+    }
+
+    /// Without the disk, nor a wait for who writes to it: documents that are not in memory are refused as unavailable, and
+    /// [`is_short`](Self::is_short) says so.
+    pub(super) fn in_memory(setup: &'a Setup) -> Self {
+        Self { disk: Disk::Spared(Cell::new(false)), ..Self::new(setup) }
+    }
+
+    /// True if something that was asked for is on the disk alone.
+    pub(super) fn is_short(&self) -> bool {
+        matches!(&self.disk, Disk::Spared(short) if short.get())
     }
 
     fn add(&mut self, set: &AcceptedSet) {
@@ -678,6 +702,10 @@ impl Present for Overlay<'_> {
     fn document(&self, role: &str) -> Result<Option<Bytes>, Refusal> {
         if let Some(document) = self.documents.get(role) {
             return Ok(Some(document.bytes()));
+        }
+        if let Disk::Spared(short) = &self.disk {
+            short.set(true);
+            return Err(unavailable(format!("{role} is not in memory")));
         }
         self.setup.newest(role).map_err(|error| unavailable(error.to_string()))
     }

@@ -30,7 +30,7 @@ use super::front::Front;
 
 pub(crate) const TRUST: &str = "0123456789abcdef0123456789abcdef";
 /// Nothing in these tests takes longer unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) front: Arc<Front>,
