@@ -123,9 +123,29 @@ install_cargo_deny() {
         "cargo-deny@$CARGO_DENY"
 }
 
+# That one program alone: its package brings a server, which Debian would start, and fonts for the server's pages.
+install_promtool() {
+    if [[ -x $target/tools/bin/promtool ]]; then
+        echo 'promtool: there'
+        return
+    fi
+    local folder as_root=()
+    ((EUID == 0)) || as_root=(sudo)
+    folder=$(mktemp -d)
+    (
+        cd "$folder"
+        apt-get download -qq prometheus || { "${as_root[@]}" apt-get update -qq && apt-get download -qq prometheus; }
+    )
+    dpkg-deb -x "$folder"/prometheus_*.deb "$folder/all"
+    mkdir -p "$target/tools/bin"
+    mv "$folder/all/usr/bin/promtool" "$target/tools/bin/"
+    rm -rf "$folder"
+}
+
 install() {
     install_packages
     install_peers
+    install_promtool
     install_cargo_deny
 }
 

@@ -12,7 +12,7 @@ mod tick;
 mod token;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -20,10 +20,11 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::{EnvFilter, filter::ParseError, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use crate::{
     config::{Config, Overrides, valid_name},
+    logging::{self, Filter},
     store::OPENER,
 };
 
@@ -36,9 +37,10 @@ use crate::{
 struct Cli {
     /// What is logged to standard error, as `info`, `debug` or `info,plimsoll_server=debug`
     ///
-    /// Default: info; for `tick`: warn; for the demo, which tells its own story: error.
+    /// Default: for `serve`, what the configuration says, else info; for `tick`: warn; for the demo, which tells its own story:
+    /// error; for all else: info.
     #[arg(long, global = true, value_name = "FILTER", env = "PLIMSOLLD_LOG", value_parser = filter)]
-    log: Option<EnvFilter>,
+    log: Option<String>,
     /// How it is logged
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -88,6 +90,14 @@ enum Command {
     Demo,
 }
 
+/// What is logged.
+#[derive(Debug)]
+struct Log {
+    filter: Filter,
+    /// `--log`, which wins over the configuration.
+    given: Option<String>,
+}
+
 #[derive(Debug, Args)]
 struct Source {
     /// The configuration file; without it, one trust repository `main` on the embedded registry
@@ -116,11 +126,11 @@ pub fn main() -> ExitCode {
         Command::Demo => "error",
         // What it says is its output; who runs it from cron gets no mail if all is well.
         Command::Tick(_) => "warn",
-        _ => "info",
+        _ => logging::DEFAULT,
     };
     quiet_about_damaged_stores();
-    log_to_stderr(cli.log.unwrap_or_else(|| EnvFilter::new(default)), cli.log_format);
-    match run(cli.command) {
+    let log = Log { filter: Filter::install(first(&cli, default), cli.log_format.into()), given: cli.log };
+    match run(cli.command, log) {
         Ok(code) => code,
         Err(error) => {
             // If standard error is closed, too, there is nobody left to tell.
@@ -130,9 +140,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+fn run(command: Command, log: Log) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(arguments) => runtime()?.block_on(serve::serve(arguments))?,
+        Command::Serve(arguments) => runtime()?.block_on(serve::serve(arguments, log))?,
         Command::Key(command) => key::run(command)?,
         Command::Token(command) => token::run(command)?,
         Command::Config(command) => config::run(command)?,
@@ -197,21 +207,22 @@ fn quiet_about_damaged_stores() {
     }));
 }
 
-/// Refuses what `EnvFilter` by itself would only ignore.
-fn filter(text: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::try_new(text)
+fn filter(text: &str) -> Result<String, ParseError> {
+    logging::parse(text).map(|_| text.to_owned())
 }
 
-fn log_to_stderr(filter: EnvFilter, format: LogFormat) {
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    match format {
-        LogFormat::Text => {
-            let colour =
-                io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            registry.with(layer.with_target(false).with_ansi(colour)).init();
+/// What is logged until a configuration was read.
+fn first(cli: &Cli, default: &str) -> EnvFilter {
+    let given = cli.log.as_deref().unwrap_or(default);
+    logging::parse(given).expect("the argument was looked at, and so were the defaults")
+}
+
+impl From<LogFormat> for logging::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
         }
-        LogFormat::Json => registry.with(layer.json()).init(),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to listen; port 0 means any free one.
     pub listen: SocketAddr,
+    /// What `serve` logs: a filter as `--log` takes; none for `info`.
+    pub log: Option<String>,
     /// How registries are reached.
     pub registry: RegistryAccess,
     /// What the listener shows of itself; none for plain http.
@@ -116,6 +118,8 @@ pub struct Overrides {
     pub data: Option<PathBuf>,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
+    /// `--log`.
+    pub log: Option<String>,
     /// `--trust`, as often as it was given. If it was, exactly these are served; one that the file has too keeps
     /// what the file says of it.
     pub trusts: Vec<TrustArgument>,
@@ -243,6 +247,9 @@ pub enum ValueError {
          `repository`, or leave [tls] out"
     )]
     TlsEmbedded(String),
+    /// Not a filter of the log.
+    #[error("not what is to be logged, as `info` or `info,plimsoll_server=debug`: {0}")]
+    Log(String),
     /// Not one who may submit.
     #[error("`{0}` is not who may submit: `tokens` or `anyone`")]
     Submit(String),
@@ -260,6 +267,7 @@ impl Config {
         Self {
             data: data.into(),
             listen: DEFAULT_LISTEN,
+            log: None,
             registry: RegistryAccess::default(),
             tls: None,
             api: ApiConfig::default(),
@@ -287,6 +295,7 @@ impl Config {
         let data = overrides.data.clone().or(read.data).or_else(|| default_data(variable));
         let mut config = Self::new(data.ok_or(ConfigError::NoData)?);
         config.listen = overrides.listen.or(read.listen).unwrap_or(DEFAULT_LISTEN);
+        config.log = overrides.log.clone().or(read.log);
         config.registry = read.registry;
         config.tls = read.tls;
         config.api = read.api;

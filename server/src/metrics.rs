@@ -14,11 +14,29 @@ const ROLES: usize = 200;
 /// No role has this name: those that are delegated have `--` in theirs.
 const OTHERS: &str = "_others";
 
+/// What became of the configuration that was read last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// It was refused, or a trust repository in it does not start.
+    pub(crate) refused: bool,
+    /// Some of it needs a restart.
+    pub(crate) restart: bool,
+}
+
 /// The metrics of `trusts`: the name of each trust repository, and what is known of it once it has started.
-pub(crate) fn render(trusts: &[(String, Option<Report>)]) -> String {
+pub(crate) fn render(settings: Settings, trusts: &[(String, Option<Report>)]) -> String {
     let mut text = Text(String::with_capacity(4096 * (trusts.len() + 1)));
     text.family("build_info", "gauge", "1; the program's version is a label.");
     text.sample("build_info", "", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let Settings { refused, restart } = settings;
+    text.family(
+        "reload_successful",
+        "gauge",
+        "1 if the configuration that was read last counts, 0 if what went before goes on.",
+    );
+    text.sample("reload_successful", "", &[], u8::from(!refused));
+    text.family("restart_needed", "gauge", "1 if it has values that count after a restart only, else 0.");
+    text.sample("restart_needed", "", &[], u8::from(restart));
     text.family("trust_ready", "gauge", "1 if /readyz calls the trust repository ready, else 0.");
     for (name, report) in trusts {
         let ready = report.as_ref().is_some_and(|report| report.health.ready);
@@ -287,7 +305,8 @@ mod tests {
         report.counts.refused.insert("threshold".to_owned(), 7);
         report.commits.buckets[1] = 2;
         (report.commits.count, report.commits.sum) = (3, 90.25);
-        let text = render(&[("acme".to_owned(), Some(report)), ("other".to_owned(), None)]);
+        let text =
+            render(Settings::default(), &[("acme".to_owned(), Some(report)), ("other".to_owned(), None)]);
         for (series, expected) in [
             ("plimsolld_trust_ready{trust=\"acme\"}", "1"),
             ("plimsolld_trust_ready{trust=\"other\"}", "0"),
@@ -311,6 +330,7 @@ mod tests {
     fn the_text_keeps_to_the_format() {
         let trusts: Vec<_> = ["a", "b", "c"].map(|name| (name.to_owned(), Some(report()))).into();
         let text = render(
+            Settings { refused: true, restart: true },
             &trusts
                 .into_iter()
                 .map(|(name, report)| (name.clone(), report.map(|report| Report { name, ..report })))
@@ -343,7 +363,7 @@ mod tests {
         let mut report = report();
         let evil = "x\"} 1\nplimsolld_trust_alarm{trust=\"acme\"} 1\\\r";
         report.tree = Arc::new(Tree { roles: vec![role(evil, Some("targets"), 1, 1)], ..Tree::default() });
-        let text = render(&[("acme".to_owned(), Some(report))]);
+        let text = render(Settings::default(), &[("acme".to_owned(), Some(report))]);
         let expected = "role=\"x\\\"} 1\\nplimsolld_trust_alarm{trust=\\\"acme\\\"} 1\\\\\u{fffd}\"} 86400\n";
         assert!(text.contains(expected), "{text}");
         assert_eq!(text.matches("\nplimsolld_trust_alarm{").count(), 1);
@@ -357,7 +377,7 @@ mod tests {
         roles.extend((0..5000).map(delegated));
         roles[4 + 4999] = role("targets--r4999", Some("targets"), 89, 1);
         report.tree = Arc::new(Tree { roles, ..Tree::default() });
-        let text = render(&[("acme".to_owned(), Some(report))]);
+        let text = render(Settings::default(), &[("acme".to_owned(), Some(report))]);
         assert_eq!(text.matches("\nplimsolld_role_expires_in_seconds{").count(), 4 + ROLES + 1);
         let others = "plimsolld_role_expires_in_seconds{trust=\"acme\",role=\"_others\"}";
         assert_eq!(value(&text, others), "86400");

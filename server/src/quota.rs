@@ -93,8 +93,18 @@ pub(crate) struct TooOften {
 impl Rates {
     /// All buckets full.
     pub(crate) fn new(quota: &Quota) -> Self {
-        let each = 60_000_000 / i64::from(quota.publishes_per_minute.max(1));
-        Self { each: TimeDelta::microseconds(each.max(1)), full_at: BTreeMap::new(), sweep: 64 }
+        Self { each: each(quota), full_at: BTreeMap::new(), sweep: 64 }
+    }
+
+    /// From now on `quota` counts. What was taken of a bucket stays taken, in publishes.
+    pub(crate) fn change(&mut self, quota: &Quota, now: DateTime<Utc>) {
+        let (old, new) = (micros(self.each), micros(each(quota)));
+        for full_at in self.full_at.values_mut() {
+            let taken = micros(*full_at - now).clamp(0, micros(WINDOW));
+            // At most a minute times a minute; a bucket that is overdrawn by the new measure is empty.
+            *full_at = now + TimeDelta::microseconds(taken * new / old).min(WINDOW);
+        }
+        self.each = each(quota);
     }
 
     /// Takes one publish of each of `subtrees` at `now`, or nothing at all.
@@ -133,6 +143,16 @@ impl Rates {
     fn filled(&self, subtree: &str, now: DateTime<Utc>) -> DateTime<Utc> {
         self.full_at.get(subtree).map_or(now, |at| (*at).clamp(now, now + WINDOW))
     }
+}
+
+/// How long it takes until one more publish is allowed.
+fn each(quota: &Quota) -> TimeDelta {
+    let each = micros(WINDOW) / i64::from(quota.publishes_per_minute.max(1));
+    TimeDelta::microseconds(each.max(1))
+}
+
+fn micros(length: TimeDelta) -> i64 {
+    length.num_microseconds().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -202,6 +222,28 @@ mod tests {
         rates.take(&of(&["a"]), start()).unwrap();
         rates.give_back(&of(&["a"]));
         rates.take(&of(&["a"]), start()).unwrap();
+    }
+
+    #[test]
+    fn a_quota_that_changes_forgets_nothing_that_was_taken() {
+        let quota = |publishes_per_minute| Quota { publishes_per_minute, ..Quota::default() };
+        let (mut rates, a) = (rates(10), of(&["a"]));
+        let left = |rates: &mut Rates, now| (0..).take_while(|_| rates.take(&a, now).is_ok()).count();
+        for _ in 0..4 {
+            rates.take(&a, start()).unwrap();
+        }
+        rates.change(&quota(100), start());
+        assert_eq!(left(&mut rates, start()), 96);
+        // Lowered below what was taken: none is left, and one comes back after its time.
+        rates.change(&quota(2), start());
+        assert_eq!(left(&mut rates, start()), 0);
+        assert_eq!(left(&mut rates, start() + TimeDelta::seconds(30)), 1);
+        assert_eq!(left(&mut rates, start() + TimeDelta::days(1)), 2);
+        rates.change(&quota(3), start() + TimeDelta::days(2));
+        assert_eq!(left(&mut rates, start() + TimeDelta::days(2)), 3, "what came back has come back");
+        // The clock was put back, and far ahead.
+        rates.change(&quota(60), start());
+        assert_eq!(left(&mut rates, start() + TimeDelta::minutes(1)), 60);
     }
 
     #[test]

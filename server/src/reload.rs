@@ -1,163 +1,218 @@
 //! Taking over a changed configuration while the daemon runs: all of it is read and checked before any of it counts.
 
-use std::fmt;
+mod plan;
 
-use tracing::info;
+use std::{collections::BTreeMap, fmt};
 
+use plimsoll::verify;
+use tracing::{error, info, warn};
+
+pub use self::plan::Change;
+use self::plan::Plan;
 use crate::{
     config::{Config, TrustConfig},
-    daemon::{Daemon, DaemonError, Edge},
+    daemon::{self, Daemon, DaemonError, Edge, Launched, Place, Prepared, Seen},
 };
 
-/// What a reload found changed.
+/// What a reload did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// The keys that have another value, and count from now on.
-    pub changed: Vec<String>,
-    /// The keys that have another value, and need a restart: the old one goes on.
-    pub restart: Vec<String>,
+    /// What has another value, which counts from now on.
+    pub changed: Vec<Change>,
+    /// The trust repositories that are served from now on, and where.
+    pub served: Vec<(String, String)>,
+    /// Those that are not served any more.
+    pub withdrawn: Vec<String>,
+    /// Those that were started anew, as what changed of them cannot change otherwise.
+    pub restarted: Vec<String>,
+    /// Those that should be served or started anew and are not, and why.
+    pub failed: Vec<(String, String)>,
+    /// What has another value in the configuration and needs a restart of the daemon: the old one goes on.
+    pub restart: Vec<Change>,
 }
 
 impl Daemon {
-    /// Takes over from `config` what can change at run time: `[freshness]`, `[api]`, the files of `[tls]`, logins; and reads
-    /// certificate, key, tokens and passwords again, whether their names changed or not. What needs a restart goes on as it
-    /// was. Open connections stay. Blocking disk I/O on a thread that may block.
+    /// Takes over from `wanted` all that can change at run time, and reads certificate, key, CAs, tokens and passwords again,
+    /// whether their names changed or not. Trust repositories come and go; one that moves to another repository, or to
+    /// another profile, is started anew. What needs a restart of the daemon goes on as it was. Open connections stay, and so
+    /// do submissions that wait. Blocking disk I/O on a thread that may block; takes up to some seconds if an engine has to end.
     ///
     /// # Errors
-    /// [`DaemonError`] if something that `config` names cannot be used. Nothing changed then.
-    pub async fn reload(&mut self, config: Config) -> Result<Reloaded, DaemonError> {
-        let (next, reloaded) = merged(self.config(), config);
+    /// [`DaemonError`] if `wanted` would not start, or something that it names cannot be used. Nothing changed then, but for
+    /// keys that were made.
+    pub async fn reload(&mut self, wanted: Config) -> Result<Reloaded, DaemonError> {
+        daemon::check(&wanted)?;
+        let plan = Plan::new(&self.config, &wanted);
+        let next = &plan.next;
+        let places = daemon::places(&next.trusts, self.address())?;
+        let places: BTreeMap<String, Place> =
+            next.trusts.iter().map(|trust| trust.name.clone()).zip(places).collect();
         let reading = next.clone();
-        let edge = crate::daemon::blocking(move || Edge::read(&reading)).await?;
-        let engines = self.engines();
-        // The same for all, so either the first refuses it or none does.
-        for engine in &engines {
-            let refused = |source| DaemonError::Engine {
-                name: engine.name().to_owned(),
-                source: Box::new(crate::pipeline::EngineError::Freshness(source)),
-            };
-            engine.set_freshness(next.freshness).map_err(refused)?;
+        let read = daemon::blocking(move || {
+            // Also what counts after a restart only: it would not start.
+            Edge::read(&wanted)?;
+            Edge::read(&reading)
+        });
+        let mut edge = read.await?;
+        let accesses = std::mem::take(&mut edge.accesses);
+        let accesses: BTreeMap<_, _> =
+            next.trusts.iter().map(|trust| trust.name.clone()).zip(accesses).collect();
+        let prepare =
+            |name: &String| (plan.trust(name).clone(), places[name].clone(), accesses[name].clone());
+
+        let was_open = self.berth.is_open();
+        let launched = self.launch_all(next, plan.added.iter().map(prepare).collect()).await;
+        let launched = launched.inspect_err(|_| {
+            if !was_open {
+                self.berth.close();
+            }
+        })?;
+
+        // From here on nothing fails but what is started anew.
+        let mut reloaded = plan.reloaded(&places);
+        self.show(edge.tls);
+        self.api.gate().replace(edge.tokens);
+        for (name, running) in &self.trusts {
+            if let Some(access) = accesses.get(name).filter(|_| !plan.restarted.contains(name)) {
+                running.access.replace(access);
+                running.adjust(next);
+            }
         }
-        // From here on nothing fails.
-        self.take(next, edge);
+        // With those that did not start.
+        let mut gone = self.api.names();
+        gone.retain(|name| !places.contains_key(name));
+        for name in &gone {
+            self.api.withdraw(name);
+        }
+        for name in &plan.restarted {
+            self.api.pause(name);
+        }
+        let late = self.retire(gone.into_iter().chain(plan.restarted.clone())).await;
+        for name in late.iter().filter(|name| !places.contains_key(*name)) {
+            warn!(trust = name, "it is not served any more, and what it had under way does not end");
+        }
+        for name in &plan.restarted {
+            // Two engines on one store would undo each other.
+            let started = if late.contains(name) {
+                Err("what it had under way does not end; restart the daemon".to_owned())
+            } else {
+                self.launch_all(next, vec![prepare(name)]).await.map_err(|error| verify::chain(&error))
+            };
+            match started {
+                Ok(launched) => launched.into_iter().for_each(|launched| self.admit(launched)),
+                Err(why) => reloaded.failed.push((name.clone(), why)),
+            }
+        }
+        reloaded.restarted.retain(|name| reloaded.failed.iter().all(|(failed, _)| failed != name));
+        for name in &plan.inboxes {
+            self.look_into_inbox(plan.trust(name), places[name].clone());
+        }
+        launched.into_iter().for_each(|launched| self.admit(launched));
+        if next.trusts.iter().all(|trust| trust.repository.is_some()) {
+            self.berth.close();
+        }
+        let api = self.config.api != next.api;
+        self.config = plan.next;
+        // Tried again by the next reload.
+        self.config.trusts.retain(|trust| self.trusts.contains_key(&trust.name));
+        if api {
+            self.warn_of_the_open();
+        }
         Ok(reloaded)
     }
+
+    /// Starts engines that nobody reaches yet, all or none. The embedded registry is opened if one needs it.
+    async fn launch_all(
+        &self,
+        config: &Config,
+        trusts: Vec<(TrustConfig, Place, daemon::Access)>,
+    ) -> Result<Vec<Launched>, DaemonError> {
+        if trusts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (config, store, berth) = (config.clone(), self.store.clone(), self.berth.clone());
+        let mut seen = self.keys_in_use();
+        let prepared = daemon::blocking(move || {
+            if trusts.iter().any(|(trust, ..)| trust.repository.is_none()) {
+                berth.open(&config.data.join("registry"))?;
+            }
+            let prepare = |(trust, place, access): (TrustConfig, Place, daemon::Access)| {
+                let keys = daemon::keyring(&config, &trust, &*store, &mut seen)?;
+                Ok(Prepared { trust, place, access, keys })
+            };
+            let prepared: Result<Vec<_>, DaemonError> = trusts.into_iter().map(prepare).collect();
+            Ok::<_, DaemonError>((prepared?, config))
+        });
+        let (prepared, config) = prepared.await?;
+        let mut launched: Vec<Launched> = Vec::new();
+        for prepared in prepared {
+            match self.launch(&config, prepared).await {
+                Ok(one) => launched.push(one),
+                Err(error) => {
+                    for one in launched {
+                        one.engine.stop().await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(launched)
+    }
+
+    /// The keys of what is served, with their folders.
+    fn keys_in_use(&self) -> Seen {
+        let mut seen = Seen::new();
+        for name in self.trusts.keys() {
+            let folder = self.config.data.join("keys").join(name);
+            seen.extend(self.key_ids(name).into_iter().map(|id| (id, folder.clone())));
+        }
+        seen
+    }
 }
 
-/// What goes on, and what of `wanted` that is, as compared with `held`.
-fn merged(held: &Config, wanted: Config) -> (Config, Reloaded) {
-    // Every key, so that a new one is not forgotten here.
-    let Config { data, listen, registry, tls, api, freshness, quota, trusts } = wanted;
-    let mut reloaded = Reloaded::default();
-    let mut next = held.clone();
-    let mut keep = |same: bool, key: &str| {
-        if !same {
-            reloaded.restart.push(key.to_owned());
+impl Reloaded {
+    /// Logs it, a line for each thing, and how many there are at last.
+    pub(crate) fn log(&self) {
+        for change in &self.changed {
+            info!("changed: {change}");
         }
-    };
-    keep(held.data == data, "data");
-    keep(held.listen == listen, "listen");
-    keep(held.registry == registry, "[registry]");
-    keep(held.tls.is_some() == tls.is_some(), "[tls]");
-    keep(held.quota == quota, "[quota]");
-    for trust in &trusts {
-        let key = format!("[[trust]] {}", trust.name);
-        match held.trusts.iter().find(|other| other.name == trust.name) {
-            None => keep(false, &key),
-            Some(other) => keep(TrustConfig { login: trust.login.clone(), ..other.clone() } == *trust, &key),
+        for (name, place) in &self.served {
+            info!(trust = name, "served from now on: {place}");
         }
-    }
-    for gone in held.trusts.iter().filter(|other| trusts.iter().all(|trust| trust.name != other.name)) {
-        keep(false, &format!("[[trust]] {}", gone.name));
-    }
-    let mut take = |same: bool, key: &str| {
-        if !same {
-            reloaded.changed.push(key.to_owned());
+        for name in &self.withdrawn {
+            info!(trust = name, "not served any more; its keys and what the store has of it stay");
         }
-    };
-    take(held.freshness == freshness, "[freshness]");
-    next.freshness = freshness;
-    take(held.api == api, "[api]");
-    next.api = api;
-    if held.tls.is_some() && tls.is_some() {
-        take(held.tls == tls, "[tls]");
-        next.tls = tls;
-    }
-    for trust in &mut next.trusts {
-        // A login belongs to a repository.
-        let same = |other: &&TrustConfig| other.name == trust.name && other.repository == trust.repository;
-        if let Some(other) = trusts.iter().find(same) {
-            take(trust.login == other.login, &format!("the login of {}", trust.name));
-            trust.login = other.login.clone();
+        for name in &self.restarted {
+            info!(trust = name, "started anew");
         }
-    }
-    (next, reloaded)
-}
-
-/// What the log says of it.
-pub(crate) fn report(reloaded: &Reloaded) {
-    info!("{reloaded}");
-    if !reloaded.restart.is_empty() {
-        tracing::warn!(
-            "these changed and need a restart, until then the old values go on: {}",
-            reloaded.restart.join(", ")
-        );
+        for (name, why) in &self.failed {
+            error!(trust = name, "it is not served until the next reload or restart: {why}");
+        }
+        for change in &self.restart {
+            warn!("needs a restart, until then the old value goes on: {change}");
+        }
+        info!("{self}");
     }
 }
 
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("reloaded: certificate, tokens and passwords were read again")?;
-        if self.changed.is_empty() { Ok(()) } else { write!(f, "; changed: {}", self.changed.join(", ")) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::TimeDelta;
-
-    use super::*;
-    use crate::config::{Login, Submit};
-
-    fn config() -> Config {
-        let mut config = Config::new("/data");
-        config.trusts[0].repository = "r.io/a".parse().ok();
-        config.trusts.push(TrustConfig::embedded("b"));
-        config
-    }
-
-    #[test]
-    fn nothing_changed_is_nothing_told() {
-        assert_eq!(merged(&config(), config()).1, Reloaded::default());
-    }
-
-    #[test]
-    fn what_can_change_does_and_what_needs_a_restart_is_named_and_stays() {
-        let mut wanted = config();
-        wanted.freshness.timestamp_interval = TimeDelta::minutes(5);
-        wanted.api.submit = Some(Submit::Tokens);
-        wanted.trusts[0].login =
-            Some(Login { username: "x".to_owned(), password_file: std::path::PathBuf::from("/p").into() });
-        let (next, reloaded) = merged(&config(), wanted.clone());
-        assert_eq!(reloaded.changed, ["[freshness]", "[api]", "the login of main"]);
-        assert_eq!(reloaded.restart, [""; 0]);
-        assert_eq!(
-            (next.freshness, &next.api, &next.trusts),
-            (wanted.freshness, &wanted.api, &wanted.trusts)
-        );
-
-        wanted.listen = "127.0.0.1:1".parse().unwrap();
-        wanted.data = "/other".into();
-        wanted.registry.plain_http = true;
-        wanted.trusts[0].repository = "r.io/other".parse().ok();
-        wanted.trusts[1] = TrustConfig::embedded("c");
-        let (next, reloaded) = merged(&config(), wanted);
-        assert_eq!(
-            reloaded.restart,
-            ["data", "listen", "[registry]", "[[trust]] main", "[[trust]] c", "[[trust]] b"]
-        );
-        assert_eq!(reloaded.changed, ["[freshness]", "[api]"]);
-        let held = config();
-        assert_eq!((next.listen, next.data, next.trusts), (held.listen, held.data, held.trusts));
+        f.write_str("reloaded: certificates, tokens and passwords were read again; ")?;
+        let Self { changed, served, withdrawn, restarted, failed, restart } = self;
+        write!(
+            f,
+            "{} changed, {} served anew, {} not any more, {} started anew",
+            changed.len(),
+            served.len(),
+            withdrawn.len(),
+            restarted.len()
+        )?;
+        if !failed.is_empty() {
+            write!(f, ", {} FAILED", failed.len())?;
+        }
+        if !restart.is_empty() {
+            write!(f, ", {} need a restart", restart.len())?;
+        }
+        Ok(())
     }
 }

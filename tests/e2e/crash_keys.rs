@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -221,4 +222,69 @@ impl Scene {
         }
         self.watch.hear(&service.output());
     }
+}
+
+/// The kinds of calls that change a folder.
+const CALLS: [&str; 4] = ["/^mkdir", "/^rename", "/^f(data)?sync", "/^(unlink|rmdir)"];
+const PAIR: [&str; 2] = ["snapshot.key", "timestamp.key"];
+const BOTH: [&str; 3] = ["next", "snapshot.key", "timestamp.key"];
+
+/// `plimsolld key …`; with `kill`, killed before the nth call of this kind.
+fn key(data: &Path, arguments: &[&str], kill: Option<(&str, usize)>) -> process::Run {
+    let program = binary("plimsolld");
+    let mut command = Command::new(if kill.is_some() { Path::new("strace") } else { &program });
+    if let Some((calls, nth)) = kill {
+        let inject = format!("inject={calls}:signal=KILL:when={nth}");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject]).arg(&program);
+    }
+    command.arg("key").args(arguments).arg("--data").arg(data).env_remove("PLIMSOLLD_CONFIG");
+    process::run(&mut command, b"")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Runs `killed`, killed before each of its steps, each time after `before`, and `after` afterwards; then there must be one
+/// of `left` in the folder of the keys and no other folder beside it. Returns how many kills there were.
+fn is_killed(before: &[&[&str]], killed: &[&str], after: &[&str], left: &[&[&str]]) -> usize {
+    let mut kills = 0;
+    for calls in CALLS {
+        for nth in 1..20 {
+            let home = tempfile::tempdir().unwrap();
+            let data = home.path().join("data");
+            before.iter().for_each(|arguments| drop(key(&data, arguments, None).ok()));
+            if key(&data, killed, Some((calls, nth))).code == 0 {
+                break;
+            }
+            kills += 1;
+            key(&data, after, None).ok();
+            let folder = data.join("keys");
+            let found = names(&folder.join("main"));
+            assert!(left.iter().any(|left| found == *left), "{killed:?} before {calls} {nth}: {found:?}");
+            assert_eq!(names(&folder), ["main"], "{killed:?} before {calls} {nth}");
+        }
+    }
+    kills
+}
+
+/// What a kill leaves of a pair that was being made was shown to nobody, and what it leaves of one that was being discarded is
+/// to be gone: the next command removes both.
+#[test]
+fn a_kill_before_each_step_of_a_key_command_leaves_nothing_that_the_next_does_not_remove() {
+    let (show, rotate, discard) =
+        (&["show", "main"][..], &["rotate", "main"][..], &["rotate", "main", "--discard"][..]);
+    let kills = [
+        is_killed(&[], show, show, &[&PAIR]),
+        is_killed(&[show], rotate, rotate, &[&BOTH]),
+        is_killed(&[show], rotate, discard, &[&PAIR]),
+        is_killed(&[show, rotate], discard, discard, &[&PAIR]),
+        is_killed(&[show, rotate], discard, rotate, &[&BOTH]),
+        is_killed(&[show, rotate], discard, show, &[&PAIR, &BOTH]),
+    ];
+    tell(&format!("kill -9 before each step of `plimsolld key`: {kills:?} kills"));
+    assert!(kills.iter().all(|kills| *kills > 2), "{kills:?}");
 }

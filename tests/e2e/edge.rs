@@ -323,6 +323,11 @@ fn what_can_change_is_reloaded_and_an_invalid_file_changes_nothing() {
         document["signed"]["version"].as_u64().unwrap()
     };
 
+    let taken = |metric: &str| {
+        let metrics = http::get(&format!("{url}/metrics")).unwrap().text();
+        metrics.lines().any(|line| line == format!("plimsolld_{metric}"))
+    };
+    assert!(taken("reload_successful 1") && taken("restart_needed 0"));
     let before = version();
     for (text, expected) in [
         (
@@ -337,16 +342,21 @@ fn what_can_change_is_reloaded_and_an_invalid_file_changes_nothing() {
             told.contains("not reloaded, everything goes on as it was") && told.contains(expected),
             "{told}"
         );
+        assert!(taken("reload_successful 0"), "{text}");
     }
-    let told = edge.reload("data = \"data\"\nlisten = \"127.0.0.1:1\"\n[[trust]]\nname = \"new\"");
-    assert!(told.contains("reloaded: "), "{told}");
-    let restart = edge.service.wait_for(|line| line.contains("need a restart").then(|| line.to_owned()));
-    assert!(restart.contains("listen, [[trust]] new, [[trust]] main"), "{restart}");
+    let told = edge.reload("data = \"data\"\nlisten = \"127.0.0.1:1\"\n[quota]\nroles = 5");
+    assert!(told.contains("1 changed") && told.contains("1 need a restart"), "{told}");
+    let said =
+        |text: &str| assert!(edge.service.output().contains(text), "{text}: {}", edge.service.output());
+    said("needs a restart, until then the old value goes on: `listen` is 127.0.0.1:1, was 127.0.0.1:0");
+    said("changed: `quota.roles` is 5, was 1000");
+    assert!(taken("reload_successful 1") && taken("restart_needed 1"));
     assert_eq!(http::get(&format!("{url}/v1/trusts/main")).unwrap().status, 200);
     assert_eq!(version(), before);
 
-    let told = edge.reload(&config("[freshness]\ntimestamp-validity = \"60s\"\ntimestamp-interval = \"1s\""));
-    assert!(told.contains("changed: [freshness]"), "{told}");
+    edge.reload(&config("[freshness]\ntimestamp-validity = \"60s\"\ntimestamp-interval = \"1s\""));
+    said("changed: `freshness.timestamp-interval` is 1s, was 1h");
+    assert!(taken("reload_successful 1") && taken("restart_needed 0"));
     for _ in 0..3000 {
         if version() > before + 1 {
             return;
@@ -355,6 +365,76 @@ fn what_can_change_is_reloaded_and_an_invalid_file_changes_nothing() {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("nothing was signed by the new interval: {}", edge.service.output());
+}
+
+/// Nothing of it needs a restart, and the log says what was done.
+#[test]
+fn log_registry_and_trust_repositories_change_while_it_runs() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let registry = Registry::start_tls(Access::Open, &authority);
+    let config = |log: &str, ca: &Authority, trusts: &[&str]| {
+        let ca = ca.ca_file().display().to_string();
+        let mut config =
+            format!("data = \"data\"\nlisten = \"127.0.0.1:0\"\n{log}\n[registry]\nca-file = \"{ca}\"\n");
+        for trust in trusts {
+            let repository = format!("{}/{trust}/trust", registry.address());
+            config += &format!("[[trust]]\nname = \"{trust}\"\nrepository = \"{repository}\"\n");
+        }
+        config
+    };
+    let edge = Edge::start(&config("", &other, &["a"]), &[]);
+    let url = format!("http://{}", edge.address);
+    let said =
+        |text: &str| assert!(edge.service.output().contains(text), "{text}: {}", edge.service.output());
+    let line = |text: &str| edge.service.wait_for(|line| line.contains(text).then(|| line.to_owned()));
+    let get = |path: &str| http::get(&format!("{url}{path}")).unwrap();
+    let repository = |trust: &str| format!("{}/{trust}/trust", registry.address());
+    line("not in the registry yet: no TLS connection");
+
+    // The CA of the registry.
+    edge.reload(&config("", &authority, &["a"]));
+    said(&format!("changed: `registry.ca-file` is {}, was ", authority.ca_file().display()));
+    edge.wait_for(&repository("a"));
+
+    // One more trust repository, which is published to, and one less.
+    edge.reload(&config("", &authority, &["a", "b"]));
+    said(&format!("served from now on: {}", repository("b")));
+    edge.wait_for(&repository("b"));
+    let cli = owner(&edge.file("owner"));
+    let ca = authority.ca_file().to_str().unwrap().to_owned();
+    init(&cli.clone().argument("--ca-file").argument(&ca), &repository("b"), &url, &[]).ok();
+    assert_eq!(get("/readyz").text().lines().count(), 2);
+    edge.reload(&config("", &authority, &["b"]));
+    said("not served any more");
+    assert_eq!(get("/readyz").text(), "b: ready: fresh\n");
+    assert!(!get("/metrics").text().contains("trust=\"a\""));
+    assert_eq!(get("/v1/trusts/a").status, 404);
+
+    // What is logged, also where the old filter would not let through what was done.
+    let loud = |filter: &str| config(&format!("log = \"{filter}\""), &authority, &["b"]);
+    let told = edge.reload(&loud("x=y=z"));
+    assert!(told.contains("plimsolld.toml:3: `log`: not what is to be logged"), "{told}");
+    edge.reload(&loud("error"));
+    said("changed: `log` is error, was not set");
+    let before = edge.service.output().len();
+    edge.reload(&loud("info,plimsoll_server=debug"));
+    let after = edge.service.output()[before..].to_owned();
+    assert!(
+        !after.contains("SIGHUP") && after.contains("`log` is info,plimsoll_server=debug, was error"),
+        "{after}"
+    );
+    // A connection that ends in the middle of a request is worth a line to who looks for one.
+    drop(TcpStream::connect(edge.address).unwrap().write_all(b"GET / HT"));
+    line("a connection ended early");
+}
+
+/// The flag wins, also over what the file says later.
+#[test]
+fn the_flag_for_the_log_wins_over_the_configuration() {
+    let config = |log: &str| format!("data = \"data\"\nlisten = \"127.0.0.1:0\"\nlog = \"{log}\"\n");
+    let edge = Edge::start(&config("error"), &[("PLIMSOLLD_LOG", "info")]);
+    let told = edge.reload(&config("debug"));
+    assert!(told.contains(" 0 changed"), "{told}");
 }
 
 /// A restart cures no outage, so the watchdog must be fed all through one.

@@ -6,10 +6,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
 use plimsoll_tests::{
     http, peers,
+    process::{self, binary},
     world::{NAME, ROLE, Site, World},
 };
 use serde_json::{Value, json};
@@ -126,4 +128,23 @@ fn every_metric_is_described_and_every_rule_is_about_one() {
             assert!(exported.contains(&metric) && with_samples.contains(&metric), "{name} uses {metric}");
         }
     }
+}
+
+/// By Prometheus itself: each alert fires for the trouble that it is about and for nothing else, and none on a calm day.
+#[test]
+fn every_alert_fires_for_its_trouble_and_none_on_a_calm_day() {
+    let promtool = binary("plimsolld").parent().unwrap().join("../tools/bin/promtool");
+    assert!(promtool.exists(), "{} is missing: run `bash tests/run.sh --install` first", promtool.display());
+    let folder = tempfile::tempdir().unwrap();
+    let (alerts, cases) = (page("docs/plimsolld-alerts.yml"), page("tests/peers/alerts.yml"));
+    fs::write(folder.path().join("plimsolld-alerts.yml"), &alerts).unwrap();
+    fs::write(folder.path().join("alerts.yml"), &cases).unwrap();
+    let mut command = Command::new(promtool);
+    process::run(command.args(["test", "rules", "alerts.yml"]).current_dir(folder.path()), b"").ok();
+    for rule in alerts.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap();
+        assert!(cases.contains(&format!("alertname=\"{name}\"")), "no case for {name}");
+    }
+    // The cases are about what the daemon counts.
+    assert!(named(&cases).is_subset(&named(&page("docs/operations.md"))), "{:?}", named(&cases));
 }

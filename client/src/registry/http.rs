@@ -64,7 +64,7 @@ impl Registry {
         cap: u64,
         also: &[StatusCode],
     ) -> Result<(StatusCode, Bytes), RegistryError> {
-        let transport = &self.inner.transport;
+        let transport = self.inner.transport();
         if url.scheme() != "https" && !(transport.plain_http() || site::is_loopback(url)) {
             return Err(RegistryError::Argument {
                 text: site::shown(url),

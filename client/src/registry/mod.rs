@@ -21,7 +21,10 @@ mod transport;
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -93,7 +96,9 @@ pub struct Registry {
 }
 
 struct Inner {
-    transport: Transport,
+    transport: RwLock<Arc<Transport>>,
+    /// Of transports before this one.
+    requests: AtomicU64,
     auth: Auth,
     deadline: Duration,
     /// What the registry's clock showed with its last answer about a manifest.
@@ -144,13 +149,24 @@ impl Registry {
 
     fn on(network: Network, options: RegistryOptions) -> Result<Self, RegistryError> {
         let (auth, deadline) = (Auth::new(options.credentials.clone()), options.deadline);
-        let transport = Transport::new(options, network)?;
-        Ok(Self { inner: Arc::new(Inner { transport, auth, deadline, clock: Mutex::default() }) })
+        let transport = RwLock::new(Arc::new(Transport::new(options, network)?));
+        let (requests, clock) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { transport, requests, auth, deadline, clock }) })
     }
 
     /// How many HTTP requests this client and its clones have sent, token servers and redirects included.
     pub fn requests(&self) -> u64 {
-        self.inner.transport.requests()
+        self.inner.requests.load(Ordering::Relaxed) + self.inner.transport().requests()
+    }
+
+    /// Takes over from `other`, for itself and all its clones, how registries are reached: CAs, whether plain http is spoken,
+    /// times and rates, but not the deadline. Credentials stay ([`Credentials::replace`]). Calls that are under way end as they
+    /// began; those that follow open connections of their own, for which CA files are read again.
+    pub fn replace(&self, other: &Self) {
+        let new = other.inner.transport();
+        let mut held = self.inner.transport.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *held, new);
+        self.inner.requests.fetch_add(old.requests(), Ordering::Relaxed);
     }
 
     /// The `Date` of the last answer to [`Registry::manifest`], by this client and its clones: the registry's word, so good
@@ -180,13 +196,13 @@ impl Registry {
 
     /// Sends `request` with the credentials for `scope`, answering one 401 on the way. A 401 that remains is an error.
     async fn send(&self, scope: &Scope, request: &Request) -> Result<Response, RegistryError> {
-        let Inner { transport, auth, .. } = &*self.inner;
+        let (transport, auth) = (self.inner.transport(), &self.inner.auth);
         let header = auth.cached(scope);
         let response = transport.send(request, header.as_ref()).await?;
         if !challenged(request, &response) {
             return Ok(response);
         }
-        let header = auth.login(transport, scope, &response).await?;
+        let header = auth.login(&transport, scope, &response).await?;
         let response = transport.send(request, Some(&header)).await?;
         if challenged(request, &response) {
             return Err(auth.rejected(scope, &response.url).await);
@@ -220,6 +236,10 @@ fn request(method: Method, url: Url) -> Request {
 }
 
 impl Inner {
+    fn transport(&self) -> Arc<Transport> {
+        self.transport.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// `SCHEME://HOST/v2/NAME/TAIL`. The fields of an address are public, so they are checked again.
     fn endpoint(&self, repo: &RepositoryAddress, tail: &str) -> Result<Url, RegistryError> {
         let wrong = || RegistryError::Argument {
@@ -233,7 +253,8 @@ impl Inner {
         let parse =
             |scheme| Url::parse(&format!("{scheme}://{host}/v2/{}/{tail}", repo.name)).map_err(|_| wrong());
         let url = parse("https")?;
-        let plain = self.transport.plain_http() || (site::is_loopback(&url) && !self.transport.has_ca(&url));
+        let transport = self.transport();
+        let plain = transport.plain_http() || (site::is_loopback(&url) && !transport.has_ca(&url));
         if plain { parse("http") } else { Ok(url) }
     }
 }

@@ -99,7 +99,7 @@ impl Registry {
         let media_type = manifest_type(&response)?;
         let etag = response.headers.get(ETAG).and_then(|e| e.to_str().ok());
         let etag = etag.filter(|e| e.len() <= MAX_ETAG).map(str::to_owned);
-        let bytes = self.inner.transport.read(response, cap).await?;
+        let bytes = self.inner.transport().read(response, cap).await?;
         let digest = Digest::of(&bytes);
         if let Some(expected) = wanted.filter(|wanted| *wanted != digest) {
             return Err(RegistryError::DigestMismatch { url, expected, got: digest });
@@ -201,7 +201,7 @@ impl Registry {
                 _ => return Err(unexpected(&response)),
             }
             let url = site::shown(&response.url);
-            let bytes = self.inner.transport.read(response, size).await?;
+            let bytes = self.inner.transport().read(response, size).await?;
             let got = bytes.len() as u64;
             if exact && got != size {
                 return Err(RegistryError::SizeMismatch { url, expected: size, got });
@@ -247,7 +247,7 @@ impl Registry {
                 stopped = !take(piece);
                 !stopped
             };
-            let cut = self.inner.transport.read_each(response, descriptor.size, each).await?;
+            let cut = self.inner.transport().read_each(response, descriptor.size, each).await?;
             if stopped {
                 return Ok(true);
             }
@@ -354,7 +354,7 @@ impl Registry {
         }
         let malformed = |what| RegistryError::Malformed { url: site::shown(url), what };
         let next = next_page(&response).map(|next| next.ok_or_else(|| malformed("no usable Link")));
-        let (body, cut) = self.inner.transport.read_up_to(response, cap).await?;
+        let (body, cut) = self.inner.transport().read_up_to(response, cap).await?;
         let tags = if cut { whole_tags(&body) } else { listed(&body) };
         let tags = tags.ok_or_else(|| malformed("no list of tags"))?;
         if !tags.iter().all(|tag| valid_tag(tag)) {

@@ -85,7 +85,7 @@ impl Registry {
             _ => return Err(unexpected(&response)),
         }
         let mut url = location(&response)?;
-        site::check_hop(&start.url, &start.url, &url, inner.transport.plain_http()).map_err(|source| {
+        site::check_hop(&start.url, &start.url, &url, inner.transport().plain_http()).map_err(|source| {
             RegistryError::RedirectRefused { from: site::shown(&start.url), to: site::shown(&url), source }
         })?;
         url.set_fragment(None);
@@ -97,7 +97,7 @@ impl Registry {
         put.body = bytes;
         put.named_by = response.names().filter(|_| !ours);
         let response =
-            if ours { self.send(&scope, &put).await? } else { inner.transport.send(&put, None).await? };
+            if ours { self.send(&scope, &put).await? } else { inner.transport().send(&put, None).await? };
         match response.status {
             StatusCode::CREATED => confirmed(&response, digest),
             StatusCode::NOT_FOUND => Err(RegistryError::NotFound { url: site::shown(&put.url) }),
@@ -224,7 +224,7 @@ impl Registry {
     /// Where the registry wants the next piece.
     fn go_on(&self, upload: &mut Upload, response: &Response) -> Result<(), RegistryError> {
         let mut url = location(response)?;
-        site::check_hop(&upload.start, &upload.start, &url, self.inner.transport.plain_http()).map_err(
+        site::check_hop(&upload.start, &upload.start, &url, self.inner.transport().plain_http()).map_err(
             |source| RegistryError::RedirectRefused {
                 from: site::shown(&upload.start),
                 to: site::shown(&url),
@@ -244,7 +244,7 @@ impl Registry {
             return self.send(&scope(&upload.repo, Access::Push), &request).await;
         }
         request.named_by = upload.named_by.clone();
-        self.inner.transport.send(&request, None).await
+        self.inner.transport().send(&request, None).await
     }
 
     /// Removes the manifest `digest` from `repo`, and with it every tag that names it (OCI distribution 1.1, "Deleting

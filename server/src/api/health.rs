@@ -12,8 +12,8 @@ pub(super) async fn readyz(State(api): State<Api>) -> Response {
     if !ready {
         text.push_str("the daemon is stopping\n");
     }
-    for (name, place) in &api.shared.trusts {
-        let health = place.get().map(Engine::health);
+    for (name, engine) in api.trusts() {
+        let health = engine.as_ref().map(Engine::health);
         ready &= health.as_ref().is_some_and(|health| health.ready);
         text.push_str(&format!("{name}: {}\n", line(health.as_ref())));
     }

@@ -22,7 +22,7 @@ mod tuf;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use axum::{
@@ -37,7 +37,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::submissions::read as read_submission;
 use self::{failure::Failure, files::Files, gate::Gate, peers::Peers, serve::Routes};
-use crate::pipeline::Engine;
+use crate::{metrics::Settings, pipeline::Engine};
 
 /// How many submissions are worked on at a time.
 const SUBMISSIONS: usize = 32;
@@ -73,8 +73,9 @@ pub(crate) struct Api {
 }
 
 struct Shared {
-    /// By name; empty until the engine has started.
-    trusts: BTreeMap<String, OnceLock<Engine>>,
+    /// By name; none until the engine has started. They come and go while the daemon runs.
+    trusts: RwLock<BTreeMap<String, Option<Engine>>>,
+    settings: Mutex<Settings>,
     gate: Gate,
     submissions: Semaphore,
     parsers: Semaphore,
@@ -93,9 +94,10 @@ impl Api {
         gate: Gate,
         phase: watch::Receiver<Phase>,
     ) -> Self {
-        let trusts = names.into_iter().map(|name| (name, OnceLock::new())).collect();
+        let trusts: BTreeMap<_, _> = names.into_iter().map(|name| (name, None)).collect();
         let shared = Shared {
-            trusts,
+            trusts: trusts.into(),
+            settings: Mutex::default(),
             gate,
             submissions: Semaphore::new(SUBMISSIONS),
             parsers: Semaphore::new(PARSERS),
@@ -113,17 +115,50 @@ impl Api {
         &self.shared.gate
     }
 
-    /// From now on `engine` answers for `name`, one of the names given before. The first engine stays.
+    /// What became of the configuration that was read last.
+    pub(crate) fn settings(&self) -> Settings {
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says it.
+    pub(crate) fn note_settings(&self, settings: Settings) {
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// From now on `engine` answers for `name`.
     pub(crate) fn serve(&self, name: &str, engine: Engine) {
-        if let Some(place) = self.shared.trusts.get(name) {
-            // Set before only if called twice.
-            let _ = place.set(engine);
-        }
+        self.change(|trusts| trusts.insert(name.to_owned(), Some(engine)));
+    }
+
+    /// From now on `name` is starting. Returns the engine that it had.
+    pub(crate) fn pause(&self, name: &str) -> Option<Engine> {
+        self.change(|trusts| trusts.insert(name.to_owned(), None)).flatten()
+    }
+
+    /// From now on there is no trust repository `name`. Returns its engine.
+    pub(crate) fn withdraw(&self, name: &str) -> Option<Engine> {
+        self.change(|trusts| trusts.remove(name)).flatten()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Option<Engine>>) -> T) -> T {
+        // One insertion or removal: a panic leaves nothing half-done.
+        change(&mut self.shared.trusts.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The trust repositories, by name, with the engines that have started.
+    fn trusts(&self) -> Vec<(String, Option<Engine>)> {
+        let trusts = self.shared.trusts.read().unwrap_or_else(PoisonError::into_inner);
+        trusts.iter().map(|(name, engine)| (name.clone(), engine.clone())).collect()
+    }
+
+    /// The names of the trust repositories, with those that are starting.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.trusts().into_iter().map(|(name, _)| name).collect()
     }
 
     /// The engines that have started.
     pub(crate) fn engines(&self) -> Vec<Engine> {
-        self.shared.trusts.values().filter_map(|place| place.get().cloned()).collect()
+        self.trusts().into_iter().filter_map(|(_, engine)| engine).collect()
     }
 
     /// The routes; the embedded registry's may be merged with them.
@@ -156,9 +191,10 @@ impl Api {
     }
 
     /// The engine of `name`.
-    fn engine(&self, name: &str) -> Result<&Engine, Failure> {
-        let place = self.shared.trusts.get(name).ok_or_else(Failure::no_such_trust)?;
-        place.get().ok_or_else(Failure::starting)
+    fn engine(&self, name: &str) -> Result<Engine, Failure> {
+        let trusts = self.shared.trusts.read().unwrap_or_else(PoisonError::into_inner);
+        let engine = trusts.get(name).ok_or_else(Failure::no_such_trust)?;
+        engine.clone().ok_or_else(Failure::starting)
     }
 
     fn phase(&self) -> watch::Receiver<Phase> {
@@ -168,13 +204,13 @@ impl Api {
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("trusts", &self.shared.trusts.keys()).finish_non_exhaustive()
+        f.debug_struct("Api").field("trusts", &self.names()).finish_non_exhaustive()
     }
 }
 
 async fn trusts(State(api): State<Api>) -> Result<Json<Trusts>, Failure> {
     // Not those that have started so far: who looks for another would conclude that it is not served.
-    let engines = api.shared.trusts.values().map(|place| place.get().ok_or_else(Failure::starting));
+    let engines = api.trusts().into_iter().map(|(_, engine)| engine.ok_or_else(Failure::starting));
     let mut trusts = Vec::new();
     for engine in engines.collect::<Result<Vec<_>, _>>()? {
         engine.reload_keys().await;

@@ -32,16 +32,16 @@ pub(super) async fn trust(
     name: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Response {
-    let place = name.ok().and_then(|Path(name)| api.shared.trusts.get_key_value(&name));
-    let Some((name, place)) = place else {
+    let trust = name.ok().and_then(|Path(name)| api.trusts().into_iter().find(|(other, _)| *other == name));
+    let Some((name, engine)) = trust else {
         return plain(StatusCode::NOT_FOUND, "no trust repository of this name; / lists them\n".to_owned());
     };
-    page(&dashboard::single(&(name.clone(), report(place.get()).await), refresh(&uri)))
+    page(&dashboard::single(&(name, report(engine.as_ref()).await), refresh(&uri)))
 }
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    let mut response = plain(StatusCode::OK, metrics::render(&reports(&api).await));
+    let mut response = plain(StatusCode::OK, metrics::render(api.settings(), &reports(&api).await));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     response
 }
@@ -52,7 +52,7 @@ pub(super) async fn counted(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<(StatusCode, Json<Accepted>), Failure> {
-    let engine = name.as_ref().ok().and_then(|Path(name)| api.engine(name).ok()).cloned();
+    let engine = name.as_ref().ok().and_then(|Path(name)| api.engine(name).ok());
     let answer = submissions::submit(State(api), name, request).await;
     if let (Err(failure), Some(engine)) = (&answer, engine)
         && !failure.counted
@@ -64,8 +64,9 @@ pub(super) async fn counted(
 
 async fn reports(api: &Api) -> Vec<Trust> {
     let mut reports = Vec::new();
-    for (name, place) in &api.shared.trusts {
-        reports.push((name.clone(), report(place.get()).await));
+    for (name, engine) in api.trusts() {
+        let report = report(engine.as_ref()).await;
+        reports.push((name, report));
     }
     reports
 }
@@ -105,7 +106,7 @@ fn text(api: &Api) -> String {
          /metrics                       figures for Prometheus\n\
          /v1/trusts                     the trust repositories it serves, JSON\n",
     );
-    for name in api.shared.trusts.keys() {
+    for (name, _) in api.trusts() {
         text.push_str(&format!("/tuf/{name}/metadata/timestamp.json\n"));
     }
     text.push_str(

@@ -79,7 +79,7 @@ pub(super) async fn submit(
         // What failed while this one waited counts for it.
         account.check(Instant::now())?;
         let _parser = shared.parsers.acquire().await.expect("this semaphore is never closed");
-        let (examined, work) = match examine_at_once(engine, &body.bytes) {
+        let (examined, work) = match examine_at_once(&engine, &body.bytes) {
             Some(examined) => examined,
             None => {
                 let (engine, bytes) = (engine.clone(), body.bytes.clone());

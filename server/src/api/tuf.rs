@@ -22,10 +22,9 @@ pub(super) fn held<B>(api: &Api, request: &Request<B>) -> Option<Response> {
     }
     let (name, _) = path.strip_prefix("/tuf/")?.split_once('/')?;
     let file = api.shared.files.at(path)?;
-    // The name of a timestamp is that of the newest one.
-    if let Some(version) = file.timestamp
-        && api.engine(name).ok()?.timestamp_version() != version
-    {
+    // What is not served any more may still be held. The name of a timestamp is that of the newest one.
+    let engine = api.engine(name).ok()?;
+    if file.timestamp.is_some_and(|version| engine.timestamp_version() != version) {
         return None;
     }
     Some(file.answer(request.headers()))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::Source;
+use super::{Log, Source};
 use crate::{
     config::{Overrides, TrustArgument},
     service,
@@ -25,8 +25,8 @@ pub(super) struct Serve {
 }
 
 /// Runs the daemon until a signal ends it.
-pub(super) async fn serve(arguments: Serve) -> anyhow::Result<()> {
+pub(super) async fn serve(arguments: Serve, log: Log) -> anyhow::Result<()> {
     let Serve { source, listen, trusts } = arguments;
-    let overrides = Overrides { data: source.data, listen, trusts };
-    service::run(source.config, overrides).await
+    let overrides = Overrides { data: source.data, listen, log: log.given, trusts };
+    service::run(source.config, overrides, &log.filter).await
 }

@@ -17,7 +17,7 @@ use super::{
     ApiConfig, ConfigError, Login, Place, RegistryAccess, Submit, TrustConfig, ValueError, cut, unique,
     valid_name,
 };
-use crate::{freshness::Freshness, quota::Quota, secrets::SecretFile, tls::TlsFiles};
+use crate::{freshness::Freshness, logging, quota::Quota, secrets::SecretFile, tls::TlsFiles};
 
 const MAX_FILE: u64 = 1 << 20;
 /// No snapshot lists more.
@@ -29,6 +29,7 @@ const MAX_PUBLISHES: u32 = 1_000_000;
 pub(super) struct Settings {
     pub(super) data: Option<PathBuf>,
     pub(super) listen: Option<SocketAddr>,
+    pub(super) log: Option<String>,
     pub(super) registry: RegistryAccess,
     pub(super) tls: Option<TlsFiles>,
     /// Where `[tls]` stands.
@@ -44,6 +45,7 @@ pub(super) struct Settings {
 struct Document {
     data: Option<Spanned<PathBuf>>,
     listen: Option<Spanned<String>>,
+    log: Option<Spanned<String>>,
     #[serde(default)]
     registry: RegistryTable,
     tls: Option<Spanned<TlsTable>>,
@@ -142,6 +144,10 @@ impl Reader<'_> {
             let address = text.get_ref().parse();
             address.map_err(|_| self.wrong(text.span(), "listen", ValueError::Listen(cut(text.get_ref()))))
         });
+        let log = document.log.map(|text| match logging::parse(text.get_ref()) {
+            Ok(_) => Ok(text.into_inner()),
+            Err(error) => Err(self.wrong(text.span(), "log", ValueError::Log(error.to_string()))),
+        });
         let registry = document.registry;
         let registry = RegistryAccess {
             ca_file: self.path(registry.ca_file, "registry.ca-file")?,
@@ -160,6 +166,7 @@ impl Reader<'_> {
         Ok(Settings {
             data: self.path(document.data, "data")?,
             listen: listen.transpose()?,
+            log: log.transpose()?,
             registry,
             tls,
             tls_line,

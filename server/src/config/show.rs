@@ -15,6 +15,8 @@ use crate::{freshness::Cycle, secrets::SecretFile};
 pub struct Shown {
     data: PathBuf,
     listen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
     registry: Registry,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Tls>,
@@ -108,6 +110,7 @@ impl Shown {
         Self {
             data: config.data.clone(),
             listen: config.listen.to_string(),
+            log: config.log.clone(),
             registry: Registry {
                 ca_file: config.registry.ca_file.clone(),
                 plain_http: config.registry.plain_http,

@@ -60,6 +60,7 @@ fn every_key_is_read_and_paths_start_at_the_files_folder() {
     let text = r#"
 data = "data"
 listen = "[::1]:0"
+log = "info,plimsoll_server=debug"
 
 [registry]
 ca-file = "ca.pem"
@@ -99,6 +100,7 @@ name = "b-2"
     let config = Config::resolve_in(Some(&file), &Overrides::default(), |_| None).unwrap();
     assert_eq!(config.data, folder.path().join("data"));
     assert_eq!(config.listen, "[::1]:0".parse().unwrap());
+    assert_eq!(config.log.as_deref(), Some("info,plimsoll_server=debug"));
     let registry = RegistryAccess {
         ca_file: Some(folder.path().join("ca.pem")),
         plain_http: true,
@@ -139,6 +141,7 @@ fn what_is_shown_of_a_configuration_is_a_configuration() {
         format!(
             r#"
 listen = "[::1]:0"
+log = "debug"
 [registry]
 ca-file = "/ca.pem"
 plain-http = true
@@ -169,7 +172,7 @@ name = "b-2"
         let text = toml::to_string(&shown).unwrap();
         let again = resolve(&text).unwrap();
         assert_eq!(Shown::new(&again), shown, "{text}");
-        assert_eq!((again.data, again.listen), (config.data, config.listen));
+        assert_eq!((again.data, again.listen, again.log), (config.data, config.listen, config.log));
         assert_eq!((again.registry, again.trusts), (config.registry, config.trusts));
         assert_eq!(again.freshness.timestamp(), config.freshness.timestamp());
         assert_eq!(again.freshness.snapshot(), config.freshness.snapshot());
@@ -191,6 +194,7 @@ fn a_wrong_file_is_told_with_line_and_key() {
         ("\nlisten = 8480", "plimsolld.toml:2: `listen`: invalid type: integer `8480`"),
         ("listen = \"localhost:1\"", "plimsolld.toml:1: `listen`: `localhost:1` is not an IP address"),
         ("data = \"\"", "plimsolld.toml:1: `data`: it is empty"),
+        ("\nlog = \"a=b=c\"", "plimsolld.toml:2: `log`: not what is to be logged, as `info` or"),
         ("data = ", "plimsolld.toml:1: `data`: "),
         ("data = \"a\"\ndata = \"b\"", "plimsolld.toml:2: `data`: duplicate key"),
         ("[registry]\ninsecure = true", "plimsolld.toml:2: `insecure`: unknown field `insecure`"),

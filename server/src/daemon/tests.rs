@@ -1,16 +1,30 @@
 //! Whole daemons in a folder of their own, on a free loopback port.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use plimsoll::{
     clock::SystemClock,
     keys::{Algorithm, PrivateKey, SignError},
-    publish::{InitRequest, Server, init},
+    publish::{
+        InitRequest, Server,
+        api::{RefusalReason, Submission},
+        author, init,
+    },
+    registry::{Credentials, Registry, RegistryOptions},
 };
-use plimsoll_core::policy::Scope;
+use plimsoll_core::{oci::mapping::Profile, policy::Scope};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use super::*;
+use super::{setup::MAX_PASSWORD, *};
+use crate::{
+    keys::{self, OnlineKeyError},
+    secrets::SecretFile,
+    store::StoreError,
+};
 
 fn config(folder: &TempDir) -> Config {
     Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::new(folder.path().join("data")) }
@@ -38,16 +52,23 @@ async fn info(daemon: &Daemon, name: &str) -> TrustInfo {
 }
 
 async fn init_main(daemon: &Daemon) -> Result<u64, SignError> {
+    init_trust(daemon, "main").await
+}
+
+async fn init_trust(daemon: &Daemon, name: &str) -> Result<u64, SignError> {
+    init_by(daemon, name, &PrivateKey::generate(Algorithm::Ed25519)?).await
+}
+
+async fn init_by(daemon: &Daemon, name: &str, owner: &PrivateKey) -> Result<u64, SignError> {
     // Nothing is signed before.
     for engine in daemon.engines() {
         engine.looked().await;
     }
-    let owner = PrivateKey::generate(Algorithm::Ed25519)?;
-    let repository = info(daemon, "main").await.repository.parse().unwrap();
+    let repository = info(daemon, name).await.repository.parse().unwrap();
     let scopes = vec!["acme/**".parse::<Scope>().unwrap()];
     let request = InitRequest { repository, scopes, online: None, names: Vec::new() };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Ok(init(&server(daemon), &request, &[&owner], &clock).await.unwrap().timestamp)
+    Ok(init(&server(daemon), &request, &[owner], &clock).await.unwrap().timestamp)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,4 +233,232 @@ fn a_password_file_is_one_private_line() {
     let read = |path: &Path| SecretFile::File(path.to_owned()).first_line(MAX_PASSWORD);
     assert_eq!(read(&folder.path().join("no")).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(read(folder.path()).is_err());
+}
+
+/// What the daemon answers to a GET of `path`.
+async fn get(daemon: &Daemon, path: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/html\r\nconnection: close\r\n\r\n");
+    exchange(daemon.address(), request.as_bytes()).await
+}
+
+async fn exchange(address: SocketAddr, request: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    (answer[9..12].parse().unwrap(), answer)
+}
+
+fn names(daemon: &Daemon) -> Vec<String> {
+    daemon.engines().iter().map(|engine| engine.name().to_owned()).collect()
+}
+
+/// The daemon serves what it is told to from then on, and what it served before is as it was when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_repositories_come_and_go_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(config(&folder)).await.unwrap();
+    init_main(&daemon).await.unwrap();
+    let made = info(&daemon, "main").await;
+
+    let reloaded = daemon.reload(with_trusts(&folder, &["main", "b"])).await.unwrap();
+    let place = format!("{}/b/trust", daemon.address());
+    assert_eq!(reloaded.served, [("b".to_owned(), place.clone())]);
+    assert!(reloaded.changed.is_empty() && reloaded.restart.is_empty(), "{reloaded:?}");
+    assert_eq!(
+        (names(&daemon), info(&daemon, "b").await.repository),
+        (vec!["b".into(), "main".into()], place)
+    );
+    assert_eq!(info(&daemon, "main").await, made, "nothing happened to it");
+    assert_eq!(init_trust(&daemon, "b").await.unwrap(), 1);
+    let b = info(&daemon, "b").await;
+    let told = [
+        ("/readyz", "\nb: ready"),
+        ("/metrics", "{trust=\"b\"}"),
+        ("/v1/trusts", "/b/trust"),
+        ("/", "href=\"/trusts/b\""),
+    ];
+    for (path, text) in told {
+        assert!(get(&daemon, path).await.1.contains(text), "{path}");
+    }
+    assert_eq!(get(&daemon, "/tuf/b/metadata/1.root.json").await.0, 200);
+
+    let reloaded = daemon.reload(config(&folder)).await.unwrap();
+    assert_eq!(reloaded.withdrawn, ["b"]);
+    assert_eq!(names(&daemon), ["main"]);
+    for path in ["/tuf/b/metadata/1.root.json", "/tuf/b/metadata/timestamp.json", "/v1/trusts/b", "/trusts/b"]
+    {
+        assert_eq!(get(&daemon, path).await.0, 404, "{path}");
+    }
+    for (path, text) in told {
+        assert!(!get(&daemon, path).await.1.contains(text), "{path}");
+    }
+
+    // Back again, with its keys and documents; the other one goes, and the embedded registry with the last of them.
+    let reloaded = daemon.reload(with_trusts(&folder, &["b"])).await.unwrap();
+    assert_eq!((reloaded.served.len(), reloaded.withdrawn), (1, vec!["main".to_owned()]));
+    let again = info(&daemon, "b").await;
+    assert_eq!((&again.trust_id, &again.online, again.heads["root"]), (&b.trust_id, &b.online, 1));
+    assert_eq!(get(&daemon, "/v2/").await.0, 200);
+    let mut elsewhere = with_trusts(&folder, &["b"]);
+    elsewhere.trusts[0].repository = "127.0.0.1:1/b/trust".parse().ok();
+    let reloaded = daemon.reload(elsewhere).await.unwrap();
+    assert_eq!((reloaded.restarted, reloaded.failed), (vec!["b".to_owned()], vec![]));
+    assert_eq!(info(&daemon, "b").await.repository, "127.0.0.1:1/b/trust");
+    assert_eq!(get(&daemon, "/v2/").await.0, 404);
+    let reloaded = daemon.reload(config(&folder)).await.unwrap();
+    assert_eq!(reloaded.served.len(), 1);
+    assert_eq!(info(&daemon, "main").await.trust_id, made.trust_id);
+    assert_eq!(get(&daemon, "/v2/").await.0, 200);
+    daemon.stop().await;
+}
+
+/// All of it or nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_would_not_start_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(config(&folder)).await.unwrap();
+    init_main(&daemon).await.unwrap();
+    let before = info(&daemon, "main").await;
+    let keys = folder.path().join("data/keys");
+    let copy = || {
+        keys::load_or_make(&folder.path().join("data"), "b").unwrap();
+        fs::copy(keys.join("main/timestamp.key"), keys.join("b/snapshot.key")).unwrap();
+    };
+    copy();
+    let error = daemon.reload(with_trusts(&folder, &["b", "main"])).await.unwrap_err();
+    assert!(matches!(error, DaemonError::SharedKey { .. }), "{error:?}");
+    let mut exposed = with_trusts(&folder, &["c"]);
+    exposed.listen = "0.0.0.0:0".parse().unwrap();
+    let error = daemon.reload(exposed).await.unwrap_err();
+    assert!(matches!(error, DaemonError::Exposed { .. }), "{error:?}");
+    let mut twice = with_trusts(&folder, &["main", "c"]);
+    twice.trusts[1].repository = format!("{}/main/trust", daemon.address()).parse().ok();
+    let error = daemon.reload(twice).await.unwrap_err();
+    assert!(matches!(error, DaemonError::SameRepository { .. }), "{error:?}");
+    let mut no_ca = with_trusts(&folder, &["c"]);
+    no_ca.registry.ca_file = Some(folder.path().join("none"));
+    let error = daemon.reload(no_ca).await.unwrap_err();
+    assert!(matches!(error, DaemonError::Registry { .. }), "{error:?}");
+    // One that could be served does not start without the others.
+    let error = daemon.reload(with_trusts(&folder, &["c", "b"])).await.unwrap_err();
+    assert!(matches!(error, DaemonError::SharedKey { .. }), "{error:?}");
+    assert_eq!((names(&daemon), info(&daemon, "main").await), (vec!["main".to_owned()], before));
+    daemon.stop().await;
+}
+
+/// An engine is made for one repository and one profile; what it accepted is there in the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trust_repository_that_changes_is_started_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(with_trusts(&folder, &["a", "b"])).await.unwrap();
+    init_trust(&daemon, "a").await.unwrap();
+    let before = info(&daemon, "a").await;
+    let mut wanted = with_trusts(&folder, &["a", "b"]);
+    wanted.trusts[0].profile = Profile::Oci10;
+    let reloaded = daemon.reload(wanted.clone()).await.unwrap();
+    assert_eq!((reloaded.restarted, reloaded.failed), (vec!["a".to_owned()], vec![]));
+    assert_eq!(reloaded.changed.len(), 1, "{:?}", reloaded.changed);
+    assert_eq!(info(&daemon, "a").await, before);
+
+    // Keys that cannot be used are told, the others go on, and the next reload tries again.
+    let key = folder.path().join("data/keys/a/snapshot.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let reloaded = daemon.reload(with_trusts(&folder, &["a", "b"])).await.unwrap();
+    assert!(reloaded.failed[0].1.contains("chmod 600"), "{reloaded:?}");
+    assert_eq!((names(&daemon), reloaded.restarted), (vec!["b".to_owned()], vec![]));
+    assert!(get(&daemon, "/readyz").await.1.contains("a: not ready: starting"));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let reloaded = daemon.reload(with_trusts(&folder, &["a", "b"])).await.unwrap();
+    assert_eq!(reloaded.served.len(), 1);
+    assert_eq!(info(&daemon, "a").await, before);
+    daemon.stop().await;
+}
+
+/// The next submission is held to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_reloaded_counts_for_engines_that_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(config(&folder)).await.unwrap();
+    let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    init_by(&daemon, "main", &key).await.unwrap();
+    let (now, trust_id) = (SystemClock.now(), info(&daemon, "main").await.trust_id.unwrap());
+    let mut targets = author::empty_targets("targets", &trust_id, now);
+    targets.common.version = 2;
+    let (above, scope) = (["acme/*".to_owned()], "acme/a".parse().unwrap());
+    author::delegate(&mut targets, ("targets", &above), "targets--a", &scope, &[key.public().clone()], 1)
+        .unwrap();
+    let team = author::empty_targets("targets--a", &trust_id, now);
+    let documents = BTreeMap::from([
+        ("targets".to_owned(), author::sign(&targets, &[&key]).unwrap()),
+        ("targets--a".to_owned(), author::sign(&team, &[&key]).unwrap()),
+    ]);
+    let mut small = config(&folder);
+    small.quota.bytes = 1;
+    daemon.reload(small).await.unwrap();
+    let refusal = daemon.engines()[0].submit(documents.clone()).await.unwrap_err();
+    assert_eq!(refusal.reason, Some(RefusalReason::Quota), "{refusal:?}");
+    daemon.reload(config(&folder)).await.unwrap();
+    daemon.engines()[0].submit(documents).await.unwrap();
+    daemon.stop().await;
+}
+
+/// P6: whatever the moment at which an engine makes room for another one on the same store.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_by_reloads_under_publishing() {
+    const PUBLISHES: u64 = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(config(&folder)).await.unwrap();
+    let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    init_by(&daemon, "main", &key).await.unwrap();
+    let (address, trust_id) = (daemon.address(), info(&daemon, "main").await.trust_id.unwrap());
+    let (done, mut published) = watch::channel(0);
+    let publisher = tokio::spawn(async move {
+        let mut put_off = 0;
+        let mut targets = author::empty_targets("targets", &trust_id, SystemClock.now());
+        for nth in 0..PUBLISHES {
+            done.send_replace(nth);
+            author::next_version("targets", &mut targets, SystemClock.now());
+            let signed = author::sign(&targets, &[&key]).unwrap();
+            let body = Submission::json(&BTreeMap::from([("targets".to_owned(), signed)]));
+            let post = format!(
+                "POST /v1/trusts/main/submissions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            loop {
+                match exchange(address, &[post.as_bytes(), &body].concat()).await {
+                    (202, _) => break,
+                    (503, _) => put_off += 1,
+                    other => panic!("version {}: {other:?}", targets.common.version),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        put_off
+    });
+    let mut reloads = 0;
+    while !publisher.is_finished() {
+        let mut wanted = config(&folder);
+        if reloads % 2 == 0 {
+            wanted.trusts[0].profile = Profile::Oci10;
+        }
+        let reloaded = daemon.reload(wanted).await.unwrap();
+        assert_eq!((reloaded.restarted.len(), reloaded.failed), (1, vec![]));
+        reloads += 1;
+        // An error says that all are published.
+        let _ = published.wait_for(|nth| *nth > 2 * reloads).await;
+    }
+    let put_off = publisher.await.unwrap();
+    assert!(reloads > 1, "{reloads} reloads, {put_off} answers of 503");
+    let head = info(&daemon, "main").await;
+    assert_eq!((head.heads["targets"], head.alarm), (PUBLISHES + 1, None));
+    let version = head.heads["timestamp"];
+    let engine = daemon.engines().remove(0);
+    let shown = tokio::time::timeout(Duration::from_secs(30), async {
+        while engine.health().published < Some(version) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    shown.await.unwrap();
+    daemon.stop().await;
 }

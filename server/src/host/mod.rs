@@ -7,6 +7,7 @@
 //!
 //! Limits: manifests of 4 MiB, blobs of 8 GiB, 64 uploads at a time, an idle upload is dropped after an hour.
 
+mod berth;
 mod body;
 mod disk;
 mod error;
@@ -32,6 +33,7 @@ use axum::{
     routing::any,
 };
 
+pub(crate) use self::berth::Berth;
 use self::{disk::Disk, error::Refusal, route::Route, uploads::Uploads};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");

@@ -131,7 +131,7 @@ pub fn exist(data: &Path, name: &str) -> bool {
 /// Loads the online keys of `name`, a valid name, or makes them: Ed25519, files of mode 0600 in a folder of mode 0700.
 ///
 /// Blocking disk I/O. Both or none: the folder gets its name when both keys are durable in it. Of two processes that
-/// make them at the same time, both get the pair of the first.
+/// make them at the same time, both get the pair of the first. What a killed one left is removed.
 ///
 /// # Errors
 /// [`OnlineKeyError`].
@@ -139,6 +139,7 @@ pub fn load_or_make(data: &Path, name: &str) -> Result<OnlinePair, OnlineKeyErro
     let folder = folder(data, name);
     let made = !folder.exists() && make(&folder)?;
     check_folder(&folder)?;
+    tidy(&folder);
     let signers =
         OnlineSigners { timestamp: load(&folder.join(TIMESTAMP))?, snapshot: load(&folder.join(SNAPSHOT))? };
     Ok(OnlinePair { signers, folder, made })
@@ -190,7 +191,12 @@ fn make(folder: &Path) -> Result<bool, OnlineKeyError> {
     private_folder(above)?;
     let failed = |source| OnlineKeyError::Folder { path: folder.to_owned(), source };
     let name = folder.file_name().expect("the folder has the trust repository's name").to_string_lossy();
-    // No name begins with a dot. One that stayed behind is of a process with our id that is gone.
+    // Two may still make keys at once where a file system has no locks: of the renames below, one wins.
+    let lock = lock(above).ok();
+    if lock.is_some() {
+        sweep(above, &name).map_err(failed)?;
+    }
+    // No name begins with a dot.
     let temporary = above.join(format!(".{name}-{}", std::process::id()));
     match fs::remove_dir_all(&temporary) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
@@ -212,4 +218,38 @@ fn make(folder: &Path) -> Result<bool, OnlineKeyError> {
         }
         Err(e) => Err(failed(e)),
     }
+}
+
+/// Waits until no other process makes or removes keys in `folder`; for as long as this is kept, none does.
+fn lock(folder: &Path) -> io::Result<File> {
+    let file = File::open(folder)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Removes what killed processes left of the keys in `folder`, unless somebody is at work there or it cannot be removed: then
+/// the next one does. None of it was ever in use, or is any more.
+fn tidy(folder: &Path) {
+    let Some((above, name)) = folder.parent().zip(folder.file_name()) else { return };
+    let name = name.to_string_lossy();
+    for (at, stems) in [(above, &[&*name][..]), (folder, &[ring::NEXT, ring::DISCARDED])] {
+        let Some(_lock) = File::open(at).ok().filter(|file| file.try_lock().is_ok()) else { continue };
+        for stem in stems {
+            let _ = sweep(at, stem);
+        }
+    }
+}
+
+/// Removes the folders `.STEM-PID` in `folder`, which the caller has locked: those who made them are gone.
+fn sweep(folder: &Path, stem: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let pid =
+            name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(stem)?.strip_prefix('-'));
+        if pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }

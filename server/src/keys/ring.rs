@@ -5,7 +5,7 @@
 //!
 //! | step | in `DATA/keys/NAME/` | if the next step never comes |
 //! |---|---|---|
-//! | `plimsolld key rotate` | `next/` beside the pair, both keys or none | the pair waits, or is discarded |
+//! | `plimsolld key rotate` | `next/` beside the pair, both keys or none | the pair waits, or is discarded; what a kill left half-made or half-removed goes with the next command or start |
 //! | claim, before a root that names one of them is committed | `next/` is `taken/`, and no longer to be discarded | no root names them: `taken/` is `next/` again |
 //! | commit | the same | the root names them: the next start finds them in `taken/` and signs with them |
 //! | settle, once the registry shows what they signed | each key named replaces its predecessor, one rename each; then what is left in `taken/` is removed | the next settle goes on |
@@ -25,10 +25,12 @@ use plimsoll::{
 };
 use plimsoll_core::tuf::{KeyId, Root};
 
-use super::{OnlineKeyError, OnlineSigners, check_folder, folder, load, make};
+use super::{OnlineKeyError, OnlineSigners, check_folder, folder, load, lock, make, tidy};
 
-const NEXT: &str = "next";
+pub(super) const NEXT: &str = "next";
 const TAKEN: &str = "taken";
+/// The stem of the name under which a pair is removed.
+pub(super) const DISCARDED: &str = "discarded";
 
 /// A role that the daemon signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,7 +306,9 @@ impl fmt::Debug for Keyring {
 /// [`OnlineKeyError`].
 pub fn make_next(data: &Path, name: &str) -> Result<(Keyring, bool), OnlineKeyError> {
     let mut ring = Keyring::open(data, name)?;
-    let made = ring.waiting.is_none() && make(&folder(data, name).join(NEXT))?;
+    let folder = folder(data, name);
+    let made = ring.waiting.is_none() && make(&folder.join(NEXT))?;
+    tidy(&folder);
     ring.reload()?;
     Ok((ring, made))
 }
@@ -316,8 +320,11 @@ pub fn make_next(data: &Path, name: &str) -> Result<(Keyring, bool), OnlineKeyEr
 pub fn discard_next(data: &Path, name: &str) -> Result<bool, OnlineKeyError> {
     let folder = folder(data, name);
     check_folder(&folder)?;
+    tidy(&folder);
     let (next, taken) = (folder.join(NEXT), folder.join(TAKEN));
-    let away = folder.join(format!(".discarded-{}", std::process::id()));
+    // Where a file system has no locks, nothing is swept, either.
+    let _lock = lock(&folder).ok();
+    let away = folder.join(format!(".{DISCARDED}-{}", std::process::id()));
     match fs::rename(&next, &away) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && taken.exists() => {
             return Err(OnlineKeyError::Taken { folder: taken });

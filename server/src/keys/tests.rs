@@ -66,6 +66,40 @@ fn processes_that_make_keys_together_have_the_same() {
     assert_eq!(fs::read_dir(data.path().join("keys")).unwrap().count(), 1);
 }
 
+/// What a killed process left of a pair is removed, and what a living one is making is not.
+#[test]
+fn what_a_killed_process_left_is_removed_and_nobody_elses_work() {
+    let data = tempfile::tempdir().unwrap();
+    load_or_make(data.path(), "acme").unwrap();
+    make_next(data.path(), "acme").unwrap();
+    let keys = data.path().join("keys");
+    // No process has this id.
+    let left = [".acme-4194305", "acme/.next-4194305", "acme/.discarded-4194305"].map(|left| keys.join(left));
+    let leave = || left.iter().for_each(|left| fs::create_dir_all(left.join("x")).unwrap());
+    let others = [keys.join(".acme-b-4194305"), keys.join("acme/.backup"), keys.join(".acme-x")];
+    others.iter().for_each(|other| fs::create_dir_all(other).unwrap());
+    let there = || left.iter().filter(|left| left.exists()).count();
+    let works: [&dyn Fn(); 3] = [
+        &|| drop(load_or_make(data.path(), "acme").unwrap()),
+        &|| drop(make_next(data.path(), "acme").unwrap()),
+        &|| {
+            discard_next(data.path(), "acme").unwrap();
+        },
+    ];
+    for work in works {
+        leave();
+        work();
+        assert_eq!(there(), 0);
+    }
+    leave();
+    {
+        let _making = [lock(&keys).unwrap(), lock(&keys.join("acme")).unwrap()];
+        load_or_make(data.path(), "acme").unwrap();
+        assert_eq!(there(), 3, "somebody is making them");
+    }
+    assert!(others.iter().all(|other| other.exists()), "not ours, or of another trust repository");
+}
+
 #[test]
 fn the_example_keys_are_known() {
     let ids = example_keys();

@@ -472,6 +472,12 @@ impl Engine {
         Ok(())
     }
 
+    /// From now on each team may have this of what all share: for what is submitted next. What it published of late stays
+    /// counted.
+    pub fn set_quota(&self, quota: Quota) {
+        self.shared.setup.set_quota(quota, self.shared.clock.now());
+    }
+
     /// Ends the tasks: after the round that is under way, and after the push if that ends within two seconds. What
     /// waits in the queue is answered `unavailable`; what was accepted and is not yet published will be after the next
     /// start. Calling it again does nothing.
@@ -508,7 +514,7 @@ async fn prepare(
         freshness: Mutex::new(options.freshness),
         refused_keys: options.refused_keys,
         rates: Mutex::new(Rates::new(&options.quota)),
-        quota: options.quota,
+        quota: Mutex::new(options.quota),
         parsed: Parsed::default(),
         walked: Mutex::default(),
         committed,

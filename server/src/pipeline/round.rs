@@ -56,7 +56,8 @@ pub(super) struct Setup {
     /// Changed at run time; a round takes it once.
     pub(super) freshness: Mutex<Freshness>,
     pub(super) refused_keys: BTreeSet<KeyId>,
-    pub(super) quota: Quota,
+    /// Changed at run time; a round takes it once.
+    pub(super) quota: Mutex<Quota>,
     /// How often each team published of late.
     pub(super) rates: Mutex<Rates>,
     /// Roots and delegating roles, read once.
@@ -218,6 +219,17 @@ impl Setup {
         *self.freshness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What each team may have, as it is now.
+    pub(super) fn quota(&self) -> Quota {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on each team may have this; what it published of late stays counted.
+    pub(super) fn set_quota(&self, quota: Quota, now: DateTime<Utc>) {
+        self.rates().change(&quota, now);
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = quota;
+    }
+
     /// The online keys.
     pub(super) fn keys(&self) -> MutexGuard<'_, Keyring> {
         // Each of its steps leaves it whole.
@@ -242,7 +254,7 @@ impl Setup {
                 return Err(ClockFault::from(fault).into());
             }
         };
-        let mut overlay = Overlay::new(self);
+        let (mut overlay, quota) = (Overlay::new(self), self.quota());
         let mut outcome = Outcome::default();
         let mut taken: Vec<(usize, AcceptedSet)> = Vec::new();
         let mut first: BTreeMap<&str, usize> = BTreeMap::new();
@@ -254,13 +266,8 @@ impl Setup {
                 again.push((at, earlier));
                 continue;
             }
-            let rules = Rules {
-                keys,
-                refused_keys: &self.refused_keys,
-                quota: &self.quota,
-                parsed: &self.parsed,
-                now,
-            };
+            let rules =
+                Rules { keys, refused_keys: &self.refused_keys, quota: &quota, parsed: &self.parsed, now };
             let accepted = accept::accept(&overlay, &submitted.documents, rules);
             // Last, so that what is refused anyway takes nothing.
             match accepted.and_then(|set| self.take_turn(&set, now).map(|()| set)) {
@@ -315,7 +322,7 @@ impl Setup {
     /// Counts a set that was accepted for the subtrees that it is of.
     fn take_turn(&self, set: &AcceptedSet, now: DateTime<Utc>) -> Result<(), Refusal> {
         self.rates().take(&publishes_of(set), now).map_err(|TooOften { subtree, wait }| {
-            let most = self.quota.publishes_per_minute;
+            let most = self.quota().publishes_per_minute;
             let who = format!("{subtree}, with the roles below it, may publish {most} times in a minute");
             Refusal::rate_limited(RefusalReason::PublishRate, &who, wait)
         })

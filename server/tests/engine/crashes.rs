@@ -41,8 +41,9 @@ use tokio::{
 };
 
 use super::{
+    around::Surrounded,
     front::LOOKER,
-    steps::{FailPoint, Step, Stepping, Steps, Then, When},
+    steps::{FailPoint, Step, Steps, Then, When},
     world::{World, publish, sign},
 };
 
@@ -222,7 +223,7 @@ impl Scene {
             world.freshness.timestamp_validity = TimeDelta::days(7);
         }
         let steps = world.front.steps();
-        world.store = Arc::new(Stepping { inner: world.memory.clone(), steps: steps.clone() });
+        world.store = Arc::new(Surrounded { inner: world.memory.clone(), around: steps.clone() });
         let data = tempfile::tempdir().unwrap();
         let pair = keys::load_or_make(data.path(), "acme").unwrap();
         world.timestamp_pem = pair.signers.timestamp.to_pem_insecure_plain().to_string();

@@ -1,6 +1,7 @@
 //! The embedded registry on a loopback port, with a front that fails when told to.
 
 use std::{
+    fs,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -57,6 +58,7 @@ struct Shared {
     fault: Arc<Mutex<Option<Fault>>>,
     requests: Arc<AtomicU64>,
     latest: Arc<AtomicBool>,
+    tried: Arc<AtomicBool>,
     steps: Steps,
     clock: Arc<ManualClock>,
 }
@@ -67,7 +69,7 @@ pub(crate) struct Front {
     shared: Shared,
     _stop: oneshot::Sender<()>,
     _task: JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Front {
@@ -76,8 +78,8 @@ impl Front {
         // In memory where that is to be had: each file is made durable, and nothing here is to survive.
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let (fault, requests, latest, steps) = Default::default();
-        let shared = Shared { fault, requests, latest, steps, clock };
+        let (fault, requests, latest, tried, steps) = Default::default();
+        let shared = Shared { fault, requests, latest, tried, steps, clock };
         let router: Router = Host::open(dir.path())
             .unwrap()
             .router()
@@ -91,7 +93,7 @@ impl Front {
                 _ = stopped => {}
             }
         });
-        Self { host, shared, _stop: stop, _task: task, _dir: dir }
+        Self { host, shared, _stop: stop, _task: task, dir }
     }
 
     pub(crate) fn fail(&self, fault: Option<Fault>) {
@@ -108,6 +110,20 @@ impl Front {
         self.shared.latest.load(Ordering::SeqCst)
     }
 
+    /// True once somebody tried to put `:latest`.
+    pub(crate) fn tried_latest(&self) -> bool {
+        self.shared.tried.load(Ordering::SeqCst)
+    }
+
+    /// Removes all that is in it. Nobody may be writing.
+    pub(crate) fn empty(&self) {
+        for folder in ["blobs/sha256", "repositories"] {
+            for entry in fs::read_dir(self.dir.path().join(folder)).unwrap() {
+                fs::remove_dir_all(entry.unwrap().path()).unwrap();
+            }
+        }
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
@@ -118,6 +134,9 @@ async fn through(State(shared): State<Shared>, request: Request, next: Next) -> 
     let fault = *shared.fault.lock().unwrap();
     let latest = request.method() == Method::PUT && request.uri().path().ends_with("/manifests/latest");
     let status = |code| StatusCode::from_u16(code).unwrap().into_response();
+    if latest {
+        shared.tried.store(true, Ordering::SeqCst);
+    }
     match fault {
         Some(Fault::OneIn(n)) if number.is_multiple_of(n) => return status(500),
         Some(Fault::All(code)) => return status(code),

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "some tests print figures")]
 
 mod alarms;
+mod around;
 mod clocks;
 mod crashes;
 mod flow;

@@ -10,73 +10,58 @@ use chrono::TimeDelta;
 use plimsoll_core::oci::Digest;
 use plimsoll_server::{
     pipeline::{Engine, EngineOptions},
-    store::{Commit, Head, MemoryStore, Published, Store, StoreError, SubmissionRecord, TrustKey},
+    store::StoreError,
 };
 
-use super::{front::Fault, front::Front, world::*};
+use super::{
+    around::{Around, Call, Surrounded},
+    front::{Fault, Front},
+    world::*,
+};
 
 /// How many are well.
 const WELL: usize = 160;
 /// How many have each kind of trouble.
 const EACH: usize = 10;
 
-/// A store whose disk stops answering when somebody commits to a trust repository called `stuck…`.
-struct Sticking {
-    inner: MemoryStore,
+/// The disk stops answering when somebody commits to a trust repository called `stuck…`.
+struct Sticks {
     stuck: Mutex<bool>,
     over: Condvar,
 }
 
-impl Sticking {
+impl Sticks {
     fn set(&self, stuck: bool) {
         *self.stuck.lock().unwrap() = stuck;
         self.over.notify_all();
     }
 }
 
-impl Store for Sticking {
-    fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
-        self.inner.head(trust)
-    }
-    fn document(&self, trust: &TrustKey, role: &str, version: u64) -> Result<Option<Bytes>, StoreError> {
-        self.inner.document(trust, role, version)
-    }
-    fn versions(&self, trust: &TrustKey, role: &str) -> Result<Vec<u64>, StoreError> {
-        self.inner.versions(trust, role)
-    }
-    fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
-        self.inner.submission(trust, id)
-    }
-    fn submissions(
+impl Around for Sticks {
+    fn call<T>(
         &self,
-        trust: &TrustKey,
-        after: &str,
-        most: usize,
-    ) -> Result<Vec<SubmissionRecord>, StoreError> {
-        self.inner.submissions(trust, after, most)
-    }
-    fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
-        if trust.name.starts_with("stuck") {
-            let _over = self.over.wait_while(self.stuck.lock().unwrap(), |stuck| *stuck).unwrap();
+        call: Call<'_>,
+        go_on: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if let Call::Commit(trust, commit) = call {
+            if trust.name.starts_with("stuck") {
+                let _over = self.over.wait_while(self.stuck.lock().unwrap(), |stuck| *stuck).unwrap();
+            }
+            if trust.name.starts_with("failing") && commit.head.sequence > 1 {
+                let source = std::io::Error::other("a fault the test asked for");
+                return Err(StoreError::Unavailable { source });
+            }
         }
-        if trust.name.starts_with("failing") && commit.head.sequence > 1 {
-            return Err(StoreError::Unavailable {
-                source: std::io::Error::other("a fault the test asked for"),
-            });
-        }
-        self.inner.commit(trust, commit)
-    }
-    fn record_published(&self, trust: &TrustKey, published: &Published) -> Result<(), StoreError> {
-        self.inner.record_published(trust, published)
+        go_on()
     }
 }
 
 /// Lets the disk answer again, also if the test fails: else its threads would never end.
-struct Unstick(Arc<Sticking>);
+struct Unstick(Arc<Surrounded<Sticks>>);
 
 impl Drop for Unstick {
     fn drop(&mut self) {
-        self.0.set(false);
+        self.0.around.set(false);
     }
 }
 
@@ -94,8 +79,8 @@ fn version(engine: &Engine) -> u64 {
 async fn the_trouble_of_forty_trust_repositories_delays_no_tick_of_the_others() {
     let mut world = World::new().await;
     world.freshness = Default::default();
-    let store =
-        Arc::new(Sticking { inner: world.memory.clone(), stuck: Mutex::new(false), over: Condvar::new() });
+    let around = Sticks { stuck: Mutex::new(false), over: Condvar::new() };
+    let store = Arc::new(Surrounded { inner: world.memory.clone(), around });
     world.store = store.clone();
     let _unstick = Unstick(store.clone());
     let (hanging, failing, alarmed) =
@@ -137,7 +122,7 @@ async fn the_trouble_of_forty_trust_repositories_delays_no_tick_of_the_others() 
     }
     hanging.fail(Some(Fault::Hang));
     failing.fail(Some(Fault::All(500)));
-    store.set(true);
+    store.around.set(true);
 
     let before: Vec<u64> = engines.iter().map(|(_, engine)| version(engine)).collect();
     world.clock.advance(TimeDelta::hours(1));
@@ -177,7 +162,7 @@ async fn the_trouble_of_forty_trust_repositories_delays_no_tick_of_the_others() 
     // And when it is over, it is over.
     hanging.fail(None);
     failing.fail(None);
-    store.set(false);
+    store.around.set(false);
     for ((kind, engine), before) in engines.iter().zip(&before) {
         if ["away", "stuck"].contains(kind) {
             eventually(kind, engine, |health| health.published > Some(*before)).await;

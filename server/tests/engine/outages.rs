@@ -8,15 +8,19 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use chrono::TimeDelta;
-use plimsoll::publish::api::{Progress, RefusalCode};
-use plimsoll_core::tuf::Outcome;
-use plimsoll_server::store::{
-    Commit, FailAt, Head, MemoryStore, Published, Store, StoreError, SubmissionRecord, TrustKey,
+use plimsoll::{
+    publish::api::{Progress, RefusalCode},
+    registry::ManifestAnswer,
 };
+use plimsoll_core::tuf::Outcome;
+use plimsoll_server::store::{FailAt, Head, StoreError};
 
-use super::{front::Fault, world::*};
+use super::{
+    around::{Around, Call, Surrounded},
+    front::Fault,
+    world::*,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_before_the_registry_was_read() {
@@ -159,6 +163,35 @@ async fn a_push_that_fails_goes_on_where_it_stopped() {
     engine.stop().await;
 }
 
+/// Whatever it took before it was emptied has to be put again, also where nothing else would show that it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_emptied_during_the_first_push_is_filled_anew() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    publish(&engine, world.init()).await;
+    publish(&engine, world.teams(5)).await;
+    engine.stop().await;
+    let world = World { front: world.empty_front().await, ..world };
+    world.front.fail(Some(Fault::PutLatest(500)));
+    let engine = world.engine().await;
+    until("all but `:latest` is there", || async { world.front.tried_latest() }).await;
+    // Nobody writes while it is emptied.
+    world.front.fail(Some(Fault::All(503)));
+    eventually("it is seen", &engine, |health| health.detail.contains("503")).await;
+    world.front.empty();
+    world.front.fail(None);
+    until("all of it is there", || async { world.front.has_latest() }).await;
+    for team in 0..5 {
+        let tag = format!("targets--r{team}");
+        let manifest = world.registry().manifest(&world.repository(), &tag, 4 << 20, None).await.unwrap();
+        assert!(matches!(manifest, ManifestAnswer::Found(_)), "{tag}: {manifest:?}");
+        let found = world.find(&format!("acme/r{team}:v1")).await;
+        assert!(matches!(found, Ok(Outcome::Absent { .. })), "{tag}: {found:?}");
+    }
+    eventually("all is well", &engine, |health| health.ready && health.detail == "fresh").await;
+    engine.stop().await;
+}
+
 /// P2: not ready as soon as half of the life of what the registry shows is over, whatever the store has.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_not_ready_when_the_timestamp_in_the_registry_is_old() {
@@ -180,44 +213,30 @@ async fn it_is_not_ready_when_the_timestamp_in_the_registry_is_old() {
     engine.stop().await;
 }
 
-/// A store that panics: once when the next push is recorded, and whenever a commit holds the word `poison`.
+/// Panics once when the next push is recorded, and whenever a commit holds the word `poison`.
 ///
 /// Two switches, since submissions sent together are looked at side by side and may be committed in any order.
-struct Panicking {
-    inner: MemoryStore,
+struct Panics {
     record: AtomicBool,
     poison: AtomicBool,
 }
 
-impl Store for Panicking {
-    fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
-        self.inner.head(trust)
-    }
-    fn document(&self, trust: &TrustKey, role: &str, version: u64) -> Result<Option<Bytes>, StoreError> {
-        self.inner.document(trust, role, version)
-    }
-    fn versions(&self, trust: &TrustKey, role: &str) -> Result<Vec<u64>, StoreError> {
-        self.inner.versions(trust, role)
-    }
-    fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
-        self.inner.submission(trust, id)
-    }
-    fn submissions(
+impl Around for Panics {
+    fn call<T>(
         &self,
-        trust: &TrustKey,
-        after: &str,
-        most: usize,
-    ) -> Result<Vec<SubmissionRecord>, StoreError> {
-        self.inner.submissions(trust, after, most)
-    }
-    fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
-        let poisoned = commit.documents.iter().any(|(_, _, b)| b.windows(6).any(|w| w == b"poison"));
-        assert!(!(poisoned && self.poison.load(Ordering::SeqCst)), "a panic that the test asked for");
-        self.inner.commit(trust, commit)
-    }
-    fn record_published(&self, trust: &TrustKey, published: &Published) -> Result<(), StoreError> {
-        assert!(!self.record.swap(false, Ordering::SeqCst), "a panic that the test asked for");
-        self.inner.record_published(trust, published)
+        call: Call<'_>,
+        go_on: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let panics = match call {
+            Call::Commit(_, commit) => {
+                let poisoned = commit.documents.iter().any(|(_, _, b)| b.windows(6).any(|w| w == b"poison"));
+                poisoned && self.poison.load(Ordering::SeqCst)
+            }
+            Call::Record => self.record.swap(false, Ordering::SeqCst),
+            _ => false,
+        };
+        assert!(!panics, "a panic that the test asked for");
+        go_on()
     }
 }
 
@@ -225,16 +244,17 @@ impl Store for Panicking {
 async fn a_panic_costs_one_submission_and_nothing_else() {
     let mut world = World::new().await;
     let inner = world.memory.clone();
-    let store = Arc::new(Panicking { inner, record: AtomicBool::new(false), poison: AtomicBool::new(true) });
+    let around = Panics { record: AtomicBool::new(false), poison: AtomicBool::new(true) };
+    let store = Arc::new(Surrounded { inner, around });
     world.store = store.clone();
     let engine = world.engine().await;
     publish(&engine, world.init()).await;
     publish(&engine, world.teams(2)).await;
 
     // In the pusher: tried again.
-    store.record.store(true, Ordering::SeqCst);
+    store.around.record.store(true, Ordering::SeqCst);
     publish(&engine, world.vouch("acme/app:v1", "x")).await;
-    assert!(!store.record.load(Ordering::SeqCst), "it did panic");
+    assert!(!store.around.record.load(Ordering::SeqCst), "it did panic");
 
     // In a round: the others are taken, the next timestamp too.
     let (bad, good) = (world.team_vouches(0, "poison"), world.team_vouches(1, "v1"));
@@ -242,7 +262,7 @@ async fn a_panic_costs_one_submission_and_nothing_else() {
     let refusal = bad.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Unavailable);
     good.unwrap();
-    store.poison.store(false, Ordering::SeqCst);
+    store.around.poison.store(false, Ordering::SeqCst);
     publish(&engine, world.vouch("acme/app:v3", "x")).await;
     engine.stop().await;
 }

@@ -6,16 +6,15 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use data_encoding::BASE64;
 use plimsoll_core::{
     oci::{Digest, Manifest, mapping::FILENAME},
     tuf::{Document, Timestamp},
 };
-use plimsoll_server::store::{
-    Commit, Head, MemoryStore, Published, Store, StoreError, SubmissionRecord, TrustKey,
-};
+use plimsoll_server::store::StoreError;
 use tokio::sync::watch;
+
+use super::around::{Around, Call};
 
 /// What a step that fails leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,55 +161,29 @@ impl Steps {
     }
 }
 
-/// A store whose calls are steps.
-pub(crate) struct Stepping {
-    pub(crate) inner: MemoryStore,
-    pub(crate) steps: Steps,
-}
-
-impl Stepping {
-    fn read<T>(&self, name: &str, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        match self.steps.take(name, false) {
-            Fate::Done => read(),
+/// Each call of the store is a step.
+impl Around for Steps {
+    fn call<T>(
+        &self,
+        call: Call<'_>,
+        go_on: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (name, writes) = match call {
+            Call::Head => ("store: read the head", false),
+            Call::Document => ("store: read a document", false),
+            Call::Versions => ("store: read versions", false),
+            Call::Submission => ("store: read a submission", false),
+            Call::Submissions => ("store: read submissions", false),
+            Call::Commit(..) => ("store: commit", true),
+            Call::Record => ("store: record", true),
+        };
+        match self.take(name, writes) {
+            Fate::Done => go_on(),
+            Fate::Fails(When::Persisted) if writes => {
+                go_on().and(Err(StoreError::Uncertain { source: injected() }))
+            }
             Fate::Fails(_) => Err(StoreError::Unavailable { source: injected() }),
         }
-    }
-
-    fn write(&self, name: &str, write: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
-        match self.steps.take(name, true) {
-            Fate::Done => write(),
-            Fate::Fails(When::NotPersisted) => Err(StoreError::Unavailable { source: injected() }),
-            Fate::Fails(When::Persisted) => write().and(Err(StoreError::Uncertain { source: injected() })),
-        }
-    }
-}
-
-impl Store for Stepping {
-    fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
-        self.read("store: read the head", || self.inner.head(trust))
-    }
-    fn document(&self, trust: &TrustKey, role: &str, version: u64) -> Result<Option<Bytes>, StoreError> {
-        self.read("store: read a document", || self.inner.document(trust, role, version))
-    }
-    fn versions(&self, trust: &TrustKey, role: &str) -> Result<Vec<u64>, StoreError> {
-        self.read("store: read versions", || self.inner.versions(trust, role))
-    }
-    fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
-        self.read("store: read a submission", || self.inner.submission(trust, id))
-    }
-    fn submissions(
-        &self,
-        trust: &TrustKey,
-        after: &str,
-        most: usize,
-    ) -> Result<Vec<SubmissionRecord>, StoreError> {
-        self.read("store: read submissions", || self.inner.submissions(trust, after, most))
-    }
-    fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
-        self.write("store: commit", || self.inner.commit(trust, commit))
-    }
-    fn record_published(&self, trust: &TrustKey, published: &Published) -> Result<(), StoreError> {
-        self.write("store: record", || self.inner.record_published(trust, published))
     }
 }
 

@@ -10,64 +10,39 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use plimsoll_server::store::{
-    Commit, Head, MemoryStore, Published, Store, StoreError, SubmissionRecord, TrustKey,
-};
+use plimsoll_server::store::{MemoryStore, StoreError};
 use tokio::time::Instant;
 
-use super::{front::Fault, world::*};
+use super::{
+    around::{Around, Call, Surrounded},
+    front::Fault,
+    world::*,
+};
 
 const GOOD: u8 = 0;
 const STOPPED: u8 = 1;
 const HANGING: u8 = 2;
 
 /// A store that can be asked in vain.
-struct Ailing {
-    inner: MemoryStore,
+struct Ails {
     how: AtomicU8,
 }
 
-impl Ailing {
-    fn ails(&self) -> Result<(), StoreError> {
-        while self.how.load(Ordering::SeqCst) == HANGING {
-            thread::sleep(Duration::from_millis(10));
-        }
-        if self.how.load(Ordering::SeqCst) == STOPPED {
-            return Err(StoreError::Stopped { path: PathBuf::new() });
-        }
-        Ok(())
-    }
-}
-
-impl Store for Ailing {
-    fn head(&self, trust: &TrustKey) -> Result<Head, StoreError> {
-        self.ails()?;
-        self.inner.head(trust)
-    }
-    fn document(&self, trust: &TrustKey, role: &str, version: u64) -> Result<Option<Bytes>, StoreError> {
-        self.inner.document(trust, role, version)
-    }
-    fn versions(&self, trust: &TrustKey, role: &str) -> Result<Vec<u64>, StoreError> {
-        self.inner.versions(trust, role)
-    }
-    fn submission(&self, trust: &TrustKey, id: &str) -> Result<Option<SubmissionRecord>, StoreError> {
-        self.inner.submission(trust, id)
-    }
-    fn submissions(
+impl Around for Ails {
+    fn call<T>(
         &self,
-        trust: &TrustKey,
-        after: &str,
-        most: usize,
-    ) -> Result<Vec<SubmissionRecord>, StoreError> {
-        self.inner.submissions(trust, after, most)
-    }
-    fn commit(&self, trust: &TrustKey, commit: &Commit) -> Result<(), StoreError> {
-        self.ails()?;
-        self.inner.commit(trust, commit)
-    }
-    fn record_published(&self, trust: &TrustKey, published: &Published) -> Result<(), StoreError> {
-        self.inner.record_published(trust, published)
+        call: Call<'_>,
+        go_on: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if matches!(call, Call::Head | Call::Commit(..)) {
+            while self.how.load(Ordering::SeqCst) == HANGING {
+                thread::sleep(Duration::from_millis(10));
+            }
+            if self.how.load(Ordering::SeqCst) == STOPPED {
+                return Err(StoreError::Stopped { path: PathBuf::new() });
+            }
+        }
+        go_on()
     }
 }
 
@@ -78,18 +53,19 @@ fn in_seconds(seconds: u64) -> Instant {
 
 async fn ailing(how: u8) {
     let mut world = World::new().await;
-    let store = Arc::new(Ailing { inner: world.memory.clone(), how: AtomicU8::new(GOOD) });
+    let store =
+        Arc::new(Surrounded { inner: world.memory.clone(), around: Ails { how: AtomicU8::new(GOOD) } });
     world.store = store.clone();
     let engine = world.engine().await;
     publish(&engine, world.init()).await;
     assert_eq!(engine.hangs(in_seconds(30)), None);
-    store.how.store(how, Ordering::SeqCst);
+    store.around.how.store(how, Ordering::SeqCst);
     // Something is due, so the store is needed.
     world.clock.advance(chrono::TimeDelta::seconds(300));
     until("nobody hears of it", || async { engine.hangs(in_seconds(55)).is_some() }).await;
     let why = engine.hangs(in_seconds(55)).unwrap();
     assert!(why.contains("gave no sign of life"), "{why}");
-    store.how.store(GOOD, Ordering::SeqCst);
+    store.around.how.store(GOOD, Ordering::SeqCst);
     if how == HANGING {
         until("it goes on", || async { engine.hangs(in_seconds(55)).is_none() }).await;
     } else {

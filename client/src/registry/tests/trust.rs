@@ -321,6 +321,24 @@ async fn a_ca_that_is_not_configured_is_not_trusted() {
     assert_eq!(server.seen().len(), 0);
 }
 
+/// T76: also by whoever has a clone, and also if the file with the CA has the name that it had.
+#[tokio::test]
+async fn how_registries_are_reached_can_change_while_they_are_used() {
+    let (id, dir) = (Identity::new(), tempfile::tempdir().unwrap());
+    let server = Server::start_tls(&id, |_| answer(200, &[TYPE], MANIFEST));
+    let client = Registry::new(with_ca(&dir, &Identity::new())).unwrap();
+    let clone = client.clone();
+    clone.manifest(&at(&server), "v1", CAP, None).await.unwrap_err();
+    let before = client.requests();
+    client.replace(&Registry::new(with_ca(&dir, &id)).unwrap());
+    clone.manifest(&at(&server), "v1", CAP, None).await.unwrap();
+    assert_eq!(clone.requests(), before + 1);
+    clone.replace(&Registry::new(with_ca(&dir, &Identity::new())).unwrap());
+    let error = client.manifest(&at(&server), "v1", CAP, None).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Tls { .. }), "{error:?}");
+    assert_eq!(server.seen().len(), 1);
+}
+
 /// T76, T72: the token server is verified as the registry is, and https never leads to http.
 #[tokio::test]
 async fn whoever_a_tls_registry_names_is_held_to_tls() {

@@ -102,7 +102,7 @@ impl World {
             keys: Arc::new(Mutex::new(signers.into())),
             freshness: Freshness::default().into(),
             refused_keys: Default::default(),
-            quota: Quota::default(),
+            quota: Mutex::default(),
             rates: Mutex::new(Rates::new(&Quota::default())),
             parsed: Default::default(),
             walked: Default::default(),

@@ -11,7 +11,7 @@ const TEAM: &str = "targets--team";
 impl World {
     fn limited(mut self, quota: Quota) -> Self {
         self.setup.rates = Mutex::new(Rates::new(&quota));
-        self.setup.quota = quota;
+        self.setup.quota = Mutex::new(quota);
         self
     }
 }
@@ -151,4 +151,28 @@ fn only_what_is_published_takes_a_turn() {
     }
     assert!(world.round(&[second]).unwrap().answers[0].is_ok());
     world.refuses(&[(TEAM, world.next(TEAM, |_| {}))], RateLimited, "targets--team");
+}
+
+/// A new quota is for what is submitted next, and gives nobody back what was taken.
+#[test]
+fn a_quota_can_change_while_the_daemon_runs() {
+    let world = publishes(4);
+    let publish = |world: &World| world.submit(&[(TEAM, world.next(TEAM, |_| {}))]);
+    for _ in 0..3 {
+        publish(&world).unwrap();
+    }
+    let used = world.head().roles[TEAM].length;
+    let set = |quota| world.setup.set_quota(quota, world.now);
+    set(Quota { publishes_per_minute: 5, ..Quota::default() });
+    for _ in 0..2 {
+        publish(&world).unwrap();
+    }
+    world.refuses(&[(TEAM, world.next(TEAM, |_| {}))], RateLimited, "may publish 5 times in a minute");
+    set(Quota { publishes_per_minute: 50, bytes: used, ..Quota::default() });
+    publish(&world).unwrap();
+    let longer = longer(&world, TEAM, 100);
+    let refusal = world.refuses(&[(TEAM, longer.clone())], Refused, &format!("at most {used}"));
+    assert_eq!(refusal.reason, Some(Why::Quota));
+    set(Quota { publishes_per_minute: 50, ..Quota::default() });
+    world.submit(&[(TEAM, longer)]).unwrap();
 }
