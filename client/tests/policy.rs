@@ -336,6 +336,7 @@ to = "r.io"
     ] {
         assert!(ran.stdout.contains(says), "{says}\n{}", ran.stdout);
     }
+    desk.registry.put("mirror/app/manifests/v1", MANIFEST);
     let ran = desk.run("policy explain HOST/mirror/app:v1");
     assert_eq!(ran.code, 16, "{}", ran.stdout);
     for says in [
@@ -346,7 +347,7 @@ to = "r.io"
         "in acme, the role targets--app must be on the path",
         "the tag must be a version: >=1",
         "it must have been signed in the last 90 days",
-        "registry   not asked",
+        "registry   its tag points to GOOD, as signed",
         "verdict    POLICY_DENY: your policy refuses it: the tag must be a version",
         "next       ",
     ] {

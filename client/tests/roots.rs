@@ -10,7 +10,7 @@ use common::{
     Publisher, TEAM,
     several::{LATEST, Several},
 };
-use plimsoll::verify::{Context, Mode, Options, Part, Verification, verify_all};
+use plimsoll::verify::{Context, Mode, Options, Part, Verification, verify, verify_all};
 use plimsoll_core::{
     oci::{Digest, Reference},
     policy::Verdict,
@@ -320,6 +320,44 @@ async fn a_root_may_know_a_name_by_another_one() {
     let v = all(&context, &[reference]).await.remove(0);
     assert_eq!(v.verdict, Verdict::Verified, "{v:?}");
     assert_eq!((v.name.as_str(), v.roots[0].target.as_str()), ("imported/tool:v1", "acme/app:v1"));
+}
+
+/// The page's order (docs/policy.md, "Deciding"): what the registry says is told before a line of the policy that is not
+/// met, whether or not anything was ever taken back.
+#[tokio::test]
+async fn the_registrys_word_is_told_before_a_line_of_the_policy() {
+    use Verdict::*;
+    for line in [
+        "constraint = { tag = \">=3\" }",
+        "constraint = { custom-version = \">=3\" }",
+        "max-signed-age = \"1s\"",
+        "pin = { a = { role = \"targets--other\" } }",
+    ] {
+        for taken_back in [false, true] {
+            let mut world = Several::new(1, MANIFEST);
+            if taken_back {
+                world.publishers[0].revoke(b"something else", "broken");
+                world.publish(0);
+            }
+            world.clock.advance(TimeDelta::minutes(1));
+            let context = world.scope(&format!("require = {{ all = [\"a\"] }}\n{line}"));
+            assert_eq!(world.verdict(&context, "v1").await, PolicyDeny, "{line}");
+            assert_eq!(world.requests().1, ["HEAD /v2/acme/app/manifests/v1"], "{line}");
+            // What is signed is asked of the publisher alone.
+            let reference = world.reference("v1").parse().unwrap();
+            let resolved = verify(&context, &reference, Mode::Resolve).await.unwrap();
+            assert_eq!((resolved.verdict, world.requests().1), (PolicyDeny, Vec::new()), "{line}");
+            world.push("v1", NEWER);
+            let v = world.ask(&context, "v1").await;
+            assert_eq!((v.verdict, v.registry.unwrap().drift), (Mismatch, Some(true)), "{line}");
+            world.images.remove("acme/app/manifests/v1");
+            assert_eq!(world.verdict(&context, "v1").await, NoSuchTag, "{line}");
+            for (status, verdict) in [(503, Unreachable), (403, Auth)] {
+                world.images.fail_with(Some(status));
+                assert_eq!(world.verdict(&context, "v1").await, verdict, "{line}");
+            }
+        }
+    }
 }
 
 /// TAP 13: who holds the roles above cannot give a pinned name to other keys.
