@@ -22,9 +22,8 @@ use super::{
     verify::Floors,
 };
 use crate::{
-    floor,
     state::create_private_folder,
-    trust::{format_of, load_policy, load_root},
+    trust::{format_of, load_policy},
     verify::{Context, Mode, Options, Verification, printable, verify, verify_all},
 };
 
@@ -84,23 +83,6 @@ struct Checked {
 fn check(env: &Env, out: &Out) -> Result<u8, Failure> {
     let policy = load_policy(&env.home)?;
     let path = env.home.policy();
-    for (name, entry) in &policy.root {
-        let document = load_root(&env.home, entry)?;
-        let root = notes::root(&document).map_err(|error| {
-            Failure::usage(format!("[root.{name}] is no root document: {error}"))
-                .next("get the root from its publisher again")
-        })?;
-        if let Some(file) = &entry.floor {
-            let floor = floor::read(&path.parent().unwrap_or(Path::new("")).join(file))
-                .map_err(|error| Failure::from(crate::verify::LocalFault::from(error)))?;
-            if !floor.is_of(&root) {
-                return Err(Failure::usage(format!(
-                    "the floor of [root.{name}] is of another trust repository"
-                ))
-                .next(format!("make it anew with `plimsoll trust floor {name} --out FILE`")));
-            }
-        }
-    }
     let found = notes::notes(&env.home, &policy, env.clock.now());
     let checked = Checked {
         roots: policy.root.len(),
