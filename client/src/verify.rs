@@ -31,7 +31,9 @@ use crate::{
 };
 
 pub use bulk::{Options, verify_all};
-pub use report::{Part, RegistryReport, RevocationReport, RoleReport, RootReport, VERSION, Verification};
+pub use report::{
+    Part, RegistryReport, RevocationReport, RoleReport, RootReport, Unjudged, VERSION, Verification,
+};
 pub use words::{ago, chain, printable};
 
 /// What a verification needs: the user's folders and policy, a registry client and a clock.
@@ -77,6 +79,10 @@ pub enum Mode {
     /// Which digest does the publisher mean? The registry's tag is not asked.
     Resolve,
 }
+
+/// One of several references: its verdict, or the fault of this machine that kept it from being judged, which others may
+/// share.
+pub type Judged = Result<Verification, Arc<LocalFault>>;
 
 /// A fault of this machine: never a statement about a reference.
 #[derive(Debug, thiserror::Error)]
@@ -136,10 +142,11 @@ pub fn target_name(reference: &Reference) -> TargetName {
 /// [`LocalFault`]; everything else is a verdict.
 ///
 /// # Panics
-/// Never: one reference has one verdict.
+/// Never: one reference has one verdict, and shares its fault with no other one.
 pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<Verification, LocalFault> {
     let all = verify_all(ctx, std::slice::from_ref(reference), mode, &Options::default()).await?;
-    Ok(all.into_iter().next().expect("one reference has one verdict"))
+    let judged = all.into_iter().next().expect("one reference has one verdict");
+    judged.map_err(|fault| Arc::into_inner(fault).expect("there is no other reference to share it with"))
 }
 
 fn latest() -> Tag {

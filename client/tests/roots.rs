@@ -10,7 +10,11 @@ use common::{
     Publisher, TEAM,
     several::{LATEST, Several},
 };
-use plimsoll::verify::{Context, Mode, Options, Part, Verification, verify, verify_all};
+use plimsoll::{
+    registry::{Credentials, Registry, RegistryError, RegistryOptions},
+    state::StateError,
+    verify::{Context, LocalFault, Mode, Options, Part, Verification, verify, verify_all},
+};
 use plimsoll_core::{
     oci::{Digest, Reference},
     policy::Verdict,
@@ -23,7 +27,8 @@ const EITHER: &str = r#"require = { any = ["a", "b"] }"#;
 
 async fn all(context: &Context, references: &[String]) -> Vec<Verification> {
     let references: Vec<Reference> = references.iter().map(|text| text.parse().unwrap()).collect();
-    verify_all(context, &references, Mode::Verify, &Options::default()).await.unwrap()
+    let all = verify_all(context, &references, Mode::Verify, &Options::default()).await.unwrap();
+    all.into_iter().map(Result::unwrap).collect()
 }
 
 fn verdicts(all: &[Verification]) -> Vec<Verdict> {
@@ -360,6 +365,74 @@ async fn the_registrys_word_is_told_before_a_line_of_the_policy() {
     }
 }
 
+/// What is wrong on this machine with one host ends the references that need that host, and no other one.
+#[tokio::test]
+async fn a_local_fault_of_one_host_ends_only_what_needs_it() {
+    let mut world = Several::new(2, MANIFEST);
+    let other = common::Host::start();
+    other.put("acme/app/manifests/v1", MANIFEST);
+    other.fail_with(Some(401));
+    let config = world.dir.path().join("config.json");
+    let helpers = [&other, &world.hosts[1]].map(|host| format!("\"{}\": \"none-such\"", host.address));
+    std::fs::write(&config, format!("{{\"credHelpers\": {{{}}}}}", helpers.join(", "))).unwrap();
+    let credentials = Credentials::config_file(&config);
+    world.registry = Registry::new(RegistryOptions { credentials, ..RegistryOptions::default() }).unwrap();
+    let context = world.context(
+        &r#"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = { all = ["a"] }
+        [[scope]]
+        match = "IMAGES/acme/app:b*"
+        require = { any = ["a", "b"] }
+        optional = ["b"]
+        [[scope]]
+        match = "OTHER/acme/**"
+        require = { all = ["a"] }
+        "#
+        .replace("OTHER", &other.address),
+    );
+    let references: Vec<Reference> = [
+        world.reference("v1"),
+        world.reference("b1"),
+        format!("{}/acme/app:v1", other.address),
+        format!("{}/acme/app:absent", other.address),
+        world.reference("absent"),
+    ]
+    .iter()
+    .map(|text| text.parse().unwrap())
+    .collect();
+    world.hosts[1].fail_with(Some(401));
+    let found = verify_all(&context, &references, Mode::Verify, &Options::default()).await.unwrap();
+    let told: Vec<String> = found
+        .iter()
+        .map(|line| match line {
+            Ok(v) => v.verdict.to_string(),
+            Err(fault) => {
+                let LocalFault::Registry(RegistryError::CredentialHelper { host, .. }) = &**fault else {
+                    panic!("{fault:?}")
+                };
+                assert_eq!(fault.exit_code(), 2);
+                host.clone()
+            }
+        })
+        .collect();
+    let (b, other) = (world.hosts[1].address.clone(), other.address.clone());
+    assert_eq!(told, ["VERIFIED".to_owned(), b, other, "ABSENT".to_owned(), "ABSENT".to_owned()]);
+    // By itself it is the fault as it is.
+    let fault = verify(&context, &references[2], Mode::Verify).await.unwrap_err();
+    assert!(matches!(fault, LocalFault::Registry(RegistryError::CredentialHelper { .. })), "{fault:?}");
+    // So is trusted state that was damaged, of the one root.
+    world.hosts[1].fail_with(None);
+    verify(&context, &references[1], Mode::Verify).await.unwrap();
+    let memory = context.home.state().join(format!("{:032x}/whole/memory.json", 1));
+    std::fs::write(memory, "torn").unwrap();
+    let found = verify_all(&context, &references[..2], Mode::Verify, &Options::default()).await.unwrap();
+    assert!(found[0].as_ref().is_ok_and(|v| v.verdict == Verdict::Verified));
+    let fault = found[1].as_ref().unwrap_err();
+    assert!(matches!(&**fault, LocalFault::State(StateError::MemoryLost { .. })), "{fault:?}");
+}
+
 /// TAP 13: who holds the roles above cannot give a pinned name to other keys.
 #[tokio::test]
 async fn a_pin_holds_when_the_owner_exchanges_the_teams_key() {
@@ -443,6 +516,7 @@ async fn a_registry_that_says_nothing_holds_up_only_those_who_need_it() {
             .collect();
     let options = Options { deadline: Duration::from_secs(3), parallel: 2 };
     let found = verify_all(&context, &references, Mode::Verify, &options).await.unwrap();
+    let found: Vec<Verification> = found.into_iter().map(Result::unwrap).collect();
     use Verdict::*;
     assert_eq!(verdicts(&found), [Verified, Unreachable, Unreachable]);
     for (v, root) in [(&found[1], Unreachable), (&found[2], Verified)] {

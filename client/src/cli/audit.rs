@@ -95,6 +95,7 @@ fn text(image: &ImageReport) -> (String, Vec<String>) {
     );
     let mut notes = Vec::new();
     notes.extend(image.unknown.as_ref().map(|why| format!("why   {why}")));
+    notes.extend(image.next().map(|next| format!("next  {next}")));
     if image.superseded {
         notes.push("note  its tag means another digest now; your policy accepts this one still".to_owned());
     }

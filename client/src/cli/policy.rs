@@ -24,9 +24,10 @@ use super::{
 use crate::{
     state::create_private_folder,
     trust::{format_of, load_policy},
-    verify::{Context, Mode, Options, Verification, printable, verify, verify_all},
+    verify::{Context, Judged, Mode, Options, Verification, chain, printable, verify, verify_all},
 };
 
+use table::Expectation;
 use words::Step;
 
 /// What `policy init` writes.
@@ -138,12 +139,14 @@ struct Tested {
     line: usize,
     reference: String,
     expected: Verdict,
-    verdict: Verdict,
+    /// None where a fault of this machine is in the way.
+    verdict: Option<Verdict>,
     ok: bool,
     reason: String,
 }
 
-/// 0 if every verdict is as expected, else 16, whatever the verdicts are.
+/// 0 if every verdict is as expected, else 16, whatever the verdicts are; 1 or 2 if a fault of this machine is in the way of
+/// one.
 async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, Failure> {
     let unread = |why: String| Failure::usage(format!("cannot read {}: {why}", file.display()));
     let text = read(file).map_err(|error| unread(error.to_string()))?;
@@ -152,18 +155,9 @@ async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, 
     let context = floors.context(env)?;
     let references: Vec<Reference> = expectations.iter().map(|line| line.reference.clone()).collect();
     let found = verify_all(&context, &references, Mode::Verify, &Options::default()).await?;
-    let tested: Vec<Tested> = expectations
-        .iter()
-        .zip(found)
-        .map(|(line, found)| Tested {
-            line: line.number,
-            reference: found.reference,
-            expected: line.expected,
-            verdict: found.verdict,
-            ok: found.verdict == line.expected,
-            reason: found.reason,
-        })
-        .collect();
+    let fault = found.iter().filter_map(|judged| Some(judged.as_ref().err()?.exit_code())).max();
+    let tested: Vec<Tested> =
+        expectations.iter().zip(found).map(|(line, judged)| Tested::of(line, judged)).collect();
     let failed = tested.iter().filter(|line| !line.ok).count();
     if out.json() {
         out.result(&tested, "", &[])?;
@@ -172,6 +166,7 @@ async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, 
             let Tested { line: number, reference, expected, verdict, ok, reason } = line;
             let (word, tone) = if *ok { ("ok  ", Tone::Good) } else { ("FAIL", Tone::Bad) };
             let word = painted(word, tone, &io::stdout());
+            let verdict = verdict.map_or("not judged", Verdict::name);
             out.print(&printable_line(&match ok {
                 true => format!("{word}  {reference}  {verdict}"),
                 false => {
@@ -181,7 +176,35 @@ async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, 
         }
         out.aside(&format!("{} of {} as expected", tested.len() - failed, tested.len()));
     }
-    Ok(if failed == 0 { 0 } else { Verdict::PolicyDeny.exit_code() })
+    Ok(match (fault, failed) {
+        (Some(code), _) => code,
+        (None, 0) => 0,
+        (None, _) => Verdict::PolicyDeny.exit_code(),
+    })
+}
+
+impl Tested {
+    fn of(line: &Expectation, judged: Judged) -> Self {
+        let (number, expected) = (line.number, line.expected);
+        match judged {
+            Ok(v) => Self {
+                line: number,
+                reference: v.reference,
+                expected,
+                verdict: Some(v.verdict),
+                ok: v.verdict == expected,
+                reason: v.reason,
+            },
+            Err(fault) => Self {
+                line: number,
+                reference: line.reference.to_string(),
+                expected,
+                verdict: None,
+                ok: false,
+                reason: chain(&*fault),
+            },
+        }
+    }
 }
 
 /// The text without what could move a cursor; the colour of its first word is ours.

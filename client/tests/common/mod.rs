@@ -426,6 +426,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     if status == 200 {
         head.push_str(&format!("docker-content-digest: {digest}\r\n"));
     }
+    if status == 401 {
+        head.push_str("www-authenticate: Basic realm=\"x\"\r\n");
+    }
     if status == 200 || status == 304 {
         head.push_str(&format!("etag: \"{digest}\"\r\n"));
     }
