@@ -18,6 +18,7 @@ pub mod download;
 mod layout_source;
 mod places;
 mod registry_source;
+mod remembered;
 mod tuf_source;
 mod urls;
 
@@ -25,6 +26,7 @@ pub use layout_source::LayoutSource;
 pub use places::{AnySource, LayoutPlace, Places};
 pub use plimsoll_core::tuf::Bounds;
 pub use registry_source::RegistrySource;
+pub(crate) use remembered::Remembered;
 pub use tuf_source::TufSource;
 
 /// How long a process waits for another one that updates the same state.

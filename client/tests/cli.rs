@@ -315,7 +315,11 @@ fn a_credential_helper_that_fails_ends_only_the_lines_of_its_host() {
     assert_eq!(ran.code, 2, "{}", ran.stdout);
     assert!(ran.stdout.contains("VERIFIED  HOST/acme/app:v1"), "{}", ran.stdout);
     assert!(ran.stdout.contains(&format!("UNKNOWN  {}/acme/app:v1", other.address)), "{}", ran.stdout);
-    assert!(ran.stdout.contains("why   the credential helper `docker-credential-none-such`"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("why   the credential helper `docker-credential-none-such`"),
+        "{}",
+        ran.stdout
+    );
     // A line of a table that cannot be judged fails, and the others are told.
     let table = format!("HOST/acme/app:v1 VERIFIED\n{}/acme/app:v1 VERIFIED\n", other.address);
     fs::write(desk.path("table"), table.replace("HOST", &desk.registry.address)).unwrap();

@@ -12,7 +12,7 @@ use common::{
 };
 use plimsoll::{
     registry::{Credentials, Registry, RegistryError, RegistryOptions},
-    state::StateError,
+    state::{Place, State, StateError, StateKey},
     verify::{Context, LocalFault, Mode, Options, Part, Verification, verify, verify_all},
 };
 use plimsoll_core::{
@@ -179,6 +179,115 @@ async fn any_root_may_take_a_digest_back() {
     assert_eq!((v.verdict, v.revocation.unwrap().root.as_str()), (Verdict::Revoked, "b"));
     let veto = world.scope(&format!("veto = [\"a\"]\n{EITHER}"));
     assert_eq!(world.verdict(&veto, "v1").await, Verdict::Verified);
+}
+
+/// P3: what a root took back, and this machine has seen, holds while nothing can be had of it: neither who withholds its
+/// metadata nor who serves something older or somebody else's makes it forgotten, be the root optional or not.
+#[tokio::test]
+async fn what_was_taken_back_once_is_not_forgotten_while_the_root_fails() {
+    use Verdict::*;
+    const LATEST: &str = "acme/trust/manifests/latest";
+    for whole_scope in [false, true] {
+        let mut world = Several::new(2, MANIFEST);
+        let optional = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+        assert_eq!(world.verdict(&optional, "v1").await, Verified);
+        let old = world.hosts[1].file(LATEST);
+        match whole_scope {
+            true => world.publishers[1].revoke_scope("the team is gone"),
+            false => world.publishers[1].revoke(MANIFEST, "its builder was broken into"),
+        }
+        world.publish(1);
+        assert_eq!(world.verdict(&optional, "v1").await, Revoked);
+        let new = world.hosts[1].file(LATEST);
+        let rules = [
+            ("optional", optional),
+            ("required", world.scope(EITHER)),
+            ("both", world.scope(BOTH)),
+            (
+                "fallback",
+                world.scope(&format!(
+                    "require = {{ all = [\"a\"] }}\nfallback = {{ all = [\"b\"] }}\non-absent = \"fallback\""
+                )),
+            ),
+        ];
+        let other = Publisher::of(&"e".repeat(32), world.publishers[1].now);
+        for trouble in ["503", "403", "401", "404", "older", "another's", "expired"] {
+            match trouble {
+                "older" => world.hosts[1].put(LATEST, &old),
+                "another's" => {
+                    let host = common::Host::start();
+                    let mut other =
+                        Publisher::of(&other.targets.common.identity.as_ref().unwrap().trust, other.now);
+                    other.publish(&host);
+                    world.hosts[1].put(LATEST, &host.file(LATEST));
+                }
+                "expired" => {
+                    world.clock.advance(TimeDelta::hours(25));
+                    world.publishers[0].now += TimeDelta::hours(25);
+                    world.publish(0);
+                }
+                status => world.hosts[1].fail_with(Some(status.parse().unwrap())),
+            }
+            for (name, context) in &rules {
+                let v = world.ask(context, "v1").await;
+                assert_eq!((v.verdict, v.resolved), (Revoked, None), "{trouble} {name} {whole_scope}");
+                let b = v.roots.iter().find(|root| root.name == "b").unwrap();
+                assert_ne!(b.status, Revoked, "{trouble}: it could not say so now");
+                assert_eq!(v.revocation.unwrap().root, "b");
+                assert!(v.reason.contains("as seen before"), "{}", v.reason);
+                // Whatever else was signed, what is presented was taken back.
+                let absent = world.ask(context, "v9").await.verdict;
+                assert_eq!(absent == Revoked, whole_scope, "{trouble} {name}: {absent}");
+            }
+            // Where it has no veto, its word was its own.
+            let veto = world.scope(&format!("veto = [\"a\"]\noptional = [\"b\"]\n{EITHER}"));
+            assert_eq!(world.verdict(&veto, "v1").await, Verified, "{trouble}");
+            world.hosts[1].fail_with(None);
+            world.hosts[1].put(LATEST, &new);
+        }
+    }
+}
+
+/// P3: an older document that was seen holds where a newer one is known to exist and is withheld; once that was read, it says
+/// what is so.
+#[tokio::test]
+async fn a_withheld_newer_role_makes_nothing_forgotten() {
+    use Verdict::*;
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    assert_eq!(world.verdict(&context, "v1").await, Revoked);
+    world.publishers[1].reinstate(MANIFEST);
+    world.publishers[1].vouch("acme/app:v1", MANIFEST);
+    world.publish(1);
+    let blob = world.publishers[1].team_blob();
+    let bytes = world.hosts[1].file(&blob);
+    world.hosts[1].remove(&blob);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!((v.verdict, v.roots[1].status), (Revoked, Unreachable));
+    world.hosts[1].put(&blob, &bytes);
+    assert_eq!(world.verdict(&context, "v1").await, Verified);
+    world.hosts[1].fail_with(Some(503));
+    assert_eq!(world.verdict(&context, "v1").await, Verified, "it was reinstated, and that was seen");
+}
+
+/// P3, T48: nor does a registry that says nothing, or another process that waits for it, make anything forgotten.
+#[tokio::test]
+async fn what_was_taken_back_holds_when_there_is_no_time_to_ask() {
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Revoked);
+    let key = StateKey::of(&[], Some(&format!("{:032x}", 1)));
+    let held = State::open(&Place::keyed(&context.home.state(), &key), Duration::ZERO).await.unwrap();
+    let references = [world.reference("v1").parse().unwrap()];
+    let options = Options { deadline: Duration::from_secs(1), parallel: 2 };
+    let found = verify_all(&context, &references, Mode::Verify, &options).await.unwrap();
+    let v = found[0].as_ref().unwrap();
+    assert_eq!((v.verdict, v.roots[1].status), (Verdict::Revoked, Verdict::Unreachable));
+    drop(held);
 }
 
 #[tokio::test]

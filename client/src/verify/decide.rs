@@ -384,7 +384,7 @@ fn revocation(case: &Case<'_>, vouch: &Vouch, agreed: Option<&Signed>) -> Option
             .collect(),
     };
     all(case).filter(|answer| vouch.veto.contains(&answer.report.name)).find_map(|answer| {
-        if let Said::ScopeRevoked(role, revocation) = &answer.said {
+        if let Some((role, revocation)) = answer.revokes_scope() {
             return Some(revocation_report(answer, role, revocation));
         }
         let (role, revocation) =

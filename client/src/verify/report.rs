@@ -127,11 +127,11 @@ pub struct RootReport {
     pub roles: Vec<RoleReport>,
     /// When the role that decided was signed, UTC; none if it does not say, or none did.
     pub signed_at: Option<DateTime<Utc>>,
-    /// When the timestamp expires, UTC.
+    /// When the timestamp expires, UTC; where nothing could be had, of the one that was verified last.
     pub timestamp_expires: Option<DateTime<Utc>>,
     /// When the source was asked, UTC; none if it gave nothing that could be used.
     pub fetched_at: Option<DateTime<Utc>>,
-    /// Seconds since the timestamp was signed; none if it does not say when, or there is none.
+    /// Seconds since that timestamp was signed; none if it does not say when, or there is none.
     pub age: Option<u64>,
     /// Seconds by which timestamp or snapshot are past their expiry, which the policy's `max-staleness` allows; none if
     /// they are fresh.

@@ -308,8 +308,12 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         ),
         (Verdict::Revoked, _) => (
             v.revocation.as_ref().map_or_else(String::new, |revocation| {
+                let root = v.roots.iter().find(|root| root.name == revocation.root && root.error.is_some());
+                let seen = root.map_or_else(String::new, |root| {
+                    format!(" (as seen before; asked now, {} is {})", root.name, root.status)
+                });
                 format!(
-                    "taken back by {} of {} on {}: {}",
+                    "taken back by {} of {} on {}: {}{seen}",
                     revocation.role,
                     revocation.root,
                     day(revocation.at),

@@ -143,6 +143,21 @@ impl Publisher {
         author::next_version("targets", &mut self.targets, self.now);
     }
 
+    /// The owner takes back the whole of the team's namespace.
+    pub(crate) fn revoke_scope(&mut self, reason: &str) {
+        let scope: Scope = "acme/app".parse().unwrap();
+        author::revoke_paths(&mut self.targets, scope.patterns(), reason, self.now);
+        author::next_version("targets", &mut self.targets, self.now);
+        // Past what the owner signed with the daemon's help.
+        author::next_version("targets", &mut self.targets, self.now);
+    }
+
+    /// The team takes back that it took `manifest` back.
+    pub(crate) fn reinstate(&mut self, manifest: &[u8]) {
+        author::reinstate(&mut self.team, &[Digest::of(manifest)], "a mistake", self.now);
+        self.renew();
+    }
+
     /// Where the registry has the team's document.
     pub(crate) fn team_blob(&self) -> String {
         format!("acme/trust/blobs/{}", Digest::of(&sign(&self.team, &self.team_key)))
