@@ -34,7 +34,7 @@ pub use bulk::{Options, verify_all};
 pub use report::{
     Part, RegistryReport, RevocationReport, RoleReport, RootReport, Unjudged, VERSION, Verification,
 };
-pub use words::{ago, chain, printable};
+pub use words::{ago, as_of, chain, printable};
 
 /// What a verification needs: the user's folders and policy, a registry client and a clock.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ use common::{Host, Publisher};
 use plimsoll::clock::{Clock, SystemClock};
 use plimsoll_core::oci::Digest;
 
+const OLD: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[],"x":0}"#;
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
 /// A user: a home, a working folder with a passphrase, a root to pin, and a registry that has it signed.
@@ -153,6 +154,7 @@ MISMATCH  HOST/acme/app:v1
   why   the publisher signed sha256:GOOD, but {other} is presented: the tag was moved without a signature, or somebody \
          exchanged the image
   next  do not run it; tell the publisher. `plimsoll resolve HOST/acme/app:v1` prints what was signed
+  as of NOW
 "
     );
     assert_eq!((ran.code, ran.stdout, ran.stderr.as_str()), (12, text, ""));
@@ -188,7 +190,7 @@ fn many_references_have_a_line_each_and_the_exit_code_of_the_gravest() {
     let ran =
         desk.run("verify HOST/acme/app:v1 HOST/acme/app:v2 HOST/acme/app:v3 HOST/acme/app:v4 r.io/x:v1");
     let lines: Vec<&str> = ran.stdout.lines().collect();
-    assert_eq!(lines[0], "VERIFIED  HOST/acme/app:v1  sha256:GOOD");
+    assert!(lines[0].starts_with("VERIFIED  HOST/acme/app:v1  sha256:GOOD  (as of "), "{lines:?}");
     for (line, starts) in lines.iter().zip([
         "VERIFIED  HOST/acme/app:v1  ",
         "MISMATCH  HOST/acme/app:v2  the publisher signed sha256:GOOD, but ",
@@ -253,6 +255,53 @@ fn a_list_is_read_whole_before_anybody_is_asked() {
         assert_eq!(desk.run(usage).code, 2, "{usage}");
     }
     assert!(desk.registry.lines().is_empty());
+}
+
+/// P2: whoever reads a verdict reads how old the view is that it rests on.
+#[test]
+fn every_verdict_that_rests_on_metadata_tells_its_age() {
+    let mut desk = pinned();
+    for tag in ["v2", "v3"] {
+        desk.publisher.vouch(&format!("acme/app:{tag}"), MANIFEST);
+    }
+    desk.publisher.vouch("acme/app:v5", OLD);
+    desk.publisher.revoke(OLD, "leaked");
+    desk.publisher.publish(&desk.registry);
+    desk.registry.put("acme/app/manifests/v2", b"{}");
+    let names = ["v1", "v2", "v3", "v4", "v5"].map(|tag| format!("HOST/acme/app:{tag}"));
+    let ran = desk.run(&format!("verify {} r.io/x:v1", names.join(" ")));
+    let words = ["VERIFIED", "MISMATCH", "NO_SUCH_TAG", "ABSENT", "REVOKED", "NO_POLICY"];
+    assert_eq!(ran.stdout.lines().count(), words.len());
+    for (line, word) in ran.stdout.lines().zip(words) {
+        assert!(line.starts_with(word), "{line}");
+        // Where nobody was asked there is no view.
+        assert_eq!(line.contains("  (as of "), word != "NO_POLICY", "{line}");
+    }
+    // One alone has it below, and so have those who explain or audit.
+    for (name, word) in names.iter().zip(words) {
+        let ran = desk.run(&format!("verify {name}"));
+        let told = ran.stdout.lines().skip(1).filter(|line| line.starts_with("  as of "));
+        assert_eq!((told.count(), ran.stdout.starts_with(word)), (1, true), "{}", ran.stdout);
+        let explained = desk.run(&format!("policy explain {name}"));
+        let head = explained.stdout.lines().next().unwrap();
+        assert!(head.starts_with(word) && head.contains("  (as of "), "{head}");
+    }
+    fs::write(desk.path("list"), names.join("\n").replace("HOST", &desk.registry.address)).unwrap();
+    let ran = desk.run("audit list");
+    let heads: Vec<&str> = ran.stdout.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert!(heads.len() == 5 && heads.iter().all(|line| line.contains("  (as of ")), "{heads:?}");
+    fs::write(desk.path("Dockerfile"), format!("FROM {}/acme/app:v1\n", desk.registry.address)).unwrap();
+    let ran = desk.run("lock Dockerfile");
+    assert!(ran.code == 0 && ran.stdout.contains("  (as of "), "{}{}", ran.stdout, ran.stderr);
+    // Of what cannot be had now, what was seen last has an age; of what was never seen, nothing has.
+    desk.registry.fail_with(Some(503));
+    let ran = desk.run("verify HOST/acme/app:v1");
+    assert!(ran.stdout.contains("\n  last seen "), "{}", ran.stdout);
+    let ran = desk.run("verify HOST/acme/app:v1 HOST/acme/app:v5");
+    assert!(ran.stdout.lines().all(|line| line.contains("  (last seen ")), "{}", ran.stdout);
+    fs::remove_dir_all(desk.path("home/state")).unwrap();
+    let ran = desk.run("verify HOST/acme/app:v1");
+    assert!(ran.code == 30 && !ran.stdout.contains(" seen "), "{}", ran.stdout);
 }
 
 /// What cannot be read as a reference has no verdict, and takes none from the others.

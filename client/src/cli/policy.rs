@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::{
     Env, Failure, Out, argument,
     output::{Tone, painted},
-    verify::Floors,
+    verify::{Floors, behind},
 };
 use crate::{
     state::create_private_folder,
@@ -117,7 +117,8 @@ struct Explained<'a> {
 async fn explain(out: &Out, context: &Context, reference: &Reference) -> Result<u8, Failure> {
     let verification = verify(context, reference, Mode::Verify).await?;
     let steps = words::steps(&context.policy, reference, &verification);
-    let head = format!("{}  {}", shown(verification.verdict), verification.reference);
+    let head =
+        format!("{}  {}{}", shown(verification.verdict), verification.reference, behind(&verification, out));
     let width = steps.iter().map(|step| step.step.len()).max().unwrap_or_default();
     let lines: Vec<String> =
         steps.iter().map(|Step { step, text }| format!("{step:<width$}  {text}")).collect();

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     floor,
     verify::{
-        Context, Mode, Options, Part, RootReport, Unjudged, Verification, ago, chain, printable,
+        Context, Mode, Options, Part, RootReport, Unjudged, Verification, ago, as_of, chain, printable,
         verify as decide, verify_all,
     },
 };
@@ -222,6 +222,11 @@ fn tone(verdict: Verdict) -> Tone {
     }
 }
 
+/// What stands behind a verdict on its line: how old the view is that it rests on.
+pub(super) fn behind(v: &Verification, out: &Out) -> String {
+    as_of(v).filter(|_| !out.quiet()).map_or_else(String::new, |as_of| format!("  ({as_of})"))
+}
+
 /// One verdict of several, on one line: with the digest that may be run, or why there is none.
 fn line(v: &Verification, out: &Out, stream: &impl IsTerminal) -> String {
     let mut line = format!("{}  {}", painted(v.verdict.name(), tone(v.verdict), stream), v.reference);
@@ -230,6 +235,7 @@ fn line(v: &Verification, out: &Out, stream: &impl IsTerminal) -> String {
         None if out.quiet() => {}
         None => line.push_str(&format!("  {}", printable(&v.reason))),
     }
+    line.push_str(&behind(v, out));
     line
 }
 
@@ -262,6 +268,7 @@ fn text(v: &Verification, now: DateTime<Utc>, stream: &impl IsTerminal) -> (Stri
     } else {
         notes.push(format!("why   {}", v.reason));
         notes.extend(v.next.as_ref().map(|next| format!("next  {next}")));
+        notes.extend(as_of(v));
     }
     (head, notes)
 }
