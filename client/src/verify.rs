@@ -97,6 +97,19 @@ pub enum LocalFault {
     /// Trusted state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Two roots of one list led to the same trust repository, whose word would count twice.
+    #[error(
+        "the scope {scope} names [root.{other}] and [root.{root}] in one list, and both lead to the same trust repository, \
+         which has one voice"
+    )]
+    SameRepository {
+        /// The `match` of the scope.
+        scope: String,
+        /// The second one's name.
+        root: String,
+        /// The first one's.
+        other: String,
+    },
     /// A registry option, or a local file that the registry client needs.
     #[error(transparent)]
     Registry(RegistryError),
@@ -109,7 +122,7 @@ impl LocalFault {
             Self::Trust(error) => error.exit_code(),
             Self::Floor(error) => error.exit_code(),
             Self::State(_) => 1,
-            Self::Registry(_) => 2,
+            Self::SameRepository { .. } | Self::Registry(_) => 2,
         }
     }
 
@@ -118,6 +131,9 @@ impl LocalFault {
         match self {
             Self::Trust(error) => error.next(),
             Self::Floor(error) => error.next(),
+            Self::SameRepository { root, .. } => {
+                Some(format!("take {root} out of that list, or pin the root that was meant in its place"))
+            }
             Self::State(_) | Self::Registry(_) => None,
         }
     }

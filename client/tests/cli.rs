@@ -268,6 +268,7 @@ fn every_verdict_that_rests_on_metadata_tells_its_age() {
     desk.publisher.revoke(OLD, "leaked");
     desk.publisher.publish(&desk.registry);
     desk.registry.put("acme/app/manifests/v2", b"{}");
+    desk.registry.put("acme/app/manifests/v5", OLD);
     let names = ["v1", "v2", "v3", "v4", "v5"].map(|tag| format!("HOST/acme/app:{tag}"));
     let ran = desk.run(&format!("verify {} r.io/x:v1", names.join(" ")));
     let words = ["VERIFIED", "MISMATCH", "NO_SUCH_TAG", "ABSENT", "REVOKED", "NO_POLICY"];

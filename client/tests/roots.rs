@@ -168,6 +168,49 @@ async fn one_root_that_fails_is_not_made_up_for_by_another() {
     assert_eq!(world.verdict(&context, "v1").await, Verdict::Expired);
 }
 
+/// T28: that two names are of one trust repository may show only once both were refreshed: then nothing is judged by both.
+#[tokio::test]
+async fn a_chain_that_leads_from_one_pinned_root_to_another_has_one_voice() {
+    let mut world = Several::new(2, MANIFEST);
+    let first = world.publishers[0].become_foreign_and_rotate();
+    world.publish(0);
+    std::fs::write(world.dir.path().join("old.json"), &first).unwrap();
+    let context = world.context(&format!(
+        r#"
+        [root.old]
+        file = "old.json"
+        sha256 = "{}"
+        repository = "{}/acme/trust"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = {{ threshold = 2, of = ["a", "old", "b"] }}
+        [[scope]]
+        match = "IMAGES/acme/app:v*"
+        require = {{ all = ["old"] }}
+        fallback = {{ any = ["a"] }}
+        on-absent = "fallback"
+        [[scope]]
+        match = "IMAGES/acme/app:f*"
+        require = {{ any = ["b"] }}
+        fallback = {{ any = ["a", "old"] }}
+        on-absent = "fallback"
+        "#,
+        Digest::of(&first).hex(),
+        world.hosts[0].address
+    ));
+    let references: Vec<Reference> =
+        ["v1", "x", "f1"].iter().map(|tag| world.reference(tag).parse().unwrap()).collect();
+    for _ in 0..2 {
+        let found = verify_all(&context, &references, Mode::Verify, &Options::default()).await.unwrap();
+        assert!(found[0].as_ref().is_ok_and(|v| v.verdict == Verdict::Verified), "{:?}", found[0]);
+        for found in &found[1..] {
+            let fault = found.as_ref().unwrap_err();
+            let LocalFault::SameRepository { root, other, .. } = &**fault else { panic!("{fault:?}") };
+            assert_eq!((other.as_str(), root.as_str(), fault.exit_code()), ("a", "old", 2));
+        }
+    }
+}
+
 /// P3: a revocation by one root of several.
 #[tokio::test]
 async fn any_root_may_take_a_digest_back() {

@@ -52,6 +52,8 @@ pub(super) struct Answer {
     pub(super) scope_seen: Option<(String, Revocation)>,
     /// What a person should look at.
     pub(super) notes: Vec<String>,
+    /// The roots that led to this answer, where they carry no trust id; empty if none could be had.
+    pub(super) lineage: Arc<BTreeSet<Digest>>,
 }
 
 /// The root's word on the name.
@@ -93,6 +95,14 @@ impl Answer {
         match &self.said {
             Said::ScopeRevoked(role, revocation) => Some((role, revocation)),
             _ => self.scope_seen.as_ref().map(|(role, revocation)| (role, revocation)),
+        }
+    }
+
+    /// True if both are of the same trust repository.
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        match (&self.report.trust, &other.report.trust) {
+            (Some(one), Some(other)) => one == other,
+            _ => !self.lineage.is_disjoint(&other.lineage),
         }
     }
 
@@ -210,6 +220,10 @@ impl Asking {
     ) -> Result<BTreeMap<TargetName, Answer>, LocalFault> {
         let mut answers = BTreeMap::new();
         let mut in_time = true;
+        let lineage = match self.session.trusted().trust_id() {
+            Some(_) => Arc::default(),
+            None => Arc::new(self.session.lineage()?),
+        };
         for name in names {
             // What was cut off in the middle of a search is no basis for another one.
             let found = match in_time {
@@ -225,6 +239,7 @@ impl Asking {
             answer.report.target = name.to_string();
             answer.notes.extend(words::notes(&self.name, &self.session));
             self.describe(&mut answer.report);
+            answer.lineage = lineage.clone();
             answers.insert(name, answer);
         }
         Ok(answers)
@@ -404,5 +419,12 @@ fn blank(status: Verdict, said: Said) -> Answer {
         error: None,
         unpublished: false,
     };
-    Answer { report, said, revocations: Arc::default(), scope_seen: None, notes: Vec::new() }
+    Answer {
+        report,
+        said,
+        revocations: Arc::default(),
+        scope_seen: None,
+        notes: Vec::new(),
+        lineage: Arc::default(),
+    }
 }

@@ -256,6 +256,11 @@ impl<'a> Question<'a> {
             if vouch.optional.contains(root) {
                 answer.report.part = Part::Optional;
             }
+            let twice = answers.iter().find(|other: &&Answer| answer.is_of_the_same(other));
+            if let Some(other) = twice.map(|other| other.report.name.clone()) {
+                let (scope, root) = (scope.pattern.clone(), root.clone());
+                return Some(Err(Arc::new(LocalFault::SameRepository { scope, root, other })));
+            }
             answers.push(answer);
         }
         Some(Ok(answers))
