@@ -248,9 +248,9 @@ async fn what_was_taken_back_once_is_not_forgotten_while_the_root_fails() {
             ("both", world.scope(BOTH)),
             (
                 "fallback",
-                world.scope(&format!(
-                    "require = {{ all = [\"a\"] }}\nfallback = {{ all = [\"b\"] }}\non-absent = \"fallback\""
-                )),
+                world.scope(
+                    "require = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"",
+                ),
             ),
         ];
         let other = Publisher::of(&"e".repeat(32), world.publishers[1].now);
