@@ -99,7 +99,8 @@ async fn every_verdict() -> Vec<Value> {
     world.publish(0);
     found.extend(said(&world, POLICY, &[world.reference("revoked")]).await);
     world.clock.advance(TimeDelta::hours(30));
-    found.extend(said(&world, POLICY, &[world.reference("v1"), world.reference("d1")]).await);
+    let tags = ["v1", "d1", "absent"].map(|tag| world.reference(tag));
+    found.extend(said(&world, POLICY, &tags).await);
     found
 }
 
