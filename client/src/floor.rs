@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A floor may be this long, bytes: room for 50,000 roles.
-const MAX_FLOOR: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_FLOOR: u64 = 16 * 1024 * 1024;
 
 /// Why a floor can be neither written nor used. All of it is misuse, but for trusted state that is damaged.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 
 mod edit;
 mod error;
+mod files;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +19,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, RepositoryAddress},
-    policy::{
-        Format, Place as Source, PlaceError, Policy, PolicyError, PolicyRule, RootDocument, RootEntry, Scope,
-    },
+    policy::{Format, Policy, RootDocument, RootEntry, Scope},
     tuf::{Document, HighWater, Mark, Root, Trusted, limit},
 };
 use serde::Serialize;
-use url::Url;
 
 use crate::{
     home::Home,
@@ -117,8 +115,8 @@ pub struct Removed {
     pub state: Option<PathBuf>,
 }
 
-/// Reads and checks the policy of `home`, with the scopes of its profile if it has one. Each root file that it names must
-/// be there; what is in them is looked at by [`load_root`].
+/// Reads and checks the policy of `home`, with the scopes of its profile if it has one, and each file that it names: root
+/// documents and floors. No two names of one list may be the same trust repository.
 ///
 /// # Errors
 /// [`TrustError::NoPolicy`], [`TrustError::TwoPolicies`], [`TrustError::Read`], [`TrustError::Policy`].
@@ -127,23 +125,7 @@ pub fn load_policy(home: &Home) -> Result<Policy, TrustError> {
     let refuse = |source| TrustError::Policy { path: path.clone(), source: Box::new(source) };
     let format = format_of(&path);
     let policy = Policy::read(&text, format).map_err(refuse)?;
-    for (name, entry) in &policy.root {
-        let broken = |key, rule| Err(refuse(PolicyError::in_root(name, key, rule).located(&text, format)));
-        if let RootDocument::File(_) = &entry.document {
-            let path = root_path(home, entry);
-            if let Err(source) = reachable(&path) {
-                return broken("file", PolicyRule::File { path, source });
-            }
-        }
-        for place in &entry.places {
-            // A host of digits, for one, may be none to who has to follow it.
-            if let Source::Tuf(url) = place
-                && url.parse::<Url>().is_err()
-            {
-                return broken("repository", PlaceError::Url { text: url.clone() }.into());
-            }
-        }
-    }
+    files::check(home, &policy, &text, format).map_err(refuse)?;
     match home.profile() {
         Some(profile) => policy.with_profile(profile).map_err(refuse),
         None => Ok(policy),
@@ -483,14 +465,6 @@ fn existing_policy(home: &Home) -> Result<(PathBuf, String), TrustError> {
     let path = home.policy();
     let text = policy_text(home)?.ok_or_else(|| TrustError::NoPolicy { path: path.clone() })?;
     Ok((path, text))
-}
-
-/// A file that can be opened. Nothing else is opened: of a pipe that would wait for its other end.
-fn reachable(file: &Path) -> io::Result<()> {
-    if fs::metadata(file)?.is_file() {
-        return File::open(file).map(drop);
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
 }
 
 /// The policy as text; none if there is none yet.

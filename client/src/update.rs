@@ -1,7 +1,7 @@
 //! The TUF client workflow (TUF 1.0.34, section 5) with its I/O: the only place that joins tuf, a source of metadata and
 //! trusted state.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, path::Path, sync::Arc, time::Duration};
 
 use plimsoll_core::{
     oci::Digest,
@@ -18,6 +18,7 @@ pub mod download;
 mod layout_source;
 mod places;
 mod registry_source;
+mod remembered;
 mod tuf_source;
 mod urls;
 
@@ -25,6 +26,7 @@ pub use layout_source::LayoutSource;
 pub use places::{AnySource, LayoutPlace, Places};
 pub use plimsoll_core::tuf::Bounds;
 pub use registry_source::RegistrySource;
+pub(crate) use remembered::Remembered;
 pub use tuf_source::TufSource;
 
 /// How long a process waits for another one that updates the same state.
@@ -404,6 +406,18 @@ impl<S: Source> Session<S> {
             roots.push((version, below));
         }
         Ok(roots)
+    }
+
+    /// The digests of the roots from the pinned one to the trusted one, as they were verified and are held.
+    ///
+    /// # Errors
+    /// [`StateError::Read`].
+    pub(crate) fn lineage(&self) -> Result<BTreeSet<Digest>, StateError> {
+        let mut digests = BTreeSet::from([self.pinned.digest(), self.trusted.root().digest()]);
+        for version in self.pinned.version()..self.trusted.root().version() {
+            digests.extend(self.state.root(version)?.map(|bytes| Digest::of(&bytes)));
+        }
+        Ok(digests)
     }
 
     /// True if `below` is a root that vouches for the root `above`.

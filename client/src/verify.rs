@@ -31,8 +31,10 @@ use crate::{
 };
 
 pub use bulk::{Options, verify_all};
-pub use report::{Part, RegistryReport, RevocationReport, RoleReport, RootReport, VERSION, Verification};
-pub use words::{ago, chain, printable};
+pub use report::{
+    Part, RegistryReport, RevocationReport, RoleReport, RootReport, Unjudged, VERSION, Verification,
+};
+pub use words::{ago, as_of, chain, printable};
 
 /// What a verification needs: the user's folders and policy, a registry client and a clock.
 #[derive(Clone)]
@@ -78,6 +80,10 @@ pub enum Mode {
     Resolve,
 }
 
+/// One of several references: its verdict, or the fault of this machine that kept it from being judged, which others may
+/// share.
+pub type Judged = Result<Verification, Arc<LocalFault>>;
+
 /// A fault of this machine: never a statement about a reference.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,6 +97,19 @@ pub enum LocalFault {
     /// Trusted state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Two roots of one list led to the same trust repository, whose word would count twice.
+    #[error(
+        "the scope {scope} names [root.{other}] and [root.{root}] in one list, and both lead to the same trust repository, \
+         which has one voice"
+    )]
+    SameRepository {
+        /// The `match` of the scope.
+        scope: String,
+        /// The second one's name.
+        root: String,
+        /// The first one's.
+        other: String,
+    },
     /// A registry option, or a local file that the registry client needs.
     #[error(transparent)]
     Registry(RegistryError),
@@ -103,7 +122,7 @@ impl LocalFault {
             Self::Trust(error) => error.exit_code(),
             Self::Floor(error) => error.exit_code(),
             Self::State(_) => 1,
-            Self::Registry(_) => 2,
+            Self::SameRepository { .. } | Self::Registry(_) => 2,
         }
     }
 
@@ -112,6 +131,9 @@ impl LocalFault {
         match self {
             Self::Trust(error) => error.next(),
             Self::Floor(error) => error.next(),
+            Self::SameRepository { root, .. } => {
+                Some(format!("take {root} out of that list, or pin the root that was meant in its place"))
+            }
             Self::State(_) | Self::Registry(_) => None,
         }
     }
@@ -136,10 +158,11 @@ pub fn target_name(reference: &Reference) -> TargetName {
 /// [`LocalFault`]; everything else is a verdict.
 ///
 /// # Panics
-/// Never: one reference has one verdict.
+/// Never: one reference has one verdict, and shares its fault with no other one.
 pub async fn verify(ctx: &Context, reference: &Reference, mode: Mode) -> Result<Verification, LocalFault> {
     let all = verify_all(ctx, std::slice::from_ref(reference), mode, &Options::default()).await?;
-    Ok(all.into_iter().next().expect("one reference has one verdict"))
+    let judged = all.into_iter().next().expect("one reference has one verdict");
+    judged.map_err(|fault| Arc::into_inner(fault).expect("there is no other reference to share it with"))
 }
 
 fn latest() -> Tag {

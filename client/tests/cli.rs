@@ -15,6 +15,7 @@ use common::{Host, Publisher};
 use plimsoll::clock::{Clock, SystemClock};
 use plimsoll_core::oci::Digest;
 
+const OLD: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[],"x":0}"#;
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
 /// A user: a home, a working folder with a passphrase, a root to pin, and a registry that has it signed.
@@ -153,6 +154,7 @@ MISMATCH  HOST/acme/app:v1
   why   the publisher signed sha256:GOOD, but {other} is presented: the tag was moved without a signature, or somebody \
          exchanged the image
   next  do not run it; tell the publisher. `plimsoll resolve HOST/acme/app:v1` prints what was signed
+  as of NOW
 "
     );
     assert_eq!((ran.code, ran.stdout, ran.stderr.as_str()), (12, text, ""));
@@ -188,7 +190,7 @@ fn many_references_have_a_line_each_and_the_exit_code_of_the_gravest() {
     let ran =
         desk.run("verify HOST/acme/app:v1 HOST/acme/app:v2 HOST/acme/app:v3 HOST/acme/app:v4 r.io/x:v1");
     let lines: Vec<&str> = ran.stdout.lines().collect();
-    assert_eq!(lines[0], "VERIFIED  HOST/acme/app:v1  sha256:GOOD");
+    assert!(lines[0].starts_with("VERIFIED  HOST/acme/app:v1  sha256:GOOD  (as of "), "{lines:?}");
     for (line, starts) in lines.iter().zip([
         "VERIFIED  HOST/acme/app:v1  ",
         "MISMATCH  HOST/acme/app:v2  the publisher signed sha256:GOOD, but ",
@@ -238,8 +240,6 @@ fn a_list_is_read_whole_before_anybody_is_asked() {
     );
 
     desk.registry.lines();
-    write("HOST/acme/app:v1\n\nHOST/acme/App:v1\n");
-    desk.refused("verify -f list", 2, "line 3 of list: `HOST/acme/App:v1`");
     write("# nothing yet\n");
     desk.refused("verify -f list", 2, "list lists no reference");
     fs::write(desk.path("list"), [0xff, 0xfe]).unwrap();
@@ -255,6 +255,136 @@ fn a_list_is_read_whole_before_anybody_is_asked() {
         assert_eq!(desk.run(usage).code, 2, "{usage}");
     }
     assert!(desk.registry.lines().is_empty());
+}
+
+/// P2: whoever reads a verdict reads how old the view is that it rests on.
+#[test]
+fn every_verdict_that_rests_on_metadata_tells_its_age() {
+    let mut desk = pinned();
+    for tag in ["v2", "v3"] {
+        desk.publisher.vouch(&format!("acme/app:{tag}"), MANIFEST);
+    }
+    desk.publisher.vouch("acme/app:v5", OLD);
+    desk.publisher.revoke(OLD, "leaked");
+    desk.publisher.publish(&desk.registry);
+    desk.registry.put("acme/app/manifests/v2", b"{}");
+    desk.registry.put("acme/app/manifests/v5", OLD);
+    let names = ["v1", "v2", "v3", "v4", "v5"].map(|tag| format!("HOST/acme/app:{tag}"));
+    let ran = desk.run(&format!("verify {} r.io/x:v1", names.join(" ")));
+    let words = ["VERIFIED", "MISMATCH", "NO_SUCH_TAG", "ABSENT", "REVOKED", "NO_POLICY"];
+    assert_eq!(ran.stdout.lines().count(), words.len());
+    for (line, word) in ran.stdout.lines().zip(words) {
+        assert!(line.starts_with(word), "{line}");
+        // Where nobody was asked there is no view.
+        assert_eq!(line.contains("  (as of "), word != "NO_POLICY", "{line}");
+    }
+    // One alone has it below, and so have those who explain or audit.
+    for (name, word) in names.iter().zip(words) {
+        let ran = desk.run(&format!("verify {name}"));
+        let told = ran.stdout.lines().skip(1).filter(|line| line.starts_with("  as of "));
+        assert_eq!((told.count(), ran.stdout.starts_with(word)), (1, true), "{}", ran.stdout);
+        let explained = desk.run(&format!("policy explain {name}"));
+        let head = explained.stdout.lines().next().unwrap();
+        assert!(head.starts_with(word) && head.contains("  (as of "), "{head}");
+    }
+    fs::write(desk.path("list"), names.join("\n").replace("HOST", &desk.registry.address)).unwrap();
+    let ran = desk.run("audit list");
+    let heads: Vec<&str> = ran.stdout.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert!(heads.len() == 5 && heads.iter().all(|line| line.contains("  (as of ")), "{heads:?}");
+    fs::write(desk.path("Dockerfile"), format!("FROM {}/acme/app:v1\n", desk.registry.address)).unwrap();
+    let ran = desk.run("lock Dockerfile");
+    assert!(ran.code == 0 && ran.stdout.contains("  (as of "), "{}{}", ran.stdout, ran.stderr);
+    // Of what cannot be had now, what was seen last has an age; of what was never seen, nothing has.
+    desk.registry.fail_with(Some(503));
+    let ran = desk.run("verify HOST/acme/app:v1");
+    assert!(ran.stdout.contains("\n  last seen "), "{}", ran.stdout);
+    let ran = desk.run("verify HOST/acme/app:v1 HOST/acme/app:v5");
+    assert!(ran.stdout.lines().all(|line| line.contains("  (last seen ")), "{}", ran.stdout);
+    fs::remove_dir_all(desk.path("home/state")).unwrap();
+    let ran = desk.run("verify HOST/acme/app:v1");
+    assert!(ran.code == 30 && !ran.stdout.contains(" seen "), "{}", ran.stdout);
+}
+
+/// What cannot be read as a reference has no verdict, and takes none from the others.
+#[test]
+fn one_that_is_no_reference_does_not_keep_the_others_from_being_judged() {
+    let desk = pinned();
+    let ran = desk.run("verify HOST/acme/app:v1 HOST/acme/App:v1 HOST/acme/app:v9");
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].starts_with("VERIFIED  HOST/acme/app:v1  sha256:GOOD"), "{lines:?}");
+    assert!(
+        lines[1].starts_with("UNKNOWN  HOST/acme/App:v1  `HOST/acme/App:v1`: `acme/App` is not"),
+        "{lines:?}"
+    );
+    assert!(lines[2].starts_with("ABSENT  HOST/acme/app:v9"), "{lines:?}");
+    assert_eq!((ran.code, lines.len()), (10, 3));
+    assert_eq!(ran.stderr, "1 of 3 are VERIFIED; the gravest verdict is ABSENT; 1 could not be judged\n");
+    // Where all others are good, it alone says how it ends.
+    assert_eq!(desk.run("verify HOST/acme/app:v1 HOST/acme/App:v1").code, 2);
+    assert_eq!(desk.run("verify :v1 HOST/acme/App:v1").code, 2);
+    // In a list it is told with its line.
+    let list = "HOST/acme/app:v1\n\nHOST/acme/App:v1\n".replace("HOST", &desk.registry.address);
+    fs::write(desk.path("list"), list).unwrap();
+    let ran = desk.run("verify -f list");
+    assert_eq!((ran.code, ran.stdout.lines().count()), (2, 2), "{}", ran.stdout);
+    assert!(ran.stdout.contains("UNKNOWN  HOST/acme/App:v1  line 3 of list: "), "{}", ran.stdout);
+    let ran = desk.run("verify -f list -o json");
+    let told: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((ran.code, told[0]["verdict"].as_str()), (2, Some("VERIFIED")));
+    assert_eq!((&told[1]["verdict"], told[1]["exit_code"].as_u64()), (&serde_json::Value::Null, Some(2)));
+    assert_eq!(told[1]["reference"], "HOST/acme/App:v1");
+}
+
+/// What is wrong on this machine with one host is told on the lines of that host.
+#[test]
+fn a_credential_helper_that_fails_ends_only_the_lines_of_its_host() {
+    let desk = pinned();
+    let other = common::Host::start();
+    other.fail_with(Some(401));
+    let config = format!("{{\"credHelpers\": {{\"{}\": \"none-such\"}}}}", other.address);
+    fs::create_dir_all(desk.path(".docker")).unwrap();
+    fs::write(desk.path(".docker/config.json"), config).unwrap();
+    let policy = desk.path("home/policy.toml");
+    let more =
+        format!("\n[[scope]]\nmatch = \"{}/acme/**\"\nrequire = {{ all = [\"acme\"] }}\n", other.address);
+    fs::write(&policy, fs::read_to_string(&policy).unwrap() + &more).unwrap();
+    let references = format!("HOST/acme/app:v1 {}/acme/app:v1", other.address);
+    let ran = desk.run(&format!("verify {references}"));
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].starts_with("VERIFIED  HOST/acme/app:v1"), "{lines:?}");
+    let says = format!(
+        "UNKNOWN  {0}/acme/app:v1  the credential helper `docker-credential-none-such` has no answer for",
+        other.address
+    );
+    assert!(lines[1].starts_with(&says), "{lines:?}");
+    assert_eq!((ran.code, lines.len()), (2, 2));
+    fs::write(desk.path("list"), references.replace("HOST", &desk.registry.address).replace(' ', "\n"))
+        .unwrap();
+    let ran = desk.run("audit list");
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stdout.contains("VERIFIED  HOST/acme/app:v1"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&format!("UNKNOWN  {}/acme/app:v1", other.address)), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("why   the credential helper `docker-credential-none-such`"),
+        "{}",
+        ran.stdout
+    );
+    // A line of a table that cannot be judged fails, and the others are told.
+    let table = format!("HOST/acme/app:v1 VERIFIED\n{}/acme/app:v1 VERIFIED\n", other.address);
+    fs::write(desk.path("table"), table.replace("HOST", &desk.registry.address)).unwrap();
+    let ran = desk.run("policy test table");
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stdout.starts_with("ok    HOST/acme/app:v1  VERIFIED\nFAIL  "), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("line 2: expected VERIFIED, is not judged: the credential helper"),
+        "{}",
+        ran.stdout
+    );
+    // One alone is the fault itself.
+    let ran = desk.run(&format!("verify {}/acme/app:v1", other.address));
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.starts_with("error: the credential helper"), "{}", ran.stderr);
 }
 
 #[test]

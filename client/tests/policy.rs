@@ -288,13 +288,130 @@ fn a_policy_that_cannot_be_used_is_2_with_line_and_column() {
         let stderr = with(rest);
         assert!(stderr.contains(says), "{stderr}\n{says}");
     }
-    desk.policy("[root.us]\ninline = \"{}\"\nsha256 = \"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"\nrepository = \"HOST/us/trust\"\n");
+}
+
+/// What a policy names is as much a part of it as what it says: each file, and what is in it, with the place of its name.
+#[test]
+fn what_is_wrong_with_a_file_is_told_with_the_line_and_column_of_its_name() {
+    let desk = desk();
+    let home = desk.dir.path().join("home");
+    let covered = "[[scope]]\nmatch = \"HOST/acme/**\"\nrequire = { all = [\"acme\"] }\n";
+    let us = |document: &str, content: &[u8]| {
+        let sha256 = Digest::of(content).hex();
+        format!("[root.us]\n{document}\nsha256 = \"{sha256}\"\nrepository = \"HOST/us/trust\"\n")
+    };
+    fs::write(home.join("text"), "not JSON").unwrap();
+    fs::write(home.join("big"), vec![b' '; 513 * 1024]).unwrap();
+    let floor = r#"{"floor":1,"trust":"ffffffffffffffffffffffffffffffff","pinned":"sha256:ROOT","as-of":"2026-01-31T12:00:00Z",
+        "root":{"version":1,"digest":"sha256:ROOT"},"timestamp":{"version":1,"digest":"sha256:ROOT","keys":["ROOT"]},
+        "snapshot":{"version":1,"digest":"sha256:ROOT","keys":["ROOT"]},"roles":{}}"#;
+    let digest = Digest::of(&desk.publisher.root).hex();
+    fs::write(home.join("other-floor"), floor.replace("ROOT", &digest)).unwrap();
+    for (rest, says) in [
+        (us("file = \"none\"", b""), "line 6, column 8: [root.us] file: DIR/home/none cannot be reached"),
+        (
+            us("file = \"roots\"", b""),
+            "line 6, column 8: [root.us] file: DIR/home/roots cannot be reached: it is not a file",
+        ),
+        (us("file = \"big\"", b""), "line 6, column 8: [root.us] file: DIR/home/big cannot be reached"),
+        (
+            us("file = \"text\"", b"x"),
+            "line 6, column 8: [root.us] file: DIR/home/text is not the root that was pinned: its sha256",
+        ),
+        (
+            us("file = \"text\"", b"not JSON"),
+            "line 6, column 8: [root.us] file: it is no root document: root: not strict JSON",
+        ),
+        (us("inline = \"{}\"", b"{}"), "line 6, column 10: [root.us] inline: it is no root document"),
+        (us("inline = \"{}\"", b"x"), "line 6, column 10: [root.us] inline: the inline root is not the one"),
+        (
+            "floor = \"none\"\n".to_owned(),
+            "line 5, column 9: [root.acme] floor: DIR/home/none cannot be reached",
+        ),
+        (
+            "floor = \"text\"\n".to_owned(),
+            "line 5, column 9: [root.acme] floor: DIR/home/text is not a floor: not strict JSON",
+        ),
+        (
+            "floor = \"other-floor\"\n".to_owned(),
+            "line 5, column 9: [root.acme] floor: the floor is of trust id ffff",
+        ),
+    ] {
+        let text = format!("{rest}{covered}");
+        for command in ["policy check", "verify HOST/acme/app:v1"] {
+            let ran = desk.policy(&text).run(command);
+            assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{text}");
+            assert!(ran.stderr.contains(says), "{}\n{says}", ran.stderr);
+        }
+    }
+    desk.policy(covered);
+    assert_eq!(desk.run("policy check").code, 0);
+    fs::write(home.join("roots/acme-root.json"), "{}").unwrap();
     let ran = desk.run("policy check");
-    assert!(ran.code == 2 && ran.stderr.contains("[root.us] is no root document"), "{}", ran.stderr);
-    desk.covered();
-    fs::write(desk.dir.path().join("home/roots/acme-root.json"), "{}").unwrap();
+    let says =
+        "line 2, column 8: [root.acme] file: DIR/home/roots/acme-root.json is not the root that was pinned";
+    assert!(ran.code == 2 && ran.stderr.contains(says), "{}", ran.stderr);
+    assert!(ran.stderr.contains("find out who did"), "{}", ran.stderr);
+    // As JSON, too.
+    let json = fs::read_to_string(desk.policy_path()).unwrap();
+    let json = plimsoll_core::policy::PolicyFile::from_toml(&json).unwrap().to_json();
+    fs::remove_file(desk.policy_path()).unwrap();
+    fs::write(home.join("policy.json"), json).unwrap();
     let ran = desk.run("policy check");
-    assert!(ran.code == 2 && ran.stderr.contains("is not the root that was pinned"), "{}", ran.stderr);
+    assert!(
+        ran.code == 2 && ran.stderr.contains("policy.json: line 4, column 15: [root.acme] file:"),
+        "{}",
+        ran.stderr
+    );
+    assert!(desk.registry.lines().is_empty(), "nobody is asked");
+}
+
+/// T28: two documents of one trust repository are one voice, under whatever names.
+#[test]
+fn a_trust_repository_that_is_pinned_twice_has_one_voice() {
+    let desk = desk();
+    // Another root document of the same trust id.
+    let again = Publisher::new(SystemClock.now());
+    fs::write(desk.dir.path().join("home/roots/again.json"), &again.root).unwrap();
+    let rest = |list: &str| {
+        format!(
+            "[root.again]\nfile = \"roots/again.json\"\nsha256 = \"{}\"\nrepository = \"HOST/again/trust\"\n\
+             [[scope]]\nmatch = \"HOST/acme/**\"\n{list}\n",
+            Digest::of(&again.root).hex()
+        )
+    };
+    let says = "[root.again] and [root.acme] are of the same trust repository, and one trust repository has one voice";
+    for (list, place) in [
+        (
+            "require = { all = [\"acme\", \"again\"] }",
+            "line 11, column 28: [[scope]] HOST/acme/** require.all.2: ",
+        ),
+        (
+            "require = { threshold = 2, of = [\"acme\", \"again\"] }",
+            "line 11, column 42: [[scope]] HOST/acme/** require.of.2: ",
+        ),
+        (
+            "require = { any = [\"acme\", \"again\"] }",
+            "line 11, column 28: [[scope]] HOST/acme/** require.any.2: ",
+        ),
+    ] {
+        for command in ["policy check", "verify HOST/acme/app:v1"] {
+            let ran = desk.policy(&rest(list)).run(command);
+            assert_eq!(ran.code, 2, "{list}: {}", ran.stdout);
+            assert!(ran.stderr.contains(&format!("{place}{says}")), "{}", ran.stderr);
+        }
+    }
+    let profile = rest("require = { all = [\"acme\"] }")
+        + "[[profile.ci.scope]]\nmatch = \"HOST/acme/**\"\nrequire = { any = [\"again\", \"acme\"] }\n";
+    let ran = desk.policy(&profile).run("policy check");
+    let says =
+        "line 14, column 29: [[profile.ci.scope]] HOST/acme/** require.any.2: [root.acme] and [root.again]";
+    assert!(ran.code == 2 && ran.stderr.contains(says), "{}", ran.stderr);
+    // One after the other is not both at a time.
+    let apart =
+        rest("require = { all = [\"acme\"] }\nfallback = { all = [\"again\"] }\non-absent = \"fallback\"");
+    assert_eq!(desk.policy(&apart).run("policy check").code, 0);
+    assert!(desk.registry.lines().is_empty(), "nobody is asked");
 }
 
 #[test]
@@ -336,6 +453,7 @@ to = "r.io"
     ] {
         assert!(ran.stdout.contains(says), "{says}\n{}", ran.stdout);
     }
+    desk.registry.put("mirror/app/manifests/v1", MANIFEST);
     let ran = desk.run("policy explain HOST/mirror/app:v1");
     assert_eq!(ran.code, 16, "{}", ran.stdout);
     for says in [
@@ -346,7 +464,7 @@ to = "r.io"
         "in acme, the role targets--app must be on the path",
         "the tag must be a version: >=1",
         "it must have been signed in the last 90 days",
-        "registry   not asked",
+        "registry   its tag points to GOOD, as signed",
         "verdict    POLICY_DENY: your policy refuses it: the tag must be a version",
         "next       ",
     ] {

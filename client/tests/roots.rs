@@ -10,7 +10,11 @@ use common::{
     Publisher, TEAM,
     several::{LATEST, Several},
 };
-use plimsoll::verify::{Context, Mode, Options, Part, Verification, verify_all};
+use plimsoll::{
+    registry::{Credentials, Registry, RegistryError, RegistryOptions},
+    state::{Place, State, StateError, StateKey},
+    verify::{Context, LocalFault, Mode, Options, Part, Verification, verify, verify_all},
+};
 use plimsoll_core::{
     oci::{Digest, Reference},
     policy::Verdict,
@@ -23,7 +27,8 @@ const EITHER: &str = r#"require = { any = ["a", "b"] }"#;
 
 async fn all(context: &Context, references: &[String]) -> Vec<Verification> {
     let references: Vec<Reference> = references.iter().map(|text| text.parse().unwrap()).collect();
-    verify_all(context, &references, Mode::Verify, &Options::default()).await.unwrap()
+    let all = verify_all(context, &references, Mode::Verify, &Options::default()).await.unwrap();
+    all.into_iter().map(Result::unwrap).collect()
 }
 
 fn verdicts(all: &[Verification]) -> Vec<Verdict> {
@@ -163,6 +168,49 @@ async fn one_root_that_fails_is_not_made_up_for_by_another() {
     assert_eq!(world.verdict(&context, "v1").await, Verdict::Expired);
 }
 
+/// T28: that two names are of one trust repository may show only once both were refreshed: then nothing is judged by both.
+#[tokio::test]
+async fn a_chain_that_leads_from_one_pinned_root_to_another_has_one_voice() {
+    let mut world = Several::new(2, MANIFEST);
+    let first = world.publishers[0].become_foreign_and_rotate();
+    world.publish(0);
+    std::fs::write(world.dir.path().join("old.json"), &first).unwrap();
+    let context = world.context(&format!(
+        r#"
+        [root.old]
+        file = "old.json"
+        sha256 = "{}"
+        repository = "{}/acme/trust"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = {{ threshold = 2, of = ["a", "old", "b"] }}
+        [[scope]]
+        match = "IMAGES/acme/app:v*"
+        require = {{ all = ["old"] }}
+        fallback = {{ any = ["a"] }}
+        on-absent = "fallback"
+        [[scope]]
+        match = "IMAGES/acme/app:f*"
+        require = {{ any = ["b"] }}
+        fallback = {{ any = ["a", "old"] }}
+        on-absent = "fallback"
+        "#,
+        Digest::of(&first).hex(),
+        world.hosts[0].address
+    ));
+    let references: Vec<Reference> =
+        ["v1", "x", "f1"].iter().map(|tag| world.reference(tag).parse().unwrap()).collect();
+    for _ in 0..2 {
+        let found = verify_all(&context, &references, Mode::Verify, &Options::default()).await.unwrap();
+        assert!(found[0].as_ref().is_ok_and(|v| v.verdict == Verdict::Verified), "{:?}", found[0]);
+        for found in &found[1..] {
+            let fault = found.as_ref().unwrap_err();
+            let LocalFault::SameRepository { root, other, .. } = &**fault else { panic!("{fault:?}") };
+            assert_eq!((other.as_str(), root.as_str(), fault.exit_code()), ("a", "old", 2));
+        }
+    }
+}
+
 /// P3: a revocation by one root of several.
 #[tokio::test]
 async fn any_root_may_take_a_digest_back() {
@@ -174,6 +222,115 @@ async fn any_root_may_take_a_digest_back() {
     assert_eq!((v.verdict, v.revocation.unwrap().root.as_str()), (Verdict::Revoked, "b"));
     let veto = world.scope(&format!("veto = [\"a\"]\n{EITHER}"));
     assert_eq!(world.verdict(&veto, "v1").await, Verdict::Verified);
+}
+
+/// P3: what a root took back, and this machine has seen, holds while nothing can be had of it: neither who withholds its
+/// metadata nor who serves something older or somebody else's makes it forgotten, be the root optional or not.
+#[tokio::test]
+async fn what_was_taken_back_once_is_not_forgotten_while_the_root_fails() {
+    use Verdict::*;
+    const LATEST: &str = "acme/trust/manifests/latest";
+    for whole_scope in [false, true] {
+        let mut world = Several::new(2, MANIFEST);
+        let optional = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+        assert_eq!(world.verdict(&optional, "v1").await, Verified);
+        let old = world.hosts[1].file(LATEST);
+        match whole_scope {
+            true => world.publishers[1].revoke_scope("the team is gone"),
+            false => world.publishers[1].revoke(MANIFEST, "its builder was broken into"),
+        }
+        world.publish(1);
+        assert_eq!(world.verdict(&optional, "v1").await, Revoked);
+        let new = world.hosts[1].file(LATEST);
+        let rules = [
+            ("optional", optional),
+            ("required", world.scope(EITHER)),
+            ("both", world.scope(BOTH)),
+            (
+                "fallback",
+                world.scope(
+                    "require = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"",
+                ),
+            ),
+        ];
+        let other = Publisher::of(&"e".repeat(32), world.publishers[1].now);
+        for trouble in ["503", "403", "401", "404", "older", "another's", "expired"] {
+            match trouble {
+                "older" => world.hosts[1].put(LATEST, &old),
+                "another's" => {
+                    let host = common::Host::start();
+                    let mut other =
+                        Publisher::of(&other.targets.common.identity.as_ref().unwrap().trust, other.now);
+                    other.publish(&host);
+                    world.hosts[1].put(LATEST, &host.file(LATEST));
+                }
+                "expired" => {
+                    world.clock.advance(TimeDelta::hours(25));
+                    world.publishers[0].now += TimeDelta::hours(25);
+                    world.publish(0);
+                }
+                status => world.hosts[1].fail_with(Some(status.parse().unwrap())),
+            }
+            for (name, context) in &rules {
+                let v = world.ask(context, "v1").await;
+                assert_eq!((v.verdict, v.resolved), (Revoked, None), "{trouble} {name} {whole_scope}");
+                let b = v.roots.iter().find(|root| root.name == "b").unwrap();
+                assert_ne!(b.status, Revoked, "{trouble}: it could not say so now");
+                assert_eq!(v.revocation.unwrap().root, "b");
+                assert!(v.reason.contains("as seen before"), "{}", v.reason);
+                // Whatever else was signed, what is presented was taken back.
+                let absent = world.ask(context, "v9").await.verdict;
+                assert_eq!(absent == Revoked, whole_scope, "{trouble} {name}: {absent}");
+            }
+            // Where it has no veto, its word was its own.
+            let veto = world.scope(&format!("veto = [\"a\"]\noptional = [\"b\"]\n{EITHER}"));
+            assert_eq!(world.verdict(&veto, "v1").await, Verified, "{trouble}");
+            world.hosts[1].fail_with(None);
+            world.hosts[1].put(LATEST, &new);
+        }
+    }
+}
+
+/// P3: an older document that was seen holds where a newer one is known to exist and is withheld; once that was read, it says
+/// what is so.
+#[tokio::test]
+async fn a_withheld_newer_role_makes_nothing_forgotten() {
+    use Verdict::*;
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    assert_eq!(world.verdict(&context, "v1").await, Revoked);
+    world.publishers[1].reinstate(MANIFEST);
+    world.publishers[1].vouch("acme/app:v1", MANIFEST);
+    world.publish(1);
+    let blob = world.publishers[1].team_blob();
+    let bytes = world.hosts[1].file(&blob);
+    world.hosts[1].remove(&blob);
+    let v = world.ask(&context, "v1").await;
+    assert_eq!((v.verdict, v.roots[1].status), (Revoked, Unreachable));
+    world.hosts[1].put(&blob, &bytes);
+    assert_eq!(world.verdict(&context, "v1").await, Verified);
+    world.hosts[1].fail_with(Some(503));
+    assert_eq!(world.verdict(&context, "v1").await, Verified, "it was reinstated, and that was seen");
+}
+
+/// P3, T48: nor does a registry that says nothing, or another process that waits for it, make anything forgotten.
+#[tokio::test]
+async fn what_was_taken_back_holds_when_there_is_no_time_to_ask() {
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    assert_eq!(world.verdict(&context, "v1").await, Verdict::Revoked);
+    let key = StateKey::of(&[], Some(&format!("{:032x}", 1)));
+    let held = State::open(&Place::keyed(&context.home.state(), &key), Duration::ZERO).await.unwrap();
+    let references = [world.reference("v1").parse().unwrap()];
+    let options = Options { deadline: Duration::from_secs(1), parallel: 2 };
+    let found = verify_all(&context, &references, Mode::Verify, &options).await.unwrap();
+    let v = found[0].as_ref().unwrap();
+    assert_eq!((v.verdict, v.roots[1].status), (Verdict::Revoked, Verdict::Unreachable));
+    drop(held);
 }
 
 #[tokio::test]
@@ -322,6 +479,112 @@ async fn a_root_may_know_a_name_by_another_one() {
     assert_eq!((v.name.as_str(), v.roots[0].target.as_str()), ("imported/tool:v1", "acme/app:v1"));
 }
 
+/// The page's order (docs/policy.md, "Deciding"): what the registry says is told before a line of the policy that is not
+/// met, whether or not anything was ever taken back.
+#[tokio::test]
+async fn the_registrys_word_is_told_before_a_line_of_the_policy() {
+    use Verdict::*;
+    for line in [
+        "constraint = { tag = \">=3\" }",
+        "constraint = { custom-version = \">=3\" }",
+        "max-signed-age = \"1s\"",
+        "pin = { a = { role = \"targets--other\" } }",
+    ] {
+        for taken_back in [false, true] {
+            let mut world = Several::new(1, MANIFEST);
+            if taken_back {
+                world.publishers[0].revoke(b"something else", "broken");
+                world.publish(0);
+            }
+            world.clock.advance(TimeDelta::minutes(1));
+            let context = world.scope(&format!("require = {{ all = [\"a\"] }}\n{line}"));
+            assert_eq!(world.verdict(&context, "v1").await, PolicyDeny, "{line}");
+            assert_eq!(world.requests().1, ["HEAD /v2/acme/app/manifests/v1"], "{line}");
+            // What is signed is asked of the publisher alone.
+            let reference = world.reference("v1").parse().unwrap();
+            let resolved = verify(&context, &reference, Mode::Resolve).await.unwrap();
+            assert_eq!((resolved.verdict, world.requests().1), (PolicyDeny, Vec::new()), "{line}");
+            world.push("v1", NEWER);
+            let v = world.ask(&context, "v1").await;
+            assert_eq!((v.verdict, v.registry.unwrap().drift), (Mismatch, Some(true)), "{line}");
+            world.images.remove("acme/app/manifests/v1");
+            assert_eq!(world.verdict(&context, "v1").await, NoSuchTag, "{line}");
+            for (status, verdict) in [(503, Unreachable), (403, Auth)] {
+                world.images.fail_with(Some(status));
+                assert_eq!(world.verdict(&context, "v1").await, verdict, "{line}");
+            }
+        }
+    }
+}
+
+/// What is wrong on this machine with one host ends the references that need that host, and no other one.
+#[tokio::test]
+async fn a_local_fault_of_one_host_ends_only_what_needs_it() {
+    let mut world = Several::new(2, MANIFEST);
+    let other = common::Host::start();
+    other.put("acme/app/manifests/v1", MANIFEST);
+    other.fail_with(Some(401));
+    let config = world.dir.path().join("config.json");
+    let helpers = [&other, &world.hosts[1]].map(|host| format!("\"{}\": \"none-such\"", host.address));
+    std::fs::write(&config, format!("{{\"credHelpers\": {{{}}}}}", helpers.join(", "))).unwrap();
+    let credentials = Credentials::config_file(&config);
+    world.registry = Registry::new(RegistryOptions { credentials, ..RegistryOptions::default() }).unwrap();
+    let context = world.context(
+        &r#"
+        [[scope]]
+        match = "IMAGES/acme/**"
+        require = { all = ["a"] }
+        [[scope]]
+        match = "IMAGES/acme/app:b*"
+        require = { any = ["a", "b"] }
+        optional = ["b"]
+        [[scope]]
+        match = "OTHER/acme/**"
+        require = { all = ["a"] }
+        "#
+        .replace("OTHER", &other.address),
+    );
+    let references: Vec<Reference> = [
+        world.reference("v1"),
+        world.reference("b1"),
+        format!("{}/acme/app:v1", other.address),
+        format!("{}/acme/app:absent", other.address),
+        world.reference("absent"),
+    ]
+    .iter()
+    .map(|text| text.parse().unwrap())
+    .collect();
+    world.hosts[1].fail_with(Some(401));
+    let found = verify_all(&context, &references, Mode::Verify, &Options::default()).await.unwrap();
+    let told: Vec<String> = found
+        .iter()
+        .map(|line| match line {
+            Ok(v) => v.verdict.to_string(),
+            Err(fault) => {
+                let LocalFault::Registry(RegistryError::CredentialHelper { host, .. }) = &**fault else {
+                    panic!("{fault:?}")
+                };
+                assert_eq!(fault.exit_code(), 2);
+                host.clone()
+            }
+        })
+        .collect();
+    let (b, other) = (world.hosts[1].address.clone(), other.address.clone());
+    assert_eq!(told, ["VERIFIED".to_owned(), b, other, "ABSENT".to_owned(), "ABSENT".to_owned()]);
+    // By itself it is the fault as it is.
+    let fault = verify(&context, &references[2], Mode::Verify).await.unwrap_err();
+    assert!(matches!(fault, LocalFault::Registry(RegistryError::CredentialHelper { .. })), "{fault:?}");
+    // So is trusted state that was damaged, of the one root.
+    world.hosts[1].fail_with(None);
+    verify(&context, &references[1], Mode::Verify).await.unwrap();
+    let memory = context.home.state().join(format!("{:032x}/whole/memory.json", 1));
+    std::fs::write(memory, "torn").unwrap();
+    let found = verify_all(&context, &references[..2], Mode::Verify, &Options::default()).await.unwrap();
+    assert!(found[0].as_ref().is_ok_and(|v| v.verdict == Verdict::Verified));
+    let fault = found[1].as_ref().unwrap_err();
+    assert!(matches!(&**fault, LocalFault::State(StateError::MemoryLost { .. })), "{fault:?}");
+}
+
 /// TAP 13: who holds the roles above cannot give a pinned name to other keys.
 #[tokio::test]
 async fn a_pin_holds_when_the_owner_exchanges_the_teams_key() {
@@ -405,6 +668,7 @@ async fn a_registry_that_says_nothing_holds_up_only_those_who_need_it() {
             .collect();
     let options = Options { deadline: Duration::from_secs(3), parallel: 2 };
     let found = verify_all(&context, &references, Mode::Verify, &options).await.unwrap();
+    let found: Vec<Verification> = found.into_iter().map(Result::unwrap).collect();
     use Verdict::*;
     assert_eq!(verdicts(&found), [Verified, Unreachable, Unreachable]);
     for (v, root) in [(&found[1], Unreachable), (&found[2], Verified)] {

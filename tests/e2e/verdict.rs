@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use chrono::TimeDelta;
 use common::several::{LATEST, Several};
-use plimsoll::verify::{Mode, Options, verify_all};
+use plimsoll::verify::{Mode, Options, Unjudged, verify_all};
 use plimsoll_core::policy::Verdict;
 use plimsoll_tests::peers::schema_faults;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ async fn said(world: &Several, policy: &str, references: &[String]) -> Vec<Value
     let references: Vec<_> = references.iter().map(|text| text.parse().unwrap()).collect();
     let context = world.context(policy);
     let all = verify_all(&context, &references, Mode::Verify, &Options::default()).await.unwrap();
-    all.iter().map(|v| serde_json::to_value(v).unwrap()).collect()
+    all.iter().map(|v| serde_json::to_value(v.as_ref().unwrap()).unwrap()).collect()
 }
 
 async fn every_verdict() -> Vec<Value> {
@@ -99,7 +99,8 @@ async fn every_verdict() -> Vec<Value> {
     world.publish(0);
     found.extend(said(&world, POLICY, &[world.reference("revoked")]).await);
     world.clock.advance(TimeDelta::hours(30));
-    found.extend(said(&world, POLICY, &[world.reference("v1"), world.reference("d1")]).await);
+    let tags = ["v1", "d1", "absent"].map(|tag| world.reference(tag));
+    found.extend(said(&world, POLICY, &tags).await);
     found
 }
 
@@ -124,8 +125,11 @@ async fn every_verdict_is_valid_by_the_schema_and_all_of_it_is_described() {
     let folder = tempfile::tempdir().unwrap();
     let closed = folder.path().join("schema.json");
     fs::write(&closed, strict.to_string()).unwrap();
+    // What stands in the place of a verdict, where several are asked for, is in the schema too.
+    let unread = Unjudged::unread("r.io/App:v1".to_owned(), "it is no reference".to_owned());
+    let all: Vec<Value> = found.iter().cloned().chain([serde_json::to_value(&unread).unwrap()]).collect();
     for schema in [&schema, &closed] {
-        for (fault, v) in schema_faults(schema, &found).into_iter().zip(&found) {
+        for (fault, v) in schema_faults(schema, &all).into_iter().zip(&all) {
             assert_eq!(fault, None, "{v:#}");
         }
     }

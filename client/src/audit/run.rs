@@ -1,6 +1,6 @@
 //! Judging what runs.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use plimsoll_core::{
     oci::Reference,
@@ -9,7 +9,9 @@ use plimsoll_core::{
 use serde::Serialize;
 
 use super::{Image, Listing};
-use crate::verify::{Context, LocalFault, Mode, Options, Verification, target_name, verify_all};
+use crate::verify::{
+    Context, Judged, LocalFault, Mode, Options, Verification, chain, target_name, verify_all,
+};
 
 /// What runs, and what it is worth now.
 #[derive(Debug, Clone, Serialize)]
@@ -35,16 +37,29 @@ pub struct ImageReport {
     pub unknown: Option<String>,
     /// The verdict and its reasons; none for what cannot be judged.
     pub verification: Option<Verification>,
+    /// The fault of this machine that keeps it from being judged, if one does.
+    #[serde(skip)]
+    fault: Option<Arc<LocalFault>>,
 }
 
 impl Audited {
-    /// The gravest verdict's; 2 if all that could be judged are verified and some could not be; else 0.
+    /// The gravest verdict's; if all that could be judged are verified and some could not be, 2, or 1 where faults of
+    /// this machine are all that is in the way; else 0.
     pub fn exit_code(&self) -> u8 {
         let verdicts = self.images.iter().filter_map(|image| Some(image.verification.as_ref()?.verdict));
+        let unknown = self.images.iter().filter(|image| image.unknown.is_some());
+        let code = unknown.map(|image| image.fault.as_ref().map_or(2, |fault| fault.exit_code())).max();
         match Verdict::gravest(verdicts).unwrap_or(Verdict::Verified) {
-            Verdict::Verified if self.images.iter().any(|image| image.unknown.is_some()) => 2,
+            Verdict::Verified => code.unwrap_or(0),
             verdict => verdict.exit_code(),
         }
+    }
+}
+
+impl ImageReport {
+    /// What to do about a fault of this machine, if there is more to say than why.
+    pub fn next(&self) -> Option<String> {
+        self.fault.as_ref()?.next()
     }
 }
 
@@ -56,7 +71,7 @@ impl Audited {
 /// [`verify_all`], for each image once, and once more for those.
 ///
 /// # Errors
-/// [`LocalFault`]; everything else is a verdict.
+/// As [`verify_all`]; everything else is a verdict, or why there is none.
 pub async fn audit(ctx: &Context, listing: &Listing) -> Result<Audited, LocalFault> {
     let mut at = HashMap::<&Image, usize>::new();
     let mut images: Vec<ImageReport> = Vec::new();
@@ -71,8 +86,14 @@ pub async fn audit(ctx: &Context, listing: &Listing) -> Result<Audited, LocalFau
         });
         images[index].places.push(running.place.clone());
     }
-    for (index, verification) in verified(ctx, &known).await? {
-        images[index].verification = Some(verification);
+    for (index, judged) in verified(ctx, &known).await? {
+        match judged {
+            Ok(verification) => images[index].verification = Some(verification),
+            Err(fault) => {
+                images[index].unknown = Some(chain(&*fault));
+                images[index].fault = Some(fault);
+            }
+        }
     }
     // By themselves, those whose tag means another digest now.
     known.retain(|(index, reference)| {
@@ -80,7 +101,8 @@ pub async fn audit(ctx: &Context, listing: &Listing) -> Result<Audited, LocalFau
         verdict == Some(Verdict::Mismatch) && one_scope(&ctx.policy, reference)
     });
     known.iter_mut().for_each(|(_, reference)| reference.tag = None);
-    for (index, verification) in verified(ctx, &known).await? {
+    for (index, judged) in verified(ctx, &known).await? {
+        let Ok(verification) = judged else { continue };
         // Revoked weighs more than superseded; any other failure says less than the mismatch does.
         if matches!(verification.verdict, Verdict::Verified | Verdict::Revoked) {
             images[index].superseded = verification.verdict == Verdict::Verified;
@@ -105,10 +127,7 @@ fn one_scope(policy: &Policy, reference: &Reference) -> bool {
     scopes.is_some_and(|(tag, digest)| std::ptr::eq(tag, digest))
 }
 
-async fn verified(
-    ctx: &Context,
-    images: &[(usize, Reference)],
-) -> Result<Vec<(usize, Verification)>, LocalFault> {
+async fn verified(ctx: &Context, images: &[(usize, Reference)]) -> Result<Vec<(usize, Judged)>, LocalFault> {
     let references: Vec<Reference> = images.iter().map(|(_, reference)| reference.clone()).collect();
     let all = verify_all(ctx, &references, Mode::Verify, &Options::default()).await?;
     Ok(images.iter().map(|(index, _)| *index).zip(all).collect())
@@ -121,7 +140,7 @@ impl ImageReport {
             Image::Unknown { text, why } => (text.clone(), false, Some((*why).to_owned())),
         };
         let (places, verification) = (Vec::new(), None);
-        Self { image: text, places, by_digest, superseded: false, unknown, verification }
+        Self { image: text, places, by_digest, superseded: false, unknown, verification, fault: None }
     }
 }
 

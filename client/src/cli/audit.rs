@@ -12,7 +12,7 @@ use plimsoll_core::policy::Verdict;
 use super::{
     Env, Failure, Out,
     output::{Tone, painted},
-    verify::Floors,
+    verify::{Floors, behind},
 };
 use crate::{
     audit::{self, Audited, Format, ImageReport, ListingError},
@@ -50,7 +50,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         return Ok(audited.exit_code());
     }
     for image in &audited.images {
-        let (head, notes) = text(image);
+        let (head, notes) = text(image, out);
         out.result(&(), &head, &notes)?;
     }
     warn(out, &audited);
@@ -74,7 +74,7 @@ fn unread(name: &str, error: &ListingError) -> Failure {
         .next("give a list of references, or what `kubectl get pods -A -o json`, `crictl ps -o json` or `docker inspect` print")
 }
 
-fn text(image: &ImageReport) -> (String, Vec<String>) {
+fn text(image: &ImageReport, out: &Out) -> (String, Vec<String>) {
     let verdict = image.verification.as_ref().map(|verification| verification.verdict);
     let (word, tone) = match verdict {
         Some(Verdict::Verified) => (Verdict::Verified.name(), Tone::Good),
@@ -88,13 +88,15 @@ fn text(image: &ImageReport) -> (String, Vec<String>) {
         places.push_str(&format!(" and {more} more"));
     }
     let head = format!(
-        "{}  {}  {}",
+        "{}  {}  {}{}",
         painted(word, tone, &io::stdout()),
         printable(&image.image),
-        printable(&places)
+        printable(&places),
+        image.verification.as_ref().map(|v| behind(v, out)).unwrap_or_default()
     );
     let mut notes = Vec::new();
     notes.extend(image.unknown.as_ref().map(|why| format!("why   {why}")));
+    notes.extend(image.next().map(|next| format!("next  {next}")));
     if image.superseded {
         notes.push("note  its tag means another digest now; your policy accepts this one still".to_owned());
     }

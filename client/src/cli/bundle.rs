@@ -215,6 +215,7 @@ async fn images(
     let mut images = Vec::new();
     let said = verify_all(&context, &references, Mode::Verify, &Options::default()).await?;
     for ((reference, name), said) in wanted.iter().zip(said) {
+        let said = said?;
         images.push(match said.digest.filter(|_| said.verdict == Verdict::Verified) {
             Some(digest) => Ok(Image::fetch(&env.registry, reference, &name.to_string(), digest).await?),
             None => Err((said.verdict, said.reason)),

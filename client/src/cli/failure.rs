@@ -1,5 +1,7 @@
 //! The one place where an error becomes an exit code.
 
+use std::sync::Arc;
+
 use plimsoll_core::policy::Verdict;
 
 use crate::{
@@ -95,6 +97,12 @@ impl From<LockFault> for Failure {
 impl From<LocalFault> for Failure {
     fn from(error: LocalFault) -> Self {
         Self { code: error.exit_code(), text: chain(&error), next: error.next() }
+    }
+}
+
+impl From<Arc<LocalFault>> for Failure {
+    fn from(error: Arc<LocalFault>) -> Self {
+        Self { code: error.exit_code(), text: chain(&*error), next: error.next() }
     }
 }
 

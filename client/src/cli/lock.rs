@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use super::{
     Env, Failure, Out,
     output::{Tone, painted},
-    verify::Floors,
+    verify::{Floors, behind},
 };
 use crate::{
     lock::{self, FileReport, ImageReport, Locked, State},
@@ -35,7 +35,8 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
     for file in &locked.files {
         for image in &file.images {
             let (head, notes) = text(file, image, &locked);
-            out.result(&(), &head, &notes)?;
+            let age = image.verification.as_ref().map(|v| behind(v, out)).unwrap_or_default();
+            out.result(&(), &(head + &age), &notes)?;
         }
         if file.images.is_empty() {
             out.aside(&format!("{}: names no image", file.file.display()));

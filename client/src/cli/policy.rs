@@ -19,15 +19,15 @@ use serde::Serialize;
 use super::{
     Env, Failure, Out, argument,
     output::{Tone, painted},
-    verify::Floors,
+    verify::{Floors, behind},
 };
 use crate::{
-    floor,
     state::create_private_folder,
-    trust::{format_of, load_policy, load_root},
-    verify::{Context, Mode, Options, Verification, printable, verify, verify_all},
+    trust::{format_of, load_policy},
+    verify::{Context, Judged, Mode, Options, Verification, chain, printable, verify, verify_all},
 };
 
+use table::Expectation;
 use words::Step;
 
 /// What `policy init` writes.
@@ -84,23 +84,6 @@ struct Checked {
 fn check(env: &Env, out: &Out) -> Result<u8, Failure> {
     let policy = load_policy(&env.home)?;
     let path = env.home.policy();
-    for (name, entry) in &policy.root {
-        let document = load_root(&env.home, entry)?;
-        let root = notes::root(&document).map_err(|error| {
-            Failure::usage(format!("[root.{name}] is no root document: {error}"))
-                .next("get the root from its publisher again")
-        })?;
-        if let Some(file) = &entry.floor {
-            let floor = floor::read(&path.parent().unwrap_or(Path::new("")).join(file))
-                .map_err(|error| Failure::from(crate::verify::LocalFault::from(error)))?;
-            if !floor.is_of(&root) {
-                return Err(Failure::usage(format!(
-                    "the floor of [root.{name}] is of another trust repository"
-                ))
-                .next(format!("make it anew with `plimsoll trust floor {name} --out FILE`")));
-            }
-        }
-    }
     let found = notes::notes(&env.home, &policy, env.clock.now());
     let checked = Checked {
         roots: policy.root.len(),
@@ -134,7 +117,8 @@ struct Explained<'a> {
 async fn explain(out: &Out, context: &Context, reference: &Reference) -> Result<u8, Failure> {
     let verification = verify(context, reference, Mode::Verify).await?;
     let steps = words::steps(&context.policy, reference, &verification);
-    let head = format!("{}  {}", shown(verification.verdict), verification.reference);
+    let head =
+        format!("{}  {}{}", shown(verification.verdict), verification.reference, behind(&verification, out));
     let width = steps.iter().map(|step| step.step.len()).max().unwrap_or_default();
     let lines: Vec<String> =
         steps.iter().map(|Step { step, text }| format!("{step:<width$}  {text}")).collect();
@@ -156,12 +140,14 @@ struct Tested {
     line: usize,
     reference: String,
     expected: Verdict,
-    verdict: Verdict,
+    /// None where a fault of this machine is in the way.
+    verdict: Option<Verdict>,
     ok: bool,
     reason: String,
 }
 
-/// 0 if every verdict is as expected, else 16, whatever the verdicts are.
+/// 0 if every verdict is as expected, else 16, whatever the verdicts are; 1 or 2 if a fault of this machine is in the way of
+/// one.
 async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, Failure> {
     let unread = |why: String| Failure::usage(format!("cannot read {}: {why}", file.display()));
     let text = read(file).map_err(|error| unread(error.to_string()))?;
@@ -170,18 +156,9 @@ async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, 
     let context = floors.context(env)?;
     let references: Vec<Reference> = expectations.iter().map(|line| line.reference.clone()).collect();
     let found = verify_all(&context, &references, Mode::Verify, &Options::default()).await?;
-    let tested: Vec<Tested> = expectations
-        .iter()
-        .zip(found)
-        .map(|(line, found)| Tested {
-            line: line.number,
-            reference: found.reference,
-            expected: line.expected,
-            verdict: found.verdict,
-            ok: found.verdict == line.expected,
-            reason: found.reason,
-        })
-        .collect();
+    let fault = found.iter().filter_map(|judged| Some(judged.as_ref().err()?.exit_code())).max();
+    let tested: Vec<Tested> =
+        expectations.iter().zip(found).map(|(line, judged)| Tested::of(line, judged)).collect();
     let failed = tested.iter().filter(|line| !line.ok).count();
     if out.json() {
         out.result(&tested, "", &[])?;
@@ -190,6 +167,7 @@ async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, 
             let Tested { line: number, reference, expected, verdict, ok, reason } = line;
             let (word, tone) = if *ok { ("ok  ", Tone::Good) } else { ("FAIL", Tone::Bad) };
             let word = painted(word, tone, &io::stdout());
+            let verdict = verdict.map_or("not judged", Verdict::name);
             out.print(&printable_line(&match ok {
                 true => format!("{word}  {reference}  {verdict}"),
                 false => {
@@ -199,7 +177,35 @@ async fn test(env: &Env, out: &Out, file: &Path, floors: &Floors) -> Result<u8, 
         }
         out.aside(&format!("{} of {} as expected", tested.len() - failed, tested.len()));
     }
-    Ok(if failed == 0 { 0 } else { Verdict::PolicyDeny.exit_code() })
+    Ok(match (fault, failed) {
+        (Some(code), _) => code,
+        (None, 0) => 0,
+        (None, _) => Verdict::PolicyDeny.exit_code(),
+    })
+}
+
+impl Tested {
+    fn of(line: &Expectation, judged: Judged) -> Self {
+        let (number, expected) = (line.number, line.expected);
+        match judged {
+            Ok(v) => Self {
+                line: number,
+                reference: v.reference,
+                expected,
+                verdict: Some(v.verdict),
+                ok: v.verdict == expected,
+                reason: v.reason,
+            },
+            Err(fault) => Self {
+                line: number,
+                reference: line.reference.to_string(),
+                expected,
+                verdict: None,
+                ok: false,
+                reason: chain(&*fault),
+            },
+        }
+    }
 }
 
 /// The text without what could move a cursor; the colour of its first word is ours.

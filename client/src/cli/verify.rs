@@ -22,8 +22,8 @@ use super::{
 use crate::{
     floor,
     verify::{
-        Context, Mode, Options, Part, RootReport, Verification, ago, chain, printable, verify as decide,
-        verify_all,
+        Context, Mode, Options, Part, RootReport, Unjudged, Verification, ago, as_of, chain, printable,
+        verify as decide, verify_all,
     },
 };
 
@@ -33,8 +33,8 @@ const MAX_LIST: u64 = 16 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to judge: HOST/REPOSITORY with :TAG, @sha256:HEX or both; docker's defaults apply
-    #[arg(value_name = "REFERENCE", value_parser = argument::<Reference>, required_unless_present = "file")]
-    references: Vec<Reference>,
+    #[arg(value_name = "REFERENCE", required_unless_present = "file")]
+    references: Vec<String>,
     /// Judge what this file lists, too, one reference on each line; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -87,29 +87,66 @@ impl Floors {
     }
 }
 
-/// Prints the verdicts, whatever they are: one in full, or several on a line each. The exit code is that of the gravest.
+/// A reference to be judged, or what was written in its place and why it is none.
+type Asked = Result<Reference, Unjudged>;
+
+/// Prints the verdicts, whatever they are: one in full, or several on a line each. The exit code is that of the gravest; that
+/// of a line without a verdict, if all others are VERIFIED.
 pub(super) async fn verify(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure> {
-    let mut references = args.references.clone();
+    let mut asked: Vec<Asked> = args.references.iter().map(|text| read(text, None)).collect();
     if let Some(file) = &args.file {
-        references.extend(listed(file)?);
+        asked.extend(listed(file)?);
+    }
+    let single = asked.len() == 1 && args.file.is_none();
+    if let (true, [Err(unread)]) = (single, asked.as_slice()) {
+        let next = "name it as HOST/REPOSITORY with :TAG, @sha256:HEX or both";
+        return Err(Failure::usage(unread.reason.clone()).next(next));
     }
     let context = args.floors.context(env)?;
     let options = Options { parallel: args.parallel.into(), deadline: args.deadline.0 };
-    let all = verify_all(&context, &references, Mode::Verify, &options).await?;
+    let references: Vec<Reference> = asked.iter().flatten().cloned().collect();
+    let mut judged = verify_all(&context, &references, Mode::Verify, &options).await?.into_iter();
+    let mut all = Vec::new();
+    for asked in asked {
+        all.push(match asked {
+            Err(unread) => Err(unread),
+            Ok(reference) => match judged.next().expect("each reference was judged") {
+                Err(fault) if single => return Err(fault.into()),
+                judged => judged.map_err(|fault| Unjudged::of(reference.to_string(), &fault)),
+            },
+        });
+    }
     match all.as_slice() {
-        [one] if args.file.is_none() => show(env, out, one)?,
+        [Ok(one)] if single => show(env, out, one)?,
         several => {
-            let line = |v| if out.json() { json_line(v) } else { line(v, out, &io::stdout()) };
+            let line = |judged: &Result<Verification, Unjudged>| match judged {
+                Ok(v) if out.json() => json_line(v),
+                Err(unjudged) if out.json() => json_line(unjudged),
+                Ok(v) => line(v, out, &io::stdout()),
+                Err(unjudged) => unknown(unjudged, &io::stdout()),
+            };
             out.print(&several.iter().map(line).collect::<Vec<_>>().join("\n"))?;
         }
     }
-    warn(out, &all);
-    let gravest = Verdict::gravest(all.iter().map(|v| v.verdict)).expect("there is a reference");
+    let (judged, unjudged): (Vec<&Verification>, Vec<&Unjudged>) =
+        (all.iter().flatten().collect(), all.iter().filter_map(|judged| judged.as_ref().err()).collect());
+    warn(out, judged.iter().copied());
+    let gravest = Verdict::gravest(judged.iter().map(|v| v.verdict));
     if all.len() > 1 && !out.json() {
-        let good = all.iter().filter(|v| v.verdict == Verdict::Verified).count();
-        out.aside(&format!("{good} of {} are VERIFIED; the gravest verdict is {gravest}", all.len()));
+        let good = judged.iter().filter(|v| v.verdict == Verdict::Verified).count();
+        let gravest =
+            gravest.map_or_else(String::new, |gravest| format!("; the gravest verdict is {gravest}"));
+        let without = match unjudged.len() {
+            0 => String::new(),
+            count => format!("; {count} could not be judged"),
+        };
+        out.aside(&format!("{good} of {} are VERIFIED{gravest}{without}", all.len()));
     }
-    Ok(gravest.exit_code())
+    let faults = unjudged.iter().map(|unjudged| unjudged.exit_code).max();
+    Ok(match gravest.unwrap_or(Verdict::Verified) {
+        Verdict::Verified => faults.unwrap_or(0),
+        gravest => gravest.exit_code(),
+    })
 }
 
 /// Prints one verdict in full.
@@ -119,7 +156,7 @@ pub(super) fn show(env: &Env, out: &Out, verification: &Verification) -> Result<
 }
 
 /// The references in `file`, one on each line; blank lines and those that start with `#` are for people.
-fn listed(file: &Path) -> Result<Vec<Reference>, Failure> {
+fn listed(file: &Path) -> Result<Vec<Asked>, Failure> {
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let unread = |error: io::Error| Failure::usage(format!("cannot read {name}: {error}"));
     let source: Box<dyn Read> = match file {
@@ -133,17 +170,21 @@ fn listed(file: &Path) -> Result<Vec<Reference>, Failure> {
     }
     let lines = text.lines().map(str::trim).enumerate();
     let written = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let parsed = written.map(|(at, line)| {
-        line.parse().map_err(|error: ReferenceError| {
-            Failure::usage(format!("line {} of {name}: {}", at + 1, chain(&error)))
-        })
-    });
-    let references = parsed.collect::<Result<Vec<_>, _>>()?;
+    let references: Vec<Asked> =
+        written.map(|(at, line)| read(line, Some(&format!("line {} of {name}", at + 1)))).collect();
     if references.is_empty() {
         // To have judged nothing must not look as if all were well.
         return Err(Failure::usage(format!("{name} lists no reference")));
     }
     Ok(references)
+}
+
+/// The reference that is written as `text`, at `place` in a list.
+fn read(text: &str, place: Option<&str>) -> Asked {
+    text.parse().map_err(|error: ReferenceError| {
+        let place = place.map_or_else(String::new, |place| format!("{place}: "));
+        Unjudged::unread(text.to_owned(), format!("{place}{}", chain(&error)))
+    })
 }
 
 /// Prints nothing on standard output but what may be run, so that `docker run $(plimsoll resolve REF)` is safe.
@@ -164,9 +205,9 @@ pub(super) async fn resolve(env: &Env, out: &Out, args: &ResolveArgs) -> Result<
 }
 
 /// The warnings are advice beside the result, each told once; JSON holds them itself.
-pub(super) fn warn(out: &Out, verifications: &[Verification]) {
+pub(super) fn warn<'a>(out: &Out, verifications: impl IntoIterator<Item = &'a Verification>) {
     let mut told = BTreeSet::new();
-    for warning in verifications.iter().flat_map(|v| &v.warnings).filter(|_| !out.json()) {
+    for warning in verifications.into_iter().flat_map(|v| &v.warnings).filter(|_| !out.json()) {
         if told.insert(warning) {
             out.aside(&format!("warning: {warning}"));
         }
@@ -181,6 +222,11 @@ fn tone(verdict: Verdict) -> Tone {
     }
 }
 
+/// What stands behind a verdict on its line: how old the view is that it rests on.
+pub(super) fn behind(v: &Verification, out: &Out) -> String {
+    as_of(v).filter(|_| !out.quiet()).map_or_else(String::new, |as_of| format!("  ({as_of})"))
+}
+
 /// One verdict of several, on one line: with the digest that may be run, or why there is none.
 fn line(v: &Verification, out: &Out, stream: &impl IsTerminal) -> String {
     let mut line = format!("{}  {}", painted(v.verdict.name(), tone(v.verdict), stream), v.reference);
@@ -189,7 +235,14 @@ fn line(v: &Verification, out: &Out, stream: &impl IsTerminal) -> String {
         None if out.quiet() => {}
         None => line.push_str(&format!("  {}", printable(&v.reason))),
     }
+    line.push_str(&behind(v, out));
     line
+}
+
+/// One of several that has no verdict, on one line.
+fn unknown(unjudged: &Unjudged, stream: &impl IsTerminal) -> String {
+    let word = painted("UNKNOWN", Tone::Unsure, stream);
+    format!("{word}  {}  {}", printable(&unjudged.reference), printable(&unjudged.reason))
 }
 
 /// The line with the verdict, and the lines below it.
@@ -215,6 +268,7 @@ fn text(v: &Verification, now: DateTime<Utc>, stream: &impl IsTerminal) -> (Stri
     } else {
         notes.push(format!("why   {}", v.reason));
         notes.extend(v.next.as_ref().map(|next| format!("next  {next}")));
+        notes.extend(as_of(v));
     }
     (head, notes)
 }

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use plimsoll_core::{
@@ -74,7 +75,13 @@ pub enum LockFault {
     },
     /// A fault of this machine.
     #[error(transparent)]
-    Local(#[from] LocalFault),
+    Local(#[from] Arc<LocalFault>),
+}
+
+impl From<LocalFault> for LockFault {
+    fn from(fault: LocalFault) -> Self {
+        Self::Local(Arc::new(fault))
+    }
 }
 
 impl LockFault {
@@ -246,7 +253,7 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Each image that is named, verified once.
-async fn verified(ctx: &Context, files: &[File]) -> Result<HashMap<Reference, Verification>, LocalFault> {
+async fn verified(ctx: &Context, files: &[File]) -> Result<HashMap<Reference, Verification>, LockFault> {
     let places = files.iter().flat_map(|file| &file.items).filter_map(|item| match &item.place {
         Place::At { reference, .. } => Some(to_verify(reference)),
         Place::Opaque(_) => None,
@@ -254,6 +261,8 @@ async fn verified(ctx: &Context, files: &[File]) -> Result<HashMap<Reference, Ve
     let mut seen = HashSet::new();
     let references: Vec<Reference> = places.filter(|reference| seen.insert(reference.clone())).collect();
     let all = verify_all(ctx, &references, Mode::Verify, &Options::default()).await?;
+    // Without one of them nothing could be written, so the fault is told, and no more.
+    let all = all.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(references.into_iter().zip(all).collect())
 }
 

@@ -139,6 +139,21 @@ impl State {
         Ok(state)
     }
 
+    /// Opens the folders of `place` to read what is there, as it is: makes nothing, and waits for nobody. Without the lock
+    /// another process may replace one file after the other meanwhile, each as a whole, so nothing may rest on two of them
+    /// being of the same time. Writing fails.
+    ///
+    /// # Errors
+    /// [`StateError::MemoryLost`], [`StateError::Read`].
+    pub fn look(place: &Place) -> Result<Self, StateError> {
+        let mut state = Self { place: place.clone(), memory: None, seen: None, _lock: None, stopped: None };
+        state.stop_writing();
+        if let Some(record) = state.read_record()? {
+            (state.memory, state.seen) = (Some(record.memory), record.seen);
+        }
+        Ok(state)
+    }
+
     /// The record as it was found or last written; none on first use.
     pub fn memory(&self) -> Option<&HighWater> {
         self.memory.as_ref()

@@ -2,9 +2,17 @@
 
 use std::{io, path::PathBuf};
 
-use plimsoll_core::{oci::Digest, policy::PolicyError, tuf};
+use plimsoll_core::{
+    oci::Digest,
+    policy::{PolicyError, PolicyRule},
+    tuf,
+};
 
 use crate::state::StateError;
+
+/// What to do about a root document that is not the one pinned.
+const CHANGED: &str = "if you did not change the file, find out who did; then get the root from its publisher again, \
+                       `plimsoll trust remove` the name and `plimsoll trust add` it anew";
 
 /// Why the policy, a pinned root or its state cannot be used or changed: the misuse family, but for
 /// [`TrustError::State`] and [`TrustError::Write`].
@@ -135,10 +143,15 @@ impl TrustError {
                 "plimsoll trust add NAME --root FILE --sha256 HEX --repository HOST/REPOSITORY, with what the publisher \
                  gave you"
             }
-            Self::RootDigest { .. } => {
-                "if you did not change the file, find out who did; then get the root from its publisher again, \
-                 `plimsoll trust remove` the name and `plimsoll trust add` it anew"
-            }
+            Self::RootDigest { .. } => CHANGED,
+            Self::Policy { source, .. } => match &source.rule {
+                PolicyRule::RootDigest { .. } => CHANGED,
+                PolicyRule::NotARoot { .. } => "get the root from its publisher again",
+                PolicyRule::Floor { .. } | PolicyRule::OtherFloor { .. } => {
+                    "make it anew with `plimsoll trust floor NAME --out FILE`, where it was made"
+                }
+                _ => return None,
+            },
             Self::NotTheRoot { .. } => {
                 "ask the publisher for both again, the hash by another way than the file"
             }

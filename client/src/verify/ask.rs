@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{LocalFault, Part, RoleReport, RootReport, words};
 use crate::{
     floor::FloorFault,
-    update::{AnySource, Bounds, Places, Session, Source, SourceError, Unfinished, UpdateError},
+    update::{AnySource, Bounds, Places, Remembered, Session, Source, SourceError, Unfinished, UpdateError},
 };
 
 /// A root of the policy, ready to be asked.
@@ -46,10 +46,14 @@ pub(super) struct Deadline {
 pub(super) struct Answer {
     pub(super) report: RootReport,
     pub(super) said: Said,
-    /// Which role took back what, among the roles asked.
+    /// Which role took back what, among the roles asked; of a root that failed, what was seen earlier besides.
     pub(super) revocations: Arc<Vec<(String, Revocation)>>,
+    /// Of a root that failed: the whole scope holding the name that a role took back, as seen earlier.
+    pub(super) scope_seen: Option<(String, Revocation)>,
     /// What a person should look at.
     pub(super) notes: Vec<String>,
+    /// The roots that led to this answer, where they carry no trust id; empty if none could be had.
+    pub(super) lineage: Arc<BTreeSet<Digest>>,
 }
 
 /// The root's word on the name.
@@ -86,6 +90,22 @@ impl Answer {
         self.revocations.iter().find(|(_, revocation)| revocation.digest.as_ref() == Some(digest))
     }
 
+    /// Who took back a whole scope that holds the name, now or as seen earlier.
+    pub(super) fn revokes_scope(&self) -> Option<(&String, &Revocation)> {
+        match &self.said {
+            Said::ScopeRevoked(role, revocation) => Some((role, revocation)),
+            _ => self.scope_seen.as_ref().map(|(role, revocation)| (role, revocation)),
+        }
+    }
+
+    /// True if both are of the same trust repository.
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        match (&self.report.trust, &other.report.trust) {
+            (Some(one), Some(other)) => one == other,
+            _ => !self.lineage.is_disjoint(&other.lineage),
+        }
+    }
+
     /// True if the answer rests on metadata that is past its expiry, by the policy's leave.
     pub(super) fn is_stale(&self) -> bool {
         self.report.stale_by.is_some()
@@ -111,7 +131,11 @@ pub(super) async fn ask(
         timeout_at(deadline.at, Session::refresh_places(places, base, &root.document, now, &root.bounds))
             .await;
     let mut failed = match refreshed {
-        Ok(Ok(session)) => return Asking::new(root.name, session).all(names, deadline).await,
+        Ok(Ok(session)) => {
+            let mut answers = Asking::new(root.name, session).all(names, deadline).await?;
+            recall(&mut answers, base, &root.document, now)?;
+            return Ok(answers);
+        }
         Ok(Err(error)) => failure(&error).map_err(|()| fault(error))?,
         Err(_) => late(deadline),
     };
@@ -122,7 +146,56 @@ pub(super) async fn ask(
         answer.report.target = name.to_string();
         (name, answer)
     };
-    Ok(names.into_iter().map(named).collect())
+    let mut answers = names.into_iter().map(named).collect();
+    recall(&mut answers, base, &root.document, now)?;
+    Ok(answers)
+}
+
+/// Adds to the answers that are failures what is remembered: a revocation that was seen holds, though nothing can be had of
+/// its root now.
+fn recall(
+    answers: &mut BTreeMap<TargetName, Answer>,
+    base: &Path,
+    pinned: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(), LocalFault> {
+    let mut failed: Vec<(String, &mut Answer)> = answers
+        .iter_mut()
+        .filter(|(_, answer)| matches!(answer.said, Said::Failed(_)))
+        .map(|(name, answer)| (name.to_string(), answer))
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let remembered = match Remembered::of(base, pinned, now) {
+        Ok(remembered) => remembered,
+        // What is held is not of this root: there is nothing to remember.
+        Err(error) if error.verdict().is_some() => return Ok(()),
+        Err(error) => return Err(fault(error)),
+    };
+    let timestamp = remembered.timestamp();
+    let taken_back = remembered.taken_back(failed.iter().map(|(name, _)| name.as_str()));
+    let mut last: Arc<Vec<(String, Revocation)>> = Arc::default();
+    for ((_, answer), seen) in failed.iter_mut().zip(taken_back) {
+        let mut all = answer.revocations.to_vec();
+        all.extend(seen.digests.into_iter().filter(|revocation| !answer.revocations.contains(revocation)));
+        // Mostly they are the same for all names.
+        if *last != all {
+            last = Arc::new(all);
+        }
+        (answer.revocations, answer.scope_seen) = (last.clone(), seen.scope);
+        if let (None, Some(timestamp)) = (answer.report.timestamp_expires, &timestamp) {
+            dated(&mut answer.report, timestamp, now);
+        }
+    }
+    Ok(())
+}
+
+/// How old what `timestamp` says is at `now`, and how long it holds.
+fn dated(report: &mut RootReport, timestamp: &Document<tuf::Timestamp>, now: DateTime<Utc>) {
+    report.timestamp_expires = Some(timestamp.signed.common.expires);
+    // A clock behind the signer's makes the age negative; that is no age at all, so it is shown as none passed.
+    report.age = signed_at(timestamp).map(|at| u64::try_from((now - at).num_seconds()).unwrap_or(0));
 }
 
 /// A session with the root `name`, and what its answers have in common.
@@ -147,6 +220,10 @@ impl Asking {
     ) -> Result<BTreeMap<TargetName, Answer>, LocalFault> {
         let mut answers = BTreeMap::new();
         let mut in_time = true;
+        let lineage = match self.session.trusted().trust_id() {
+            Some(_) => Arc::default(),
+            None => Arc::new(self.session.lineage()?),
+        };
         for name in names {
             // What was cut off in the middle of a search is no basis for another one.
             let found = match in_time {
@@ -162,6 +239,7 @@ impl Asking {
             answer.report.target = name.to_string();
             answer.notes.extend(words::notes(&self.name, &self.session));
             self.describe(&mut answer.report);
+            answer.lineage = lineage.clone();
             answers.insert(name, answer);
         }
         Ok(answers)
@@ -242,10 +320,7 @@ impl Asking {
         report.fetched_at = Some(trusted.now());
         report.stale_by = trusted.stale_by().map(|by| u64::try_from(by.num_seconds()).unwrap_or(0));
         if let Some(timestamp) = trusted.timestamp() {
-            report.timestamp_expires = Some(timestamp.signed.common.expires);
-            // A clock behind the signer's makes the age negative; that is no age at all, so it is shown as none passed.
-            report.age =
-                signed_at(timestamp).map(|at| u64::try_from((trusted.now() - at).num_seconds()).unwrap_or(0));
+            dated(report, timestamp, trusted.now());
         }
         let top = ["root", "timestamp", "snapshot"].map(str::to_owned);
         report.roles =
@@ -344,5 +419,12 @@ fn blank(status: Verdict, said: Said) -> Answer {
         error: None,
         unpublished: false,
     };
-    Answer { report, said, revocations: Arc::default(), notes: Vec::new() }
+    Answer {
+        report,
+        said,
+        revocations: Arc::default(),
+        scope_seen: None,
+        notes: Vec::new(),
+        lineage: Arc::default(),
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use tokio::{
 use url::Url;
 
 use super::{
-    Context, LocalFault, Mode, Part, Verification,
+    Context, Judged, LocalFault, Mode, Part, Verification,
     ask::{Answer, Deadline, Root, ask},
     decide::{Case, Presented, decide, wants_fallback, wants_registry},
     latest, target_name,
@@ -57,16 +58,17 @@ impl Default for Options {
 /// one time, that of the start. Trusted state on disk moves forward, never back; no lock is held while waiting for
 /// anything but its own root.
 ///
-/// A reference that fails, for whatever reason, has its own verdict and changes no other one.
+/// A reference that fails, for whatever reason, has its own verdict and changes no other one; so a fault of this machine
+/// with one host, or with what is remembered of one root, ends those that need it, and no other one.
 ///
 /// # Errors
-/// [`LocalFault`]; everything else is a verdict.
+/// [`LocalFault`] in the pinned roots and floors, before anybody is asked.
 pub async fn verify_all(
     ctx: &Context,
     references: &[Reference],
     mode: Mode,
     options: &Options,
-) -> Result<Vec<Verification>, LocalFault> {
+) -> Result<Vec<Judged>, LocalFault> {
     // A clock of this machine ends some time; nobody waits for that.
     let at = Instant::now() + options.deadline.min(LONGEST);
     let deadline = Deadline { at, whole: options.deadline };
@@ -99,37 +101,46 @@ pub async fn verify_all(
     asking
         .ask(wanted, &mut known, &mut tags, |known, tags| {
             for question in questions.iter_mut().filter(|question| !question.settled) {
-                if let (Some(answers), Some(beside)) =
-                    (question.answers(required, known), question.answers(beside, known))
-                {
-                    (question.answers, question.beside) = (answers, beside);
-                    // Without waiting for roots that it does not need.
-                    if !question.wants_fallback() {
-                        question.settle(tags, now, mode);
+                match (question.answers(required, known), question.answers(beside, known)) {
+                    (None, _) | (_, None) => {}
+                    (Some(Err(fault)), _) | (_, Some(Err(fault))) => question.fail(fault),
+                    (Some(Ok(answers)), Some(Ok(beside))) => {
+                        (question.answers, question.beside) = (answers, beside);
+                        // Without waiting for roots that it does not need.
+                        if !question.wants_fallback() {
+                            question.settle(tags, now, mode);
+                        }
                     }
                 }
             }
         })
-        .await?;
+        .await;
 
     let mut wanted = Wanted::new();
     for question in questions.iter().filter(|question| !question.settled) {
         question.each_root(instead, &mut wanted);
     }
     wanted.retain(|key, _| !known.contains_key(key));
-    asking.ask(wanted, &mut known, &mut tags, |_, _| {}).await?;
+    asking.ask(wanted, &mut known, &mut tags, |_, _| {}).await;
     for question in questions.iter_mut().filter(|question| !question.settled) {
-        question.fallback = question.answers(instead, &known);
-        question.settle(&mut tags, now, mode);
+        match question.answers(instead, &known).transpose() {
+            Ok(answers) => {
+                question.fallback = answers;
+                question.settle(&mut tags, now, mode);
+            }
+            Err(fault) => question.fail(fault),
+        }
     }
     drop(known);
 
     while tags.is_busy() {
-        tags.step().await?;
+        tags.step().await;
     }
     for question in &mut questions {
-        if let Some(address) = &question.tag {
-            question.presented = tags.known[address].clone();
+        match question.tag.as_ref().map(|address| tags.known[address].clone()) {
+            Some(Ok(presented)) => question.presented = presented,
+            Some(Err(fault)) => question.fail(fault),
+            None => {}
         }
     }
     Ok(questions.into_iter().map(|question| question.verdict(now)).collect())
@@ -139,8 +150,8 @@ pub async fn verify_all(
 type Key = (String, Option<TimeDelta>);
 /// The names to ask each root for.
 type Wanted = BTreeMap<Key, BTreeSet<TargetName>>;
-/// What each root said of each name.
-type Known = BTreeMap<Key, BTreeMap<TargetName, Answer>>;
+/// What each root said of each name, or why it could not be asked from here.
+type Known = BTreeMap<Key, Result<BTreeMap<TargetName, Answer>, Arc<LocalFault>>>;
 /// A tag at the registry.
 type Address = (RepositoryAddress, Tag);
 
@@ -172,8 +183,10 @@ struct Question<'a> {
     beside: Vec<Answer>,
     fallback: Option<Vec<Answer>>,
     presented: Presented,
-    /// All the roots it needs were heard.
+    /// All the roots it needs were heard, or cannot be.
     settled: bool,
+    /// What kept it from being judged.
+    fault: Option<Arc<LocalFault>>,
     /// The tag that the registry is asked for.
     tag: Option<Address>,
 }
@@ -210,6 +223,7 @@ impl<'a> Question<'a> {
             fallback: None,
             presented,
             settled: false,
+            fault: None,
             tag: None,
         }
     }
@@ -229,18 +243,27 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// What the roots `which` of the scope said; none if they were not asked.
-    fn answers(&self, which: Which, known: &Known) -> Option<Vec<Answer>> {
+    /// What the roots `which` of the scope said; none if they were not asked yet.
+    fn answers(&self, which: Which, known: &Known) -> Option<Result<Vec<Answer>, Arc<LocalFault>>> {
         let (scope, vouch) = self.vouch()?;
-        let answer = |root: &String| {
-            let known = known.get(&(root.clone(), vouch.max_staleness))?;
-            let mut answer = known.get(&self.name_in(scope, root))?.clone();
+        let mut answers = Vec::new();
+        for root in which(vouch) {
+            let said = match known.get(&(root.clone(), vouch.max_staleness))? {
+                Ok(said) => said,
+                Err(fault) => return Some(Err(fault.clone())),
+            };
+            let mut answer = said.get(&self.name_in(scope, root))?.clone();
             if vouch.optional.contains(root) {
                 answer.report.part = Part::Optional;
             }
-            Some(answer)
-        };
-        which(vouch).into_iter().map(answer).collect()
+            let twice = answers.iter().find(|other: &&Answer| answer.is_of_the_same(other));
+            if let Some(other) = twice.map(|other| other.report.name.clone()) {
+                let (scope, root) = (scope.pattern.clone(), root.clone());
+                return Some(Err(Arc::new(LocalFault::SameRepository { scope, root, other })));
+            }
+            answers.push(answer);
+        }
+        Some(Ok(answers))
     }
 
     fn name_in(&self, scope: &ScopeEntry, root: &str) -> TargetName {
@@ -258,6 +281,12 @@ impl<'a> Question<'a> {
         if let Some(address) = &self.tag {
             tags.want(address);
         }
+    }
+
+    /// There will be no verdict.
+    fn fail(&mut self, fault: Arc<LocalFault>) {
+        self.settled = true;
+        self.fault = Some(fault);
     }
 
     /// The tag that the registry is to be asked for, if its word can change the verdict.
@@ -282,10 +311,11 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn verdict(self, now: DateTime<Utc>) -> Verification {
-        match &self.scope {
-            Ok(scope) => decide(&self.case(scope, now)),
-            Err(verification) => (**verification).clone(),
+    fn verdict(self, now: DateTime<Utc>) -> Judged {
+        match (&self.fault, &self.scope) {
+            (Some(fault), _) => Err(fault.clone()),
+            (None, Ok(scope)) => Ok(decide(&self.case(scope, now))),
+            (None, Err(verification)) => Ok((**verification).clone()),
         }
     }
 }
@@ -350,7 +380,7 @@ impl Asking<'_> {
         known: &mut Known,
         tags: &mut Tags,
         mut heard: impl FnMut(&Known, &mut Tags),
-    ) -> Result<(), LocalFault> {
+    ) {
         let base = self.ctx.home.state();
         let mut folders: BTreeMap<PathBuf, Vec<(Key, BTreeSet<TargetName>)>> = BTreeMap::new();
         for (key, names) in wanted {
@@ -373,19 +403,20 @@ impl Asking<'_> {
             running.spawn(async move {
                 let mut known = Vec::new();
                 for (key, root, sources, names) in questions {
-                    known.push((key, ask(root, sources, &base, now, names, deadline).await?));
+                    known
+                        .push((key, ask(root, sources, &base, now, names, deadline).await.map_err(Arc::new)));
                 }
-                Ok::<_, LocalFault>(known)
+                known
             });
         }
         loop {
             tokio::select! {
                 done = running.join_next() => {
-                    let Some(done) = done else { return Ok(()) };
-                    known.extend(finished(done)?);
+                    let Some(done) = done else { return };
+                    known.extend(finished(done));
                     heard(known, tags);
                 }
-                step = tags.step(), if tags.is_busy() => step?,
+                () = tags.step(), if tags.is_busy() => {}
             }
         }
     }
@@ -409,7 +440,7 @@ struct Tags {
     left: Vec<Address>,
     running: JoinSet<(Result<Presented, LocalFault>, Address)>,
     /// Of those that did not answer yet, that there was no time left.
-    known: BTreeMap<Address, Presented>,
+    known: BTreeMap<Address, Result<Presented, Arc<LocalFault>>>,
 }
 
 impl Tags {
@@ -421,7 +452,7 @@ impl Tags {
     fn want(&mut self, address: &Address) {
         if !self.known.contains_key(address) {
             let why = words::late(self.deadline.whole);
-            self.known.insert(address.clone(), Presented::Failed { verdict: Verdict::Unreachable, why });
+            self.known.insert(address.clone(), Ok(Presented::Failed { verdict: Verdict::Unreachable, why }));
             self.left.push(address.clone());
         }
     }
@@ -431,7 +462,7 @@ impl Tags {
     }
 
     /// Sends what may be sent and waits for one answer, or the deadline. Nothing is lost if it is given up.
-    async fn step(&mut self) -> Result<(), LocalFault> {
+    async fn step(&mut self) {
         while self.running.len() < self.parallel
             && let Some(address) = self.left.pop()
         {
@@ -442,14 +473,13 @@ impl Tags {
             Ok(None) => {}
             Ok(Some(done)) => {
                 let (presented, address) = finished(done);
-                self.known.insert(address, presented?);
+                self.known.insert(address, presented.map_err(Arc::new));
             }
             Err(_) => {
                 self.left.clear();
                 self.running = JoinSet::new();
             }
         }
-        Ok(())
     }
 }
 

@@ -104,8 +104,10 @@ pub(super) fn wants_registry(case: &Case<'_>, verifying: bool) -> bool {
         Rule::Deny { .. } => false,
         // There is no other digest to allow.
         Rule::AllowDigest { until, .. } => case.now < *until,
-        Rule::Vouch(_) => match decide(case).verdict {
-            Verdict::Verified => verifying,
+        Rule::Vouch(_) => match decide(case) {
+            Verification { verdict: Verdict::Revoked, .. } => false,
+            // Its word is told before a line of the policy that is not met.
+            Verification { digest: Some(_), .. } => verifying,
             // Absent or failed, what it hands out may be something that was taken back.
             _ => all(case).any(|answer| !answer.revocations.is_empty()),
         },
@@ -382,7 +384,7 @@ fn revocation(case: &Case<'_>, vouch: &Vouch, agreed: Option<&Signed>) -> Option
             .collect(),
     };
     all(case).filter(|answer| vouch.veto.contains(&answer.report.name)).find_map(|answer| {
-        if let Said::ScopeRevoked(role, revocation) = &answer.said {
+        if let Some((role, revocation)) = answer.revokes_scope() {
             return Some(revocation_report(answer, role, revocation));
         }
         let (role, revocation) =

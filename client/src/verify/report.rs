@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{oci::Digest, policy::Verdict, tuf::KeyId};
 use serde::Serialize;
 
+use super::{LocalFault, words::chain};
+
 /// The version of the JSON. It rises when a member changes its meaning or goes; members may be added without.
 pub const VERSION: u32 = 1;
 
@@ -46,6 +48,37 @@ pub struct Verification {
     pub reason: String,
     /// What to do next, if there is something to do.
     pub next: Option<String>,
+}
+
+/// What is told in the place of a verdict of a reference that could not be judged: a fault of this machine or of the
+/// reference, which says nothing about what is there.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unjudged {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Always none: there is no verdict.
+    pub verdict: Option<Verdict>,
+    /// 1 for this machine, 2 for what the user must change.
+    pub exit_code: u8,
+    /// The reference as it was written, or in full as far as it could be read.
+    pub reference: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do next, if there is something to do.
+    pub next: Option<String>,
+}
+
+impl Unjudged {
+    /// The fault that kept `reference` from being judged.
+    pub fn of(reference: String, fault: &LocalFault) -> Self {
+        let (exit_code, reason, next) = (fault.exit_code(), chain(fault), fault.next());
+        Self { version: VERSION, verdict: None, exit_code, reference, reason, next }
+    }
+
+    /// A reference that cannot be read, and why: misuse.
+    pub fn unread(reference: String, reason: String) -> Self {
+        Self { version: VERSION, verdict: None, exit_code: 2, reference, reason, next: None }
+    }
 }
 
 /// What the registry says of the tag.
@@ -94,11 +127,11 @@ pub struct RootReport {
     pub roles: Vec<RoleReport>,
     /// When the role that decided was signed, UTC; none if it does not say, or none did.
     pub signed_at: Option<DateTime<Utc>>,
-    /// When the timestamp expires, UTC.
+    /// When the timestamp expires, UTC; where nothing could be had, of the one that was verified last.
     pub timestamp_expires: Option<DateTime<Utc>>,
     /// When the source was asked, UTC; none if it gave nothing that could be used.
     pub fetched_at: Option<DateTime<Utc>>,
-    /// Seconds since the timestamp was signed; none if it does not say when, or there is none.
+    /// Seconds since that timestamp was signed; none if it does not say when, or there is none.
     pub age: Option<u64>,
     /// Seconds by which timestamp or snapshot are past their expiry, which the policy's `max-staleness` allows; none if
     /// they are fresh.

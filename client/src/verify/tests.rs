@@ -87,7 +87,14 @@ fn answer(name: &str, said: Said) -> Answer {
         error: matches!(said, Said::Failed(_)).then(|| "it failed".to_owned()),
         unpublished: false,
     };
-    Answer { report, said, revocations: Arc::default(), notes: Vec::new() }
+    Answer {
+        report,
+        said,
+        revocations: Arc::default(),
+        scope_seen: None,
+        notes: Vec::new(),
+        lineage: Arc::default(),
+    }
 }
 
 fn revoking(mut answer: Answer, digest: Digest) -> Answer {

@@ -41,6 +41,30 @@ pub fn ago(seconds: u64) -> String {
     }
 }
 
+/// How old the view is that the verdict rests on, for people: `as of 5 min ago`, with the root's name where there are
+/// several. Of several roots that decided the oldest view counts; of one that gave nothing that could be used, what was seen
+/// last: `last seen 3 h ago`. None where no metadata was looked at.
+pub fn as_of(v: &Verification) -> Option<String> {
+    let decided = |root: &&RootReport| match (&v.revocation, v.verdict) {
+        (Some(revocation), _) => root.name == revocation.root,
+        (None, Verdict::Verified) => root.vouches,
+        (None, verdict) => root.status == verdict && root.error.is_some(),
+    };
+    let looked_at = || v.roots.iter().filter(|root| root.timestamp_expires.is_some());
+    let mut those: Vec<&RootReport> = looked_at().filter(decided).collect();
+    if those.is_empty() {
+        those = looked_at().collect();
+    }
+    // One that does not say how old it is could be the oldest.
+    let root = those.into_iter().max_by_key(|root| root.age.unwrap_or(u64::MAX))?;
+    let word = if root.fetched_at.is_some() { "as of" } else { "last seen" };
+    let whose = if v.roots.len() > 1 { format!(" by root {}", root.name) } else { String::new() };
+    Some(match root.age {
+        Some(age) => format!("{word} {} ago{whose}", ago(age)),
+        None => format!("{word} at a time that is not told{whose}"),
+    })
+}
+
 /// A reason that somebody else wrote, as it may be shown: see [`printable`].
 pub(super) fn reason(text: &str) -> String {
     printable(text).chars().take(MAX_REASON).collect()
@@ -308,8 +332,12 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         ),
         (Verdict::Revoked, _) => (
             v.revocation.as_ref().map_or_else(String::new, |revocation| {
+                let root = v.roots.iter().find(|root| root.name == revocation.root && root.error.is_some());
+                let seen = root.map_or_else(String::new, |root| {
+                    format!(" (as seen before; asked now, {} is {})", root.name, root.status)
+                });
                 format!(
-                    "taken back by {} of {} on {}: {}",
+                    "taken back by {} of {} on {}: {}{seen}",
                     revocation.role,
                     revocation.root,
                     day(revocation.at),

@@ -31,7 +31,7 @@ use plimsoll_core::{
     },
     policy::Scope,
     tuf::{
-        Identity, MetaFile, Snapshot, Targets, Timestamp,
+        Document, Identity, MetaFile, Root, Snapshot, Targets, Timestamp,
         metadata::{Common, RoleType},
     },
 };
@@ -48,6 +48,8 @@ pub(crate) struct Publisher {
     pub(crate) targets: Targets,
     pub(crate) team: Targets,
     pub(crate) root: Vec<u8>,
+    /// The roots before that one, oldest first.
+    earlier: Vec<Vec<u8>>,
     pub(crate) timestamp_life: TimeDelta,
     trust: String,
     owner: PrivateKey,
@@ -79,7 +81,22 @@ impl Publisher {
         let team = author::empty_targets(TEAM, trust, now);
         let timestamp_life = TimeDelta::hours(24);
         let trust = trust.to_owned();
-        Self { now, targets, team, root, timestamp_life, trust, owner, team_key, online, version: 0 }
+        let earlier = Vec::new();
+        Self { now, targets, team, root, earlier, timestamp_life, trust, owner, team_key, online, version: 0 }
+    }
+
+    /// Takes the trust id out of the root, and gives the role of root to another key in a second version. Returns the first.
+    pub(crate) fn become_foreign_and_rotate(&mut self) -> Vec<u8> {
+        let mut root = Document::<Root>::parse("root", &self.root).unwrap().signed;
+        root.common.identity = None;
+        let first = sign(&root, &self.owner);
+        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        root.common.version = 2;
+        root.keys.insert(key.key().id(), key.key().clone());
+        root.roles.get_mut("root").unwrap().keyids = vec![key.key().id()];
+        self.root = author::sign(&root, &[&self.owner as &dyn Signer, &key]).unwrap();
+        self.earlier = vec![first.clone()];
+        first
     }
 
     /// The id of the team's key.
@@ -143,6 +160,21 @@ impl Publisher {
         author::next_version("targets", &mut self.targets, self.now);
     }
 
+    /// The owner takes back the whole of the team's namespace.
+    pub(crate) fn revoke_scope(&mut self, reason: &str) {
+        let scope: Scope = "acme/app".parse().unwrap();
+        author::revoke_paths(&mut self.targets, scope.patterns(), reason, self.now);
+        author::next_version("targets", &mut self.targets, self.now);
+        // Past what the owner signed with the daemon's help.
+        author::next_version("targets", &mut self.targets, self.now);
+    }
+
+    /// The team takes back that it took `manifest` back.
+    pub(crate) fn reinstate(&mut self, manifest: &[u8]) {
+        author::reinstate(&mut self.team, &[Digest::of(manifest)], "a mistake", self.now);
+        self.renew();
+    }
+
     /// Where the registry has the team's document.
     pub(crate) fn team_blob(&self) -> String {
         format!("acme/trust/blobs/{}", Digest::of(&sign(&self.team, &self.team_key)))
@@ -164,6 +196,7 @@ impl Publisher {
         Head {
             trust: self.trust.clone(),
             root: self.root.clone(),
+            earlier: self.earlier.clone(),
             roles: BTreeMap::from([
                 ("targets".to_owned(), (self.targets.common.version, targets)),
                 (TEAM.to_owned(), (self.team.common.version, team)),
@@ -220,6 +253,7 @@ impl Publisher {
 struct Head {
     trust: String,
     root: Vec<u8>,
+    earlier: Vec<Vec<u8>>,
     roles: BTreeMap<String, (u64, Vec<u8>)>,
     online: Arc<PrivateKey>,
     version: u64,
@@ -238,6 +272,7 @@ impl Head {
             if role == "root" {
                 self.trust = value["signed"]["x-plimsoll"]["trust"].as_str().unwrap().to_owned();
                 self.root = bytes;
+                self.earlier.clear();
                 self.roles.remove(TEAM);
             } else {
                 self.roles.insert(role, (value["signed"]["version"].as_u64().unwrap(), bytes));
@@ -260,16 +295,19 @@ impl Head {
         };
         let timestamp = sign(&timestamp, &self.online);
         let (version, targets) = &self.roles["targets"];
+        let all = self.earlier.iter().chain([&self.root]);
+        let mut roots: Vec<(u64, &[u8])> = (1..).zip(all.map(Vec::as_slice)).collect();
+        roots.reverse();
         let files = RepositoryFiles {
             timestamp: &timestamp,
             snapshots: vec![(self.version, &snapshot)],
             targets: (*version, targets),
-            roots: vec![(1, &self.root)],
+            roots: roots.clone(),
         };
         let artifact = repository(&files, Profile::Oci11);
         let mut served = shared.files.lock().unwrap();
         let documents = self.roles.values().map(|(_, bytes)| bytes);
-        for bytes in documents.chain([&snapshot, &self.root]) {
+        for bytes in documents.chain(&self.earlier).chain([&snapshot, &self.root]) {
             served.insert(format!("/v2/acme/trust/blobs/{}", Digest::of(bytes)), bytes.clone());
         }
         served.insert("/v2/acme/trust/manifests/latest".to_owned(), artifact.manifest);
@@ -425,6 +463,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     let mut head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-type: {kind}\r\n");
     if status == 200 {
         head.push_str(&format!("docker-content-digest: {digest}\r\n"));
+    }
+    if status == 401 {
+        head.push_str("www-authenticate: Basic realm=\"x\"\r\n");
     }
     if status == 200 || status == 304 {
         head.push_str(&format!("etag: \"{digest}\"\r\n"));

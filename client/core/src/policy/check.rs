@@ -55,6 +55,51 @@ impl PolicyFile {
     }
 }
 
+impl Policy {
+    /// Refuses two names of one list, in any scope or profile, for which `same` is true: what only a look at the roots
+    /// themselves can tell.
+    ///
+    /// # Errors
+    /// [`PolicyRule::SameRepository`], without a position.
+    pub fn check_voices(&self, same: impl Fn(&str, &str) -> bool) -> Result<(), PolicyError> {
+        voices(&self.scopes, "[[scope]]", &same)?;
+        for (name, scopes) in &self.profiles {
+            voices(scopes, &format!("[[profile.{name}.scope]]"), &same)
+                .map_err(|error| error.under(name.as_str()).under("profile"))?;
+        }
+        Ok(())
+    }
+}
+
+fn voices(scopes: &Scopes, heading: &str, same: &impl Fn(&str, &str) -> bool) -> Result<(), PolicyError> {
+    for (at, entry) in scopes.entries.iter().enumerate() {
+        let Rule::Vouch(vouch) = &entry.rule else { continue };
+        for (key, require) in [("require", Some(&vouch.require)), ("fallback", vouch.fallback.as_ref())] {
+            let Some((second, root, other)) = require.and_then(|require| twice(require.roots(), same)) else {
+                continue;
+            };
+            let list = match require {
+                Some(Require::All(_)) => "all",
+                Some(Require::Any(_)) => "any",
+                _ => "of",
+            };
+            let path: Vec<Step> = vec![key.into(), list.into(), second.into()];
+            let subject = subject(&format!("{heading} {}", entry.pattern), &path);
+            let rule = PolicyRule::SameRepository { root: root.to_owned(), other: other.to_owned() };
+            return Err(PolicyError::new(subject, path, rule).under(at).under("scope"));
+        }
+    }
+    Ok(())
+}
+
+/// The first of `roots` that is the same as one before it, where it stands, and that one.
+fn twice<'a>(roots: &'a [String], same: &impl Fn(&str, &str) -> bool) -> Option<(usize, &'a str, &'a str)> {
+    roots.iter().enumerate().find_map(|(at, root)| {
+        let other = roots[..at].iter().find(|other| same(root, other))?;
+        Some((at, root.as_str(), other.as_str()))
+    })
+}
+
 impl PolicyError {
     /// The same with its position in `text`, the policy that was checked.
     #[must_use]

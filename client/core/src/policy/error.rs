@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::oci::{Digest, DigestError, ReferenceError};
+use crate::{
+    oci::{Digest, DigestError, ReferenceError},
+    tuf::{self, FloorError},
+};
 
 use super::{DurationError, PlaceError, ScopeError};
 
@@ -71,6 +74,36 @@ pub enum PolicyRule {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is not the root that is pinned.
+    #[error("{} is not the root that was pinned: its sha256 is {}", path.display(), found.hex())]
+    RootDigest {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What it has.
+        found: Digest,
+    },
+    /// What is pinned is no root document.
+    #[error("it is no root document")]
+    NotARoot {
+        /// Why.
+        source: Box<tuf::Error>,
+    },
+    /// The file holds no floor.
+    #[error("{} is not a floor", path.display())]
+    Floor {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: Box<FloorError>,
+    },
+    /// A floor of another trust repository than the root starts.
+    #[error("the floor is of {floor}, and the pinned root of {root}")]
+    OtherFloor {
+        /// Whose floor it is: a trust id, or the sha256 of a root.
+        floor: String,
+        /// What the pinned root starts.
+        root: String,
+    },
     /// A list that must hold something holds nothing.
     #[error("the list is empty")]
     Empty,
@@ -127,6 +160,17 @@ pub enum PolicyRule {
         "[root.{root}] and [root.{other}] pin the same document, and one root has one voice: name it once"
     )]
     SameRoot {
+        /// The second one's name.
+        root: String,
+        /// The first one's.
+        other: String,
+    },
+    /// Two roots of one list pin different documents of the same trust repository, so that its word would count twice.
+    #[error(
+        "[root.{root}] and [root.{other}] are of the same trust repository, and one trust repository has one voice: name it \
+         once"
+    )]
+    SameRepository {
         /// The second one's name.
         root: String,
         /// The first one's.

@@ -12,6 +12,7 @@ mod key;
 pub mod metadata;
 mod object;
 mod pattern;
+mod recall;
 mod search;
 mod signers;
 mod trusted;
@@ -28,6 +29,7 @@ pub use metadata::{
 };
 pub use object::Json;
 pub use pattern::{matches, within};
+pub use recall::{Recall, TakenBack};
 pub use search::{Found, MAX_DEPTH, MAX_ROLE_NAME, MAX_ROLES, Outcome, Search, Step};
 pub use signers::Signers;
 pub use trusted::{HighWater, MAX_ROOT_STEPS, Mark, SnapshotMark, TimestampUpdate, Trusted};

@@ -83,11 +83,22 @@ pub struct Search {
 }
 
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Pending {
     role: String,
     /// Where in `visited` its delegator stands; none for `targets`.
     delegator: Option<usize>,
     depth: usize,
+}
+
+impl Pending {
+    pub(super) fn role(&self) -> &str {
+        &self.role
+    }
+
+    /// Which of the visits before was that of its delegator; none for `targets`.
+    pub(super) fn delegator(&self) -> Option<usize> {
+        self.delegator
+    }
 }
 
 #[derive(Debug)]
@@ -146,6 +157,16 @@ impl Search {
         Ok(Step::Done(Outcome::Absent { revocations: std::mem::take(&mut self.revocations) }))
     }
 
+    /// The next role that was not visited yet, for who can do without those beyond the limits.
+    pub(super) fn next_within_limits(&mut self) -> Option<Pending> {
+        while let Some(next) = self.pending.pop() {
+            if !self.has_visited(&next.role) && self.check_limits(&next).is_ok() {
+                return Some(next);
+            }
+        }
+        None
+    }
+
     fn has_visited(&self, role: &str) -> bool {
         self.visited.iter().any(|visit| visit.role == role)
     }
@@ -160,7 +181,11 @@ impl Search {
         Err(Error::SearchLimit { role: cut(&next.role), name: self.name.clone(), limit })
     }
 
-    fn visit(&mut self, Pending { role, delegator, depth }: Pending, targets: &Targets) -> Option<Outcome> {
+    pub(super) fn visit(
+        &mut self,
+        Pending { role, delegator, depth }: Pending,
+        targets: &Targets,
+    ) -> Option<Outcome> {
         let at = self.visited.len();
         self.visited.push(Visit { role: role.clone(), delegator });
         // Revocations first: one in any role asked beats entries in it and below it.

@@ -722,22 +722,50 @@ impl Trusted {
             same_if_known(role, *seen, Mark { version, digest: Some(document.digest()) })?;
         }
         self.bounds.check_role(&self.root.signed, role, mark(&document))?;
-        // 5.6.3: signatures, by the keys of whoever delegates.
-        let document = if delegator == "root" && role == "targets" {
-            verify_top(document, &self.root.signed, role)?
+        let parent = if delegator == "root" && role == "targets" {
+            None
         } else {
-            let not_delegated =
-                || Error::NotDelegated { role: role.to_owned(), delegator: delegator.to_owned() };
-            let (_, parent) = self.roles.get(delegator).ok_or_else(not_delegated)?;
-            let delegations = parent.signed.delegations.as_ref().ok_or_else(not_delegated)?;
-            let keys = super::search::delegation_keys(delegations, role).ok_or_else(not_delegated)?;
-            verify(document, role, &delegations.keys, &keys.keyids, keys.threshold)?
+            let (_, parent) = self.roles.get(delegator).ok_or_else(|| not_delegated(role, delegator))?;
+            Some(&parent.signed)
         };
+        let document = signed_as_delegated(document, &self.root.signed, parent, (role, delegator))?;
         check_identity(role, &document, self.trust_id())?;
         // 5.6.4: the version that the snapshot names.
         same_version(role, version, document.version())?;
         Ok(document)
     }
+}
+
+/// 5.6.3: signatures, by the keys of whoever delegates: the root if `parent` is none.
+fn signed_as_delegated(
+    document: Arc<Document<Targets>>,
+    root: &Root,
+    parent: Option<&Targets>,
+    (role, delegator): (&str, &str),
+) -> Result<Verified<Targets>, Error> {
+    let Some(parent) = parent else { return verify_top(document, root, role) };
+    let delegations = parent.delegations.as_ref().ok_or_else(|| not_delegated(role, delegator))?;
+    let keys =
+        super::search::delegation_keys(delegations, role).ok_or_else(|| not_delegated(role, delegator))?;
+    verify(document, role, &delegations.keys, &keys.keyids, keys.threshold)
+}
+
+fn not_delegated(role: &str, delegator: &str) -> Error {
+    Error::NotDelegated { role: role.to_owned(), delegator: delegator.to_owned() }
+}
+
+/// A targets role that is signed as `parent` wants it, or as `root` does if that is none, of the same trust repository;
+/// of whatever version, and expired or not.
+pub(super) fn signed_targets(
+    root: &Document<Root>,
+    parent: Option<&Targets>,
+    role: &str,
+    bytes: &[u8],
+) -> Result<Arc<Document<Targets>>, Error> {
+    let document = Arc::new(parse::<Targets>(role, bytes)?);
+    let document = signed_as_delegated(document, &root.signed, parent, (role, "its delegator"))?;
+    check_identity(role, &document, trust_id(root))?;
+    Ok(document.document())
 }
 
 fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, Error> {

@@ -6,12 +6,7 @@ use plimsoll_core::{
     tuf::{Document, Root},
 };
 
-use crate::{home::Home, trust::load_root, verify::chain};
-
-/// The pinned root document, or what is wrong with it.
-pub(super) fn root(document: &[u8]) -> Result<Document<Root>, String> {
-    Document::<Root>::parse("root", document).map_err(|error| chain(&error))
-}
+use crate::{home::Home, trust::load_root};
 
 /// The notes on `policy`, in its order.
 pub(super) fn notes(home: &Home, policy: &Policy, now: DateTime<Utc>) -> Vec<String> {
@@ -86,7 +81,7 @@ fn never(policy: &Policy, entry: &ScopeEntry) -> Option<String> {
 /// What the root says that it speaks for, if that is less than the scope asks it about.
 fn outside(home: &Home, policy: &Policy, entry: &ScopeEntry, name: &str) -> Option<String> {
     let Rule::Vouch(vouch) = &entry.rule else { return None };
-    let document = root(&load_root(home, policy.root.get(name)?).ok()?).ok()?;
+    let document = Document::<Root>::parse("root", &load_root(home, policy.root.get(name)?).ok()?).ok()?;
     let own = document.signed.common.identity.as_ref()?.scope.clone();
     let parents: Vec<Scope> = own.iter().filter_map(|scope| scope.parse().ok()).collect();
     let asked = vouch.map.get(name).unwrap_or(&entry.scope);

@@ -2,7 +2,7 @@
 
 use plimsoll_core::{
     oci::{Reference, TargetName},
-    policy::{Constraint, DigestRefs, Policy, Require, Rule, ScopeEntry, Vouch},
+    policy::{Constraint, DigestRefs, Policy, Require, Rule, ScopeEntry, Verdict, Vouch},
 };
 use serde::Serialize;
 
@@ -192,6 +192,9 @@ fn answer(root: &RootReport) -> String {
 fn registry(v: &Verification) -> String {
     match &v.registry {
         None if v.presented.is_some() => "not asked: the digest is written in the reference".to_owned(),
+        None if v.digest.is_some() && v.verdict != Verdict::Revoked => {
+            "it gave no answer that could be used".to_owned()
+        }
         None => "not asked, or without an answer: its word would not change the verdict".to_owned(),
         Some(report) => {
             let has = report.digest.map_or_else(

@@ -1,0 +1,43 @@
+//! What an earlier update verified, for when nothing newer can be had.
+
+use std::{path::Path, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use plimsoll_core::tuf::{Bounds, Document, Recall, Root, TakenBack, Timestamp, Trusted};
+
+use super::{UpdateError, place_of, start};
+use crate::state::State;
+
+/// The documents that this machine holds of a trust repository. They are read without a lock, and prove themselves.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    state: State,
+    trusted: Trusted,
+}
+
+impl Remembered {
+    /// Of the trust repository that the root document `pinned` starts, below `base`. No network, and nothing is waited for.
+    ///
+    /// # Errors
+    /// [`UpdateError::State`] if the memory is lost or cannot be read; with a verdict, if nothing that is held has to do
+    /// with `pinned`.
+    pub(crate) fn of(base: &Path, pinned: &[u8], now: DateTime<Utc>) -> Result<Self, UpdateError> {
+        let document = Document::<Root>::parse("root", pinned)?;
+        let state = State::look(&place_of(base, pinned)?)?;
+        let memory = state.memory().cloned().unwrap_or_default();
+        let trusted = start(&state, memory, &document, &Arc::new(Bounds::default()), now)?;
+        Ok(Self { state, trusted })
+    }
+
+    /// The timestamp that was verified last.
+    pub(crate) fn timestamp(&self) -> Option<Document<Timestamp>> {
+        Document::parse("timestamp", self.trusted.held_timestamp()?).ok()
+    }
+
+    /// What was taken back of each of the target names `names`, in their order.
+    pub(crate) fn taken_back<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<TakenBack> {
+        // What cannot be read is as if it were not held: there is a failure to tell already.
+        let mut recall = Recall::new(&self.trusted, |role: &str| self.state.document(role).ok()?);
+        names.map(|name| recall.of(name)).collect()
+    }
+}
