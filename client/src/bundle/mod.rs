@@ -15,7 +15,7 @@ mod read;
 mod since;
 mod site;
 
-pub use closure::{Closure, Extent, LeftOut, RoleArtifact, Summary};
+pub use closure::{Closure, Extent, LeftOut, RoleArtifact, Skipped, Summary};
 pub use error::BundleError;
 pub use export::{Written, export};
 pub use images::Image;
