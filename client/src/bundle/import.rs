@@ -132,6 +132,8 @@ impl Importer<'_> {
     /// [`BundleError`]; an older bundle is [`Verdict::Rollback`].
     pub async fn import(&self, bundle: &Bundle) -> Result<Imported, BundleError> {
         let completed = Arc::new(self.completed(bundle).await?);
+        // Before anything is made here.
+        bundle.trusts().iter().try_for_each(|part| self.pinned(part).map(drop))?;
         let _alone = match self.site {
             Site::Registry(..) => {
                 let spots = bundle.trusts().iter().map(|part| Ok(self.site.spot(&part.repository)?.place()));
