@@ -112,7 +112,8 @@ impl Scene {
             assert_eq!(run.stderr.trim_end().lines().filter(|line| line.starts_with("error:")).count(), 1);
             assert!(!machine.home().join("trust").exists(), "{}", run.stderr);
         }
-        let written = self.far.take_log().into_iter().find(|sent| sent.method != "GET" && sent.method != "HEAD");
+        let written =
+            self.far.take_log().into_iter().find(|sent| sent.method != "GET" && sent.method != "HEAD");
         assert!(written.is_none(), "{written:?}");
         machine
     }
@@ -292,8 +293,7 @@ fn what_nobody_vouches_for_is_not_imported() {
         let digest: Digest = layer.as_str().unwrap().parse().unwrap();
         let mut without = scene.sound.clone();
         without.remove(&blob(&digest)).unwrap();
-        let machine =
-            scene.not_imported("without", &put_together(&without), 30, &digest.to_string());
+        let machine = scene.not_imported("without", &put_together(&without), 30, &digest.to_string());
         assert!(!machine.home().join("state").exists());
     }
 

@@ -25,6 +25,7 @@ use super::{
     vouch::Vouched,
 };
 use crate::{
+    clock::Clock,
     layout::{Layout, REF_NAME, write},
     registry::Registry,
     state,
@@ -47,7 +48,6 @@ pub struct PinnedRoot {
 }
 
 /// Takes bundles in.
-#[derive(Debug)]
 pub struct Importer<'a> {
     /// What decides which name an image must be signed as to be where it goes to, and where trust repositories are.
     pub policy: &'a Policy,
@@ -57,8 +57,8 @@ pub struct Importer<'a> {
     pub state: &'a Path,
     /// Where it goes to.
     pub site: &'a Site,
-    /// The fixed time of the update (TUF 1.0.34, 5.1).
-    pub now: DateTime<Utc>,
+    /// Tells the fixed time of the update (TUF 1.0.34, 5.1): once nobody else on this machine writes to the site.
+    pub clock: &'a dyn Clock,
 }
 
 /// What was taken in, and what is there now: `--since` takes it.
@@ -142,10 +142,11 @@ impl Importer<'_> {
             // Its lock is in the folder, for whoever writes there from anywhere.
             Site::Layout(_) => Vec::new(),
         };
+        let now = self.clock.now();
         let mut vouched = vec![Vouched::default(); bundle.images().len()];
         let mut verified = Vec::new();
         for part in bundle.trusts() {
-            let one = self.verified(bundle, part, &completed, &mut vouched).await?;
+            let one = self.verified(bundle, part, &completed, &mut vouched, now).await?;
             verified.push(one);
         }
         for (image, vouched) in bundle.images().iter().zip(vouched) {
@@ -170,12 +171,12 @@ impl Importer<'_> {
         part: &TrustPart,
         completed: &Arc<BTreeMap<Digest, Vec<u8>>>,
         vouched: &mut [Vouched],
+        now: DateTime<Utc>,
     ) -> Result<Verified<'a>, BundleError> {
         let root = self.pinned(part)?;
         let source = LayoutSource::open(bundle.layout().place(), Some(&part.repository))?;
         let source = Completed { bundle: source, files: completed.clone() };
-        let mut session =
-            Session::refresh(source, self.state, &root.document, self.now, &root.bounds).await?;
+        let mut session = Session::refresh(source, self.state, &root.document, now, &root.bounds).await?;
         let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
         let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await?;
         for (image, vouched) in bundle.images().iter().zip(vouched) {

@@ -12,6 +12,7 @@ use super::{
     site::{Shown, Spot, Standing},
 };
 use crate::{
+    clock::Clock,
     registry::Registry,
     state::StateError,
     update::{AnySource, Bounds, Places, Session, UpdateError},
@@ -65,7 +66,7 @@ pub struct Round {
 }
 
 impl Mirror {
-    /// Brings trusted state up to date from all places at `now` and, if the copy shows something older, pushes there: roles
+    /// Brings trusted state up to date from all places and, if the copy shows something older, pushes there: roles
     /// that changed first, the entry point last. What it pushes is made of verified documents, not of what the source's
     /// manifests say.
     ///
@@ -73,8 +74,10 @@ impl Mirror {
     ///
     /// # Errors
     /// [`BundleError`]: the source does not verify, or the copy shows something newer.
-    pub async fn round(&self, now: DateTime<Utc>) -> Result<Round, BundleError> {
+    pub async fn round(&self, clock: &dyn Clock) -> Result<Round, BundleError> {
         let _alone = alone(&self.state, [self.to.to_string()].into()).await?;
+        // However long the others took.
+        let now = clock.now();
         let places = self.from.clone();
         let mut session =
             Session::refresh_places(places, &self.state, &self.pinned, now, &self.bounds).await?;

@@ -348,7 +348,7 @@ async fn run_import(env: &Env, out: &Out, args: ImportArgs) -> Result<u8, Failur
     let bundle = Bundle::open(&args.file)?;
     let state = env.home.state();
     let importer =
-        Importer { policy: &policy, roots: &roots, state: &state, site: &site, now: env.clock.now() };
+        Importer { policy: &policy, roots: &roots, state: &state, site: &site, clock: env.clock.as_ref() };
     let imported = importer.import(&bundle).await?;
     let (head, notes) = told(&imported, env.clock.now());
     out.result(&imported, &head, &notes)?;

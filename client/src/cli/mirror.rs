@@ -60,7 +60,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         to: args.to.clone(),
     };
     if !args.watch {
-        tell(env, out, &mirror.round(env.clock.now()).await?)?;
+        tell(env, out, &mirror.round(env.clock.as_ref()).await?)?;
         return Ok(0);
     }
     let ended =
@@ -79,7 +79,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
 async fn watch(env: &Env, out: &Out, mirror: &Mirror, interval: Duration) -> Result<(), Failure> {
     let (mut failures, mut told, mut skipped) = (0, false, Vec::new());
     loop {
-        match mirror.round(env.clock.now()).await {
+        match mirror.round(env.clock.as_ref()).await {
             Ok(round) => {
                 if round.copied || !told || failures > 0 || round.skipped != skipped {
                     tell(env, out, &round)?;

@@ -247,7 +247,7 @@ impl Reader<'_> {
         match frame.kind.as_deref().filter(|_| is_object) {
             Some(kind) if RUN_NOTHING.contains(&kind) => self.drop_from(frame.before),
             Some("Kustomization") => {
-                let what = "a Kustomization names its images in parts: lock what it is made of".to_owned();
+                let what = "a Kustomization names its images in parts: lock the files that it is made of, or what it builds".to_owned();
                 return Err(Unread { line: frame.line, what });
             }
             _ => {}
