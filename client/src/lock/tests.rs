@@ -182,7 +182,7 @@ fn a_dockerfile_is_read_as_buildkit_reads_it() {
     }
 }
 
-/// T91: BuildKit fetches and runs what `syntax` names before it reads anything else of the file.
+/// BuildKit fetches and runs what `syntax` names before it reads anything else of the file.
 #[test]
 fn the_syntax_of_a_dockerfile_is_an_image() {
     for (text, expected) in [
@@ -379,7 +379,7 @@ fn what_yaml_leaves_open_is_named_and_never_guessed() {
     assert_eq!(good(Kind::Yaml, "---\n# only a comment\n---\n"), [""; 0]);
 }
 
-/// T91: no image is out of sight because an alias or a merge brings it to where it runs.
+/// No image is out of sight because an alias or a merge brings it to where it runs.
 #[test]
 fn an_image_behind_an_alias_is_locked_at_its_anchor_or_named() {
     // Merged from an extension, from a list of them, from another service, and as a whole.
