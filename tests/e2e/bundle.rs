@@ -75,6 +75,12 @@ fn trust_and_images_cross_a_gap_revocations_follow_and_nothing_goes_back() {
         let raw = skopeo_raw(&format!("oci-archive:{full}:{}", world.reference(name))).ok();
         assert_eq!(Digest::of(raw.stdout.as_bytes()), digest, "{name}");
     }
+    // Not only the manifest: the whole image with all platforms is copied out of it.
+    let [image, out] = [format!("oci-archive:{full}:{}", world.reference("v1")), path(&gate, "copied")];
+    let copy = ["--insecure-policy", "copy", "--all", "--preserve-digests", "--quiet"];
+    let copied = process::run(Command::new("skopeo").args(copy).args([image, format!("oci:{out}:v1")]), b"");
+    copied.ok();
+    assert_eq!(Digest::of(skopeo_raw(&format!("oci:{out}:v1")).ok().stdout.as_bytes()), index.digest());
     let latest = skopeo_raw(&format!("oci-archive:{full}:{}/{TRUST}:latest", near.address())).ok();
     assert!(latest.stdout.contains("application/vnd.tuf.repository.v1+json"), "{}", latest.stdout);
     skopeo_raw(&format!("oci-archive:{full}:{}/{TRUST}:{ROLE}", near.address())).ok();

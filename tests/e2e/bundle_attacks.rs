@@ -9,6 +9,7 @@ use plimsoll_core::oci::{Descriptor, Digest, media_type};
 use plimsoll_tests::{
     docker_registry::Registry,
     image::Image,
+    middle::Middle,
     process::{Cli, Run},
     world::{IMAGES, NAME, ROLE, Site, World},
 };
@@ -42,6 +43,15 @@ fn put_together(parts: &Parts) -> Vec<u8> {
     tar
 }
 
+/// `tar` whose first header was changed; its sum is right again.
+fn with_header(tar: &[u8], change: impl Fn(&mut [u8])) -> Vec<u8> {
+    let mut tar = tar.to_vec();
+    change(&mut tar[..512]);
+    let sum: u64 = (0..512).map(|at| if (148..156).contains(&at) { 32 } else { u64::from(tar[at]) }).sum();
+    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    tar
+}
+
 fn blob(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
@@ -50,6 +60,9 @@ fn blob(digest: &Digest) -> String {
 struct Scene {
     world: World,
     _near: Registry,
+    _far: Registry,
+    /// Before a registry that nothing was imported to.
+    far: Middle,
     image: Image,
     sound: Parts,
 }
@@ -63,7 +76,9 @@ impl Scene {
         let gate = world.client("gate");
         gate.run(&["bundle", "export", NAME, "--with-images", "--out", "sound.tar"]).ok();
         let sound = taken_apart(&fs::read(gate.home().join("sound.tar")).unwrap());
-        Self { world, _near: near, image, sound }
+        let registry = Registry::open();
+        let far = Middle::start(&registry.address());
+        Self { world, _near: near, _far: registry, far, image, sound }
     }
 
     fn index(&self) -> Value {
@@ -84,16 +99,30 @@ impl Scene {
         (machine, run)
     }
 
-    /// It must be refused with `code`, naming `place`, before anything is asked of the update: no state, no layout.
+    /// It must be refused with `code`, naming `place`, whether it is to go to a folder or a registry: no layout is made, and
+    /// nothing is written to the registry. The machine `name`, on which this was tried.
+    #[track_caller]
+    fn not_imported(&self, name: &str, tar: &[u8], code: i32, place: &str) -> Cli {
+        let (machine, run) = self.import(name, tar);
+        self.far.take_log();
+        let to = self.far.address();
+        for run in [run, machine.run(&["bundle", "import", "spoilt.tar", "--to", to.as_str()])] {
+            let run = run.expect_code(code);
+            assert!(run.stderr.contains(place), "no `{place}` in {}", run.stderr);
+            assert_eq!(run.stderr.trim_end().lines().filter(|line| line.starts_with("error:")).count(), 1);
+            assert!(!machine.home().join("trust").exists(), "{}", run.stderr);
+        }
+        let written =
+            self.far.take_log().into_iter().find(|sent| sent.method != "GET" && sent.method != "HEAD");
+        assert!(written.is_none(), "{written:?}");
+        machine
+    }
+
+    /// The same before anything is asked of the update: no state.
     #[track_caller]
     fn refused(&self, tar: &[u8], code: i32, place: &str) {
-        let (machine, run) = self.import("victim", tar);
-        let run = run.expect_code(code);
-        assert!(run.stderr.contains(place), "no `{place}` in {}", run.stderr);
-        assert_eq!(run.stderr.trim_end().lines().filter(|line| line.starts_with("error:")).count(), 1);
-        for made in ["state", "trust"] {
-            assert!(!machine.home().join(made).exists(), "{made} was made; {}", run.stderr);
-        }
+        let machine = self.not_imported("victim", tar, code, place);
+        assert!(!machine.home().join("state").exists());
         let left: Vec<PathBuf> =
             fs::read_dir(machine.home()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.iter().all(|path| path.extension().is_none_or(|end| end != "tmp")), "{left:?}");
@@ -116,12 +145,18 @@ fn a_spoilt_archive_is_refused_with_its_place_and_nothing_is_imported() {
     let mut absolute = scene.sound.clone();
     absolute.insert("/tmp/outside".to_owned(), b"x".to_vec());
     scene.refused(&put_together(&absolute), 22, "/tmp/outside");
-    // The first entry becomes a symbolic link.
-    let mut link = sound.clone();
-    link[156] = b'2';
-    let sum: u64 = (0..512).map(|at| if (148..156).contains(&at) { 32 } else { u64::from(link[at]) }).sum();
-    link[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    scene.refused(&link, 22, "type `2`");
+    // The first entry becomes a hard link, a symbolic link, a device, a folder, a sparse file, a name for the next one.
+    let first = scene.sound.keys().next().unwrap();
+    for kind in *b"12345678gxKLSV" {
+        let other = with_header(&sound, |header| header[156] = kind);
+        scene.refused(&other, 22, first);
+    }
+    // Bombs: more than there is, and more than is held at once.
+    let endless = with_header(&sound, |header| header[124..135].copy_from_slice(b"77777777777"));
+    scene.refused(&endless, 22, first);
+    let mut large = scene.sound.clone();
+    large.get_mut("index.json").unwrap().resize(64 << 20, b' ');
+    scene.refused(&put_together(&large), 22, "index.json");
     let mut twice = sound[..sound.len() - 1024].to_vec();
     twice.extend_from_slice(&header(&layer, 0).unwrap());
     twice.resize(twice.len() + 1024, 0);
@@ -223,18 +258,13 @@ fn what_nobody_vouches_for_is_not_imported() {
     entries[at]["digest"] = json!(other.digest());
     entries[at]["size"] = json!(other.size());
     swapped.insert("index.json".to_owned(), index.to_string().into_bytes());
-    let (machine, run) = scene.import("swapped", &put_together(&swapped));
-    let run = run.expect_code(12);
-    assert!(run.stderr.contains(&format!("{IMAGES}:v1")), "{}", run.stderr);
-    assert!(!machine.home().join("trust").exists());
+    scene.not_imported("swapped", &put_together(&swapped), 12, &format!("{IMAGES}:v1"));
     // Under a name that nobody signed.
     let unsigned = format!("{}/{IMAGES}:v9", scene.world.host());
     let mut index: Value = serde_json::from_slice(&swapped["index.json"]).unwrap();
     index["manifests"][at]["annotations"] = json!({REF_NAME: unsigned});
     swapped.insert("index.json".to_owned(), index.to_string().into_bytes());
-    let (machine, run) = scene.import("unsigned", &put_together(&swapped));
-    run.expect_code(10);
-    assert!(!machine.home().join("trust").exists());
+    scene.not_imported("unsigned", &put_together(&swapped), 10, &unsigned);
 
     // A role of somebody's own making.
     let document = br#"{"signed":{},"signatures":[]}"#;
@@ -252,10 +282,7 @@ fn what_nobody_vouches_for_is_not_imported() {
     added.insert("index.json".to_owned(), write::index(&manifests));
     added.insert(blob(&forged.digest), forged.manifest);
     added.insert(blob(&Digest::of(document)), document.to_vec());
-    let (machine, run) = scene.import("forged", &put_together(&added));
-    let run = run.expect_code(22);
-    assert!(run.stderr.contains("targets--forged"), "{}", run.stderr);
-    assert!(!machine.home().join("trust").exists());
+    scene.not_imported("forged", &put_together(&added), 22, "targets--forged");
 
     // A blob that is named and not there, on a machine that has nothing to complete it from: metadata, then a layer.
     let manifests = scene.index()["manifests"].as_array().unwrap().clone();
@@ -266,18 +293,16 @@ fn what_nobody_vouches_for_is_not_imported() {
         let digest: Digest = layer.as_str().unwrap().parse().unwrap();
         let mut without = scene.sound.clone();
         without.remove(&blob(&digest)).unwrap();
-        let (machine, run) = scene.import("without", &put_together(&without));
-        let run = run.expect_code(30);
-        assert!(run.stderr.contains(&digest.to_string()), "{}", run.stderr);
-        assert!(!machine.home().join("trust").exists() && !machine.home().join("state").exists());
+        let machine = scene.not_imported("without", &put_together(&without), 30, &digest.to_string());
+        assert!(!machine.home().join("state").exists());
     }
 
     // Nobody pinned its root here.
     let stranger = scene.world.machine("stranger");
     fs::write(stranger.home().join("policy.toml"), "").unwrap();
-    fs::write(stranger.home().join("sound.tar"), put_together(&scene.sound)).unwrap();
-    stranger.run(&["bundle", "import", "sound.tar", "--layout", "trust"]).expect_code(17);
-    assert!(!stranger.home().join("trust").exists());
+    let trust = scene.world.trust();
+    let stranger = scene.not_imported("stranger", &put_together(&scene.sound), 17, &trust);
+    assert!(!stranger.home().join("state").exists());
 }
 
 impl Scene {

@@ -11,26 +11,28 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Descriptor, Digest, Reference},
-    policy::{Place, Policy, Verdict},
-    tuf::{Document, MetaFile, Outcome, Root},
+    policy::{Place, Policy},
+    tuf::{Document, Root},
 };
 use serde::Serialize;
 
 use super::{
     Bundle, BundleError, Closure, Extent, ImagePart, NAME, Site, Summary, TrustPart,
+    completed::{Completed, completed},
+    landing::{Landing, Others, alone},
     push::{Blobs, push_blobs},
-    site::{Spot, Standing, descriptor, push, push_latest},
+    site::{Spot, Standing, descriptor},
+    vouch::Vouched,
 };
 use crate::{
+    clock::Clock,
     layout::{Layout, REF_NAME, write},
     registry::Registry,
-    state::{self, Entry},
-    update::{Begin, Bounds, LayoutSource, Session, Source, SourceError},
-    verify::{chain, target_name},
+    state,
+    update::{Bounds, LayoutSource, Session},
+    verify::target_name,
 };
 
-/// How much metadata that a bundle lacks is read from where it goes to, bytes in all.
-const MAX_COMPLETED: u64 = 512 << 20;
 /// How long another process may write to the same layout.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -46,7 +48,6 @@ pub struct PinnedRoot {
 }
 
 /// Takes bundles in.
-#[derive(Debug)]
 pub struct Importer<'a> {
     /// What decides which name an image must be signed as to be where it goes to, and where trust repositories are.
     pub policy: &'a Policy,
@@ -56,8 +57,8 @@ pub struct Importer<'a> {
     pub state: &'a Path,
     /// Where it goes to.
     pub site: &'a Site,
-    /// The fixed time of the update (TUF 1.0.34, 5.1).
-    pub now: DateTime<Utc>,
+    /// Tells the fixed time of the update (TUF 1.0.34, 5.1): once nobody else on this machine writes to the site.
+    pub clock: &'a dyn Clock,
 }
 
 /// What was taken in, and what is there now: `--since` takes it.
@@ -87,6 +88,9 @@ pub struct Landed {
     pub before: Option<u64>,
     /// False if there was nothing new.
     pub new: bool,
+    /// What others wrote there meanwhile.
+    #[serde(flatten)]
+    pub others: Others,
 }
 
 /// An image that was taken in.
@@ -114,23 +118,35 @@ struct Verified<'a> {
     closure: Closure,
     before: Option<u64>,
     same: bool,
+    others: Others,
 }
 
 impl Importer<'_> {
     /// Verifies `bundle`, moves trusted state forward, and then writes it to the site: images, roles, and last the entry
     /// point of each trust repository.
     ///
-    /// What the bundle leaves out is completed from what is at the site. Nothing is written there before everything was
+    /// Others on this machine that write to the same places wait meanwhile. What the bundle leaves out is completed from what is at the site. Nothing is written there before everything was
     /// verified and found to be whole; trusted state advances role by role as in every update.
     ///
     /// # Errors
     /// [`BundleError`]; an older bundle is [`Verdict::Rollback`].
     pub async fn import(&self, bundle: &Bundle) -> Result<Imported, BundleError> {
-        let completed = Arc::new(self.completed(bundle).await?);
+        let completed = Arc::new(completed(self.site, bundle).await?);
+        // Before anything is made here.
+        bundle.trusts().iter().try_for_each(|part| self.pinned(part).map(drop))?;
+        let _alone = match self.site {
+            Site::Registry(..) => {
+                let spots = bundle.trusts().iter().map(|part| Ok(self.site.spot(&part.repository)?.place()));
+                alone(self.state, spots.collect::<Result<_, BundleError>>()?).await?
+            }
+            // Its lock is in the folder, for whoever writes there from anywhere.
+            Site::Layout(_) => Vec::new(),
+        };
+        let now = self.clock.now();
         let mut vouched = vec![Vouched::default(); bundle.images().len()];
         let mut verified = Vec::new();
         for part in bundle.trusts() {
-            let one = self.verified(bundle, part, &completed, &mut vouched).await?;
+            let one = self.verified(bundle, part, &completed, &mut vouched, now).await?;
             verified.push(one);
         }
         for (image, vouched) in bundle.images().iter().zip(vouched) {
@@ -143,31 +159,10 @@ impl Importer<'_> {
             new.push(!spot.shows(tag.as_deref(), &image.image, &image.digest).await?);
         }
         match self.site {
-            Site::Registry(registry, _) => self.push(registry, bundle, &new, &verified).await?,
+            Site::Registry(registry, _) => self.push(registry, bundle, &new, &mut verified).await?,
             Site::Layout(folder) => self.store(folder, bundle, &verified).await?,
         }
         Ok(imported(bundle, &new, verified))
-    }
-
-    /// What the bundle names and does not have, from where it goes to.
-    async fn completed(&self, bundle: &Bundle) -> Result<BTreeMap<Digest, Vec<u8>>, BundleError> {
-        let mut completed = BTreeMap::new();
-        let mut left = MAX_COMPLETED;
-        for missing in bundle.missing() {
-            let spot = self.site.spot(&missing.repository)?;
-            let found = if missing.metadata && missing.bytes <= left {
-                let bytes = spot.blob(&missing.digest, missing.bytes).await?;
-                left -= bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-                bytes.map(|bytes| completed.insert(missing.digest, bytes)).is_some()
-            } else {
-                !missing.metadata && spot.has(&missing.digest).await?
-            };
-            if !found {
-                let (what, digest) = (missing.what.clone(), missing.digest);
-                return Err(BundleError::Incomplete { what, digest, place: spot.place() });
-            }
-        }
-        Ok(completed)
     }
 
     async fn verified<'a>(
@@ -176,12 +171,12 @@ impl Importer<'_> {
         part: &TrustPart,
         completed: &Arc<BTreeMap<Digest, Vec<u8>>>,
         vouched: &mut [Vouched],
+        now: DateTime<Utc>,
     ) -> Result<Verified<'a>, BundleError> {
         let root = self.pinned(part)?;
         let source = LayoutSource::open(bundle.layout().place(), Some(&part.repository))?;
         let source = Completed { bundle: source, files: completed.clone() };
-        let mut session =
-            Session::refresh(source, self.state, &root.document, self.now, &root.bounds).await?;
+        let mut session = Session::refresh(source, self.state, &root.document, now, &root.bounds).await?;
         let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
         let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await?;
         for (image, vouched) in bundle.images().iter().zip(vouched) {
@@ -192,7 +187,7 @@ impl Importer<'_> {
         let spot = self.site.spot(&part.repository)?;
         self.is_free(root, &spot)?;
         let (before, same) = may_go(&spot, &closure).await?;
-        Ok(Verified { root, spot, closure, before, same })
+        Ok(Verified { root, spot, closure, before, same, others: Others::default() })
     }
 
     /// The pinned root of the trust repository that `part` says it is. The update decides whether it is that one.
@@ -287,20 +282,21 @@ impl Importer<'_> {
         registry: &Registry,
         bundle: &Bundle,
         new: &[bool],
-        verified: &[Verified<'_>],
+        verified: &mut [Verified<'_>],
     ) -> Result<(), BundleError> {
         for (image, _) in bundle.images().iter().zip(new).filter(|(_, new)| **new) {
             self.push_image(registry, bundle, image).await?;
         }
-        for one in verified {
+        for one in &*verified {
             let Spot::Registry(_, to) = &one.spot else { continue };
             for role in one.closure.roles.values() {
-                push(registry, to, &role.artifact).await?;
+                Landing { registry, to, closure: &one.closure }.role(role).await?;
             }
         }
-        for one in verified.iter().filter(|one| !one.same) {
+        for one in verified.iter_mut().filter(|one| !one.same) {
             let Spot::Registry(_, to) = &one.spot else { continue };
-            push_latest(registry, to, &one.closure.latest).await?;
+            let roles: Vec<&str> = one.closure.roles.keys().map(String::as_str).collect();
+            one.others = Landing { registry, to, closure: &one.closure }.entry_point(&roles).await?;
         }
         Ok(())
     }
@@ -432,146 +428,10 @@ fn imported(bundle: &Bundle, new: &[bool], verified: Vec<Verified<'_>>) -> Impor
             summary: one.closure.summary,
             before: one.before,
             new: !one.same,
+            others: one.others,
         });
     }
     let images = bundle.images().iter().zip(new);
     let images = images.map(|(image, new)| LandedImage { image: image.image.clone(), new: *new }).collect();
     Imported { bundle: 1, trusts, images, blobs }
-}
-
-/// What the trust repositories of a bundle say of one of its images.
-#[derive(Debug, Clone, Default)]
-struct Vouched {
-    by_one: bool,
-    against: Option<(Verdict, String)>,
-    silent: Option<(Verdict, String)>,
-}
-
-impl Vouched {
-    /// Asks for `name`, which stands for the place that the image goes to; none if this root has no say there.
-    async fn ask<S: Source>(&mut self, session: &mut Session<S>, image: &ImagePart, name: Option<&str>) {
-        let Some(name) = name else {
-            let why = "your policy asks none of the roots in the bundle about where it goes to".to_owned();
-            self.silent.get_or_insert((Verdict::Absent, why));
-            return;
-        };
-        let is_it = |(_, revocation): &(String, plimsoll_core::tuf::Revocation)| {
-            revocation.digest == Some(image.digest)
-        };
-        let mut revoked = |role: &str| {
-            self.against.get_or_insert((Verdict::Revoked, format!("{role} took it back")));
-        };
-        match session.find(name).await {
-            Ok(Outcome::Found(found)) => {
-                let target = &found.target;
-                let media_type = target.media_type().is_none_or(|found| found == image.top.media_type);
-                let same = target.digest() == Some(image.digest) && target.length == image.top.size;
-                if let Some((role, _)) = found.revocation(&image.digest) {
-                    revoked(role);
-                } else if same && media_type {
-                    self.by_one = true;
-                } else {
-                    let why = format!("another manifest is signed as {name}");
-                    self.silent = Some((Verdict::Mismatch, why));
-                }
-            }
-            Ok(Outcome::Revoked { role, .. }) => revoked(&role),
-            Ok(Outcome::Absent { revocations }) => match revocations.iter().find(|entry| is_it(entry)) {
-                Some((role, _)) => revoked(role),
-                None => {
-                    let why =
-                        format!("nobody signed {name}, which is what it must be called where it goes to");
-                    self.silent.get_or_insert((Verdict::Absent, why));
-                }
-            },
-            Err(unfinished) => {
-                if let Some((role, _)) = unfinished.revocations.iter().find(|entry| is_it(entry)) {
-                    revoked(role);
-                }
-                let verdict = unfinished.error.verdict().unwrap_or(Verdict::Unreachable);
-                self.silent.get_or_insert((verdict, chain(&unfinished.error)));
-            }
-        }
-    }
-
-    fn check(self, image: &ImagePart) -> Result<(), BundleError> {
-        let unverified =
-            |(verdict, why)| BundleError::Unverified { image: image.image.clone(), verdict, why };
-        match (self.against, self.by_one, self.silent) {
-            (Some(against), _, _) => Err(unverified(against)),
-            (None, true, _) => Ok(()),
-            (None, false, silent) => {
-                let nobody =
-                    || (Verdict::Absent, "no trust repository in the bundle vouches for it".to_owned());
-                Err(unverified(silent.unwrap_or_else(nobody)))
-            }
-        }
-    }
-}
-
-/// A bundle, and what it leaves out.
-struct Completed {
-    bundle: LayoutSource,
-    files: Arc<BTreeMap<Digest, Vec<u8>>>,
-}
-
-impl Completed {
-    fn or_there(
-        &self,
-        found: Result<Vec<u8>, SourceError>,
-        digest: Option<Digest>,
-    ) -> Result<Vec<u8>, SourceError> {
-        match found {
-            Err(SourceError::Gone { location, file }) => {
-                let there = digest.and_then(|digest| self.files.get(&digest).cloned());
-                there.ok_or(SourceError::Gone { location, file })
-            }
-            found => found,
-        }
-    }
-}
-
-impl Source for Completed {
-    async fn begin(&mut self, entry: Option<&Entry>) -> Result<Begin, SourceError> {
-        self.bundle.begin(entry).await
-    }
-
-    async fn root(&mut self, version: u64) -> Result<Option<Vec<u8>>, SourceError> {
-        let listed = self.bundle.listing().root(version).map(|listed| listed.digest);
-        match self.bundle.root(version).await {
-            Ok(None) => Ok(None),
-            Ok(Some(bytes)) => Ok(Some(bytes)),
-            Err(error) => self.or_there(Err(error), listed).map(Some),
-        }
-    }
-
-    async fn timestamp(&mut self) -> Result<Vec<u8>, SourceError> {
-        let listed = self.bundle.listing().timestamp().map(|listed| listed.digest);
-        let found = self.bundle.timestamp().await;
-        self.or_there(found, listed)
-    }
-
-    async fn snapshot(&mut self, meta: &MetaFile, consistent: bool) -> Result<Vec<u8>, SourceError> {
-        let listed = self.bundle.listing().snapshot(meta.version).map(|listed| listed.digest);
-        let found = self.bundle.snapshot(meta, consistent).await;
-        self.or_there(found, listed.or(meta.digest()))
-    }
-
-    async fn targets(
-        &mut self,
-        role: &str,
-        meta: &MetaFile,
-        consistent: bool,
-    ) -> Result<Vec<u8>, SourceError> {
-        let found = self.bundle.targets(role, meta, consistent).await;
-        self.or_there(found, meta.digest())
-    }
-
-    fn entry(&self) -> Option<Entry> {
-        None
-    }
-
-    fn location(&self) -> String {
-        self.bundle.location()
-    }
 }

@@ -5,25 +5,31 @@
 //! verified again by roots that were pinned at the far side, and nothing goes back: an older bundle is ROLLBACK.
 
 mod closure;
+mod completed;
+mod contents;
 mod error;
 mod export;
 mod images;
 mod import;
+mod landing;
+mod ledger;
 mod mirror;
 mod push;
 mod read;
 mod since;
 mod site;
+mod vouch;
 
-pub use closure::{Closure, Extent, LeftOut, RoleArtifact, Summary};
+pub use closure::{Closure, Extent, LeftOut, RoleArtifact, Skipped, Summary};
+pub use contents::{Bundle, Contents, ImagePart, Missing, RolePart, TrustPart};
 pub use error::BundleError;
 pub use export::{Written, export};
 pub use images::Image;
 pub use import::{Imported, Importer, Landed, LandedImage, PinnedRoot};
+pub use landing::Others;
 pub(crate) use mirror::is_passing;
 pub use mirror::{Mirror, Round};
 pub use push::shown;
-pub use read::{Bundle, Contents, ImagePart, Missing, RolePart, TrustPart};
 pub use since::Known;
 pub use site::Site;
 

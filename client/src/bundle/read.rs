@@ -5,10 +5,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
 };
 
-use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{
         Descriptor, Digest, EMPTY_CONFIG, Manifest, Reference, is_index,
@@ -16,13 +14,13 @@ use plimsoll_core::{
     },
     tuf::{Document, Snapshot, Timestamp, limit},
 };
-use serde::Serialize;
 
 use super::{
-    AS_OF, BundleError, NAME, TRUST, VERSION,
-    images::{Listed, Parts, check_counts, children_first, parts, same_size},
+    AS_OF, Bundle, BundleError, ImagePart, NAME, RolePart, TRUST, TrustPart, VERSION,
+    images::{Listed, Parts, check_counts, children_first},
+    ledger::Ledger,
 };
-use crate::layout::{Layout, LayoutError, REF_NAME};
+use crate::layout::{Layout, REF_NAME};
 
 /// How long a name is told, characters.
 const SHOWN: usize = 300;
@@ -31,108 +29,6 @@ const SHOWN: usize = 300;
 const MAX_IMAGES: u64 = 10_000;
 /// How many trust repositories are taken.
 const MAX_TRUSTS: u64 = 100;
-/// How much is listed in all, in each image what is listed there.
-const MAX_DESCRIPTORS: u64 = 100_000;
-/// How much is read of manifests in all, bytes.
-const MAX_READ: u64 = 1 << 30;
-
-/// A bundle that was looked through: every blob that is there has its digest and its size, and nothing else is there.
-#[derive(Debug)]
-pub struct Bundle {
-    layout: Layout,
-    trusts: Vec<TrustPart>,
-    images: Vec<ImagePart>,
-    present: BTreeMap<Digest, u64>,
-    missing: Vec<Missing>,
-}
-
-/// A trust repository in a bundle. All of it is unsigned hints, or not verified yet.
-#[derive(Debug, Clone, Serialize)]
-pub struct TrustPart {
-    /// Where it was exported from, `HOST/REPOSITORY`.
-    pub repository: String,
-    /// The trust id, as the timestamp says.
-    pub trust: Option<String>,
-    /// When the timestamp was signed, as it says, UTC.
-    pub as_of: Option<DateTime<Utc>>,
-    /// How old that is, seconds; none until somebody says what time it is.
-    pub age: Option<u64>,
-    /// When the timestamp expires, UTC.
-    pub expires: Option<DateTime<Utc>>,
-    /// Versions by role, of `root` the newest.
-    pub versions: BTreeMap<String, u64>,
-    /// What the entry point lists.
-    #[serde(skip)]
-    pub listing: Listing,
-    /// The delegated roles that have a manifest here, by name.
-    #[serde(skip)]
-    pub roles: BTreeMap<String, RolePart>,
-}
-
-/// A delegated role in a bundle.
-#[derive(Debug, Clone)]
-pub struct RolePart {
-    /// Its version, as the file's name says.
-    pub version: u64,
-    /// Its document.
-    pub document: Descriptor,
-}
-
-/// An image in a bundle.
-#[derive(Debug, Clone, Serialize)]
-pub struct ImagePart {
-    /// What it was called where it was exported, `HOST/REPOSITORY:TAG` or `HOST/REPOSITORY@DIGEST`.
-    pub image: String,
-    /// The target name that is to vouch for it.
-    pub name: String,
-    /// Its manifest or index.
-    pub digest: Digest,
-    /// Its length and media type.
-    #[serde(skip)]
-    pub top: Descriptor,
-    /// Every manifest, `top` last, each one after those it lists.
-    #[serde(skip)]
-    pub manifests: Vec<Descriptor>,
-    /// Configs and layers.
-    #[serde(skip)]
-    pub blobs: Vec<Descriptor>,
-    /// Bytes in all.
-    pub bytes: u64,
-}
-
-/// A blob that is named and not there: the far side has it, or the bundle is of no use to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// What it is.
-    pub what: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// Its length, bytes.
-    pub bytes: u64,
-    /// The repository that it belongs to.
-    #[serde(skip)]
-    pub repository: String,
-    /// True for metadata, false for the blob of an image.
-    #[serde(skip)]
-    pub metadata: bool,
-}
-
-/// What a bundle has, as `bundle inspect -o json` prints it; also what `--since` takes.
-#[derive(Debug, Clone, Serialize)]
-pub struct Contents {
-    /// The form of this: 1.
-    pub bundle: u64,
-    /// The trust repositories.
-    pub trusts: Vec<TrustPart>,
-    /// The images.
-    pub images: Vec<ImagePart>,
-    /// Every blob that is there.
-    pub blobs: Vec<Digest>,
-    /// Their bytes in all.
-    pub bytes: u64,
-    /// What is named and not there.
-    pub missing: Vec<Missing>,
-}
 
 impl Bundle {
     /// Looks through the bundle at `path`, an archive or the folder of one. Reads all of it and nothing else; no network.
@@ -158,9 +54,9 @@ impl Bundle {
             if !names.insert(called.clone()) {
                 return Err(BundleError::Twice { path: path.to_owned(), name: shown() });
             }
-            let known = reader.known(descriptor);
-            reader.sees(descriptor)?;
-            reader.lists(&called, 1)?;
+            let known = reader.ledger.known(descriptor);
+            reader.ledger.sees(descriptor)?;
+            reader.ledger.lists(&called, 1)?;
             let tag = reference.tag.as_ref().map(|tag| tag.as_str().to_owned());
             let repository = reference.repository.to_string();
             // Many may call one manifest an image: it is read once.
@@ -169,7 +65,7 @@ impl Bundle {
                 images.push(reader.image(&layout, &called, &reference, None, descriptor)?);
                 continue;
             }
-            let bytes = reader.manifest(&layout, &called, descriptor)?;
+            let bytes = reader.ledger.manifest(&layout, &called, descriptor)?;
             match kind(&bytes, &descriptor.media_type) {
                 Kind::Role => {
                     roles.push(reader.role(&called, &repository, tag.as_deref(), &bytes, descriptor)?);
@@ -181,7 +77,7 @@ impl Bundle {
                 kind => {
                     within(&called, "images", MAX_IMAGES, images.len() + 1)?;
                     if matches!(kind, Kind::Other) {
-                        reader.plain.insert((descriptor.digest, descriptor.media_type.clone()));
+                        reader.ledger.is_image(descriptor);
                     }
                     images.push(reader.image(&layout, &called, &reference, Some(bytes), descriptor)?);
                 }
@@ -196,49 +92,8 @@ impl Bundle {
         if trusts.is_empty() {
             return Err(BundleError::NoTrust { path: path.to_owned() });
         }
-        let (present, missing) = reader.look(&layout)?;
+        let (present, missing) = reader.ledger.look(&layout)?;
         Ok(Self { layout, trusts, images, present, missing })
-    }
-
-    /// Its layout.
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// The trust repositories.
-    pub fn trusts(&self) -> &[TrustPart] {
-        &self.trusts
-    }
-
-    /// The images.
-    pub fn images(&self) -> &[ImagePart] {
-        &self.images
-    }
-
-    /// The blobs that are there.
-    pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
-        self.present.keys().copied()
-    }
-
-    /// What is named and not there.
-    pub fn missing(&self) -> &[Missing] {
-        &self.missing
-    }
-
-    /// All there is to tell of it at `now`.
-    pub fn contents(&self, now: DateTime<Utc>) -> Contents {
-        let mut trusts = self.trusts.clone();
-        for trust in &mut trusts {
-            trust.age = trust.as_of.map(|at| u64::try_from((now - at).num_seconds()).unwrap_or(0));
-        }
-        Contents {
-            bundle: 1,
-            trusts,
-            images: self.images.clone(),
-            blobs: self.present.keys().copied().collect(),
-            bytes: self.present.values().sum(),
-            missing: self.missing.clone(),
-        }
     }
 }
 
@@ -270,100 +125,15 @@ fn kind(bytes: &[u8], media_type: &str) -> Kind {
     }
 }
 
-/// What was named so far.
+/// Reads the entries of an index, one after the other.
 #[derive(Default)]
 struct Reader {
-    blobs: BTreeMap<Digest, Named>,
-    /// How much was listed.
-    listed: u64,
-    /// How much was read of manifests, bytes.
-    read: u64,
-    /// The manifests, by digest and media type, that are images whatever they are called.
-    plain: BTreeSet<(Digest, String)>,
-    /// What the manifests of images list, by digest and media type.
-    parts: BTreeMap<(Digest, String), Arc<Parts>>,
-}
-
-struct Named {
-    what: String,
-    descriptor: Descriptor,
-    repository: String,
-    metadata: bool,
-    /// Its content stands in a manifest as well, or is known, or it was a manifest that has been read.
-    at_hand: bool,
+    ledger: Ledger,
 }
 
 type Role = (String, String, String, RolePart);
 
 impl Reader {
-    /// True for a manifest that has been read and is an image under every name.
-    fn known(&self, descriptor: &Descriptor) -> bool {
-        self.plain.contains(&(descriptor.digest, descriptor.media_type.clone()))
-    }
-
-    fn lists(&mut self, name: &str, count: usize) -> Result<(), BundleError> {
-        self.listed = self.listed.saturating_add(count as u64);
-        if self.listed <= MAX_DESCRIPTORS {
-            return Ok(());
-        }
-        let (what, limit) = ("descriptors in all", MAX_DESCRIPTORS);
-        Err(BundleError::TooMany { name: name.to_owned(), what, limit })
-    }
-
-    fn manifest(
-        &mut self,
-        layout: &Layout,
-        name: &str,
-        descriptor: &Descriptor,
-    ) -> Result<Vec<u8>, BundleError> {
-        self.read = self.read.saturating_add(descriptor.size);
-        if self.read > MAX_READ {
-            let (what, limit) = ("bytes of manifests in all", MAX_READ);
-            return Err(BundleError::TooMany { name: name.to_owned(), what, limit });
-        }
-        manifest(layout, descriptor)
-    }
-
-    /// What the manifest `descriptor` of the image `name` lists; read once, whoever lists it.
-    fn parts(
-        &mut self,
-        layout: &Layout,
-        name: &str,
-        descriptor: &Descriptor,
-        bytes: Option<Vec<u8>>,
-    ) -> Result<Arc<Parts>, BundleError> {
-        let key = (descriptor.digest, descriptor.media_type.clone());
-        if let Some(known) = self.parts.get(&key) {
-            return Ok(known.clone());
-        }
-        let bytes = bytes.map_or_else(|| self.manifest(layout, name, descriptor), Ok)?;
-        let found = Arc::new(parts(name, &bytes, &descriptor.media_type)?);
-        self.parts.insert(key, found.clone());
-        Ok(found)
-    }
-
-    /// A manifest that was read.
-    fn sees(&mut self, descriptor: &Descriptor) -> Result<(), BundleError> {
-        self.names(String::new(), descriptor, "", false, true)
-    }
-
-    fn names(
-        &mut self,
-        what: String,
-        descriptor: &Descriptor,
-        repository: &str,
-        metadata: bool,
-        at_hand: bool,
-    ) -> Result<(), BundleError> {
-        if let Some(known) = self.blobs.get_mut(&descriptor.digest) {
-            known.at_hand |= at_hand;
-            return same_size(descriptor.digest, known.descriptor.size, descriptor.size);
-        }
-        let (repository, descriptor) = (repository.to_owned(), descriptor.clone());
-        self.blobs.insert(descriptor.digest, Named { what, descriptor, repository, metadata, at_hand });
-        Ok(())
-    }
-
     /// The config and layers of a manifest of ours; with `inline`, what travels inside it is at hand.
     fn layers(
         &mut self,
@@ -377,14 +147,14 @@ impl Reader {
         if manifest.layers.len() > MAX_LAYERS {
             return Err(BundleError::Role { name: name.to_owned() });
         }
-        self.lists(name, manifest.layers.len() + 1)?;
+        self.ledger.lists(name, manifest.layers.len() + 1)?;
         let config = &manifest.config;
         let empty = config.digest == Digest::of(EMPTY_CONFIG) && config.size == EMPTY_CONFIG.len() as u64;
-        self.names(format!("the config of {name}"), config, repository, true, empty)?;
+        self.ledger.names(format!("the config of {name}"), config, repository, true, empty)?;
         for layer in &manifest.layers {
             let file = layer.annotations.get(FILENAME).map_or("a layer", String::as_str);
             let what = format!("{} of {repository}", file.chars().take(SHOWN).collect::<String>());
-            self.names(what, layer, repository, true, inline && layer.data.is_some())?;
+            self.ledger.names(what, layer, repository, true, inline && layer.data.is_some())?;
         }
         Ok(manifest)
     }
@@ -492,15 +262,15 @@ impl Reader {
             if manifests.iter().any(|known| known.digest == manifest.digest) {
                 continue;
             }
-            self.sees(&manifest)?;
-            let parts = self.parts(layout, called, &manifest, bytes)?;
+            self.ledger.sees(&manifest)?;
+            let parts = self.ledger.parts(layout, called, &manifest, bytes)?;
             let Parts { manifests: children, blobs: listed } = &*parts;
             check_counts(called, manifests.len() + children.len(), depth)?;
-            self.lists(called, children.len() + listed.len())?;
+            self.ledger.lists(called, children.len() + listed.len())?;
             let below = children.iter().map(|child| child.digest).collect();
             pending.extend(children.iter().map(|child| (child.clone(), None, depth + 1)));
             for blob in listed {
-                self.names(format!("a blob of {called}"), blob, &repository, false, false)?;
+                self.ledger.names(format!("a blob of {called}"), blob, &repository, false, false)?;
                 if own.insert(blob.digest) {
                     blobs.push(blob.clone());
                 }
@@ -512,46 +282,6 @@ impl Reader {
         let bytes = all.fold(0, u64::saturating_add);
         let digest = top.digest;
         Ok(ImagePart { image: called.to_owned(), name, digest, top, manifests, blobs, bytes })
-    }
-
-    /// What of all that was named is there, each with its digest, and what is not.
-    fn look(self, layout: &Layout) -> Result<(BTreeMap<Digest, u64>, Vec<Missing>), BundleError> {
-        if let Some(archived) = layout.archived() {
-            for digest in archived {
-                if !self.blobs.contains_key(&digest) {
-                    let path = layout.place().join("blobs/sha256").join(digest.hex());
-                    return Err(BundleError::Stowaway { path });
-                }
-            }
-        }
-        let (mut present, mut missing) = (BTreeMap::new(), Vec::new());
-        for (digest, named) in self.blobs {
-            match layout.length(&digest)? {
-                Some(_) => {
-                    layout.copy(&named.descriptor, |_| Ok(()))?;
-                    present.insert(digest, named.descriptor.size);
-                }
-                None if named.at_hand => {}
-                None => missing.push(Missing {
-                    what: named.what,
-                    digest,
-                    bytes: named.descriptor.size,
-                    repository: named.repository,
-                    metadata: named.metadata,
-                }),
-            }
-        }
-        Ok((present, missing))
-    }
-}
-
-/// A manifest is in the bundle, also where what it names is left out.
-fn manifest(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, BundleError> {
-    match layout.manifest(descriptor) {
-        Err(LayoutError::Missing { .. }) => {
-            Err(BundleError::Gone { place: layout.place().display().to_string(), digest: descriptor.digest })
-        }
-        found => Ok(found?),
     }
 }
 
