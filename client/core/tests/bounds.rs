@@ -365,3 +365,24 @@ fn a_floor_is_strict_json() {
     bare.snapshot.keys.insert(KeyId("x".to_owned()));
     Floor::parse(bare.to_json().as_bytes()).unwrap();
 }
+
+/// T51: a list is no floor, nor a part of one.
+#[test]
+fn a_list_stands_for_no_part_of_a_floor() {
+    let Seen { floor, .. } = seen();
+    let good: serde_json::Value = serde_json::from_str(&floor.to_json()).unwrap();
+    for path in ["", "/root", "/timestamp", "/snapshot", "/roles", "/roles/targets"] {
+        let part = good.pointer(path).unwrap();
+        let values: Vec<_> = part.as_object().unwrap().values().cloned().collect();
+        // In the order in which a record names its members, too.
+        let ordered =
+            ["floor", "trust", "pinned", "as-of", "root", "timestamp", "snapshot", "roles", "version"];
+        let named = ordered.into_iter().chain(["digest", "keys"]).filter_map(|name| part.get(name).cloned());
+        for list in [values, named.collect(), vec![part.clone()]] {
+            let mut wrong = good.clone();
+            *wrong.pointer_mut(path).unwrap() = list.into();
+            let found = Floor::parse(wrong.to_string().as_bytes());
+            assert!(matches!(found, Err(FloorError::Shape(_))), "{path}: {found:?}\n{wrong}");
+        }
+    }
+}

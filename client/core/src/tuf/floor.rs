@@ -10,7 +10,7 @@ use super::{
     json::{self, JsonError},
     trusted::Mark,
 };
-use crate::oci::Digest;
+use crate::{oci::Digest, record};
 
 /// The form that this version writes and reads.
 const FORM: u64 = 1;
@@ -132,7 +132,7 @@ impl Floor {
     /// [`FloorError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, FloorError> {
         json::check(bytes)?;
-        let floor: Self = serde_json::from_slice(bytes)?;
+        let floor: Self = record::json(bytes)?;
         if floor.floor != FORM {
             return Err(FloorError::Form { found: floor.floor });
         }
