@@ -43,8 +43,10 @@ pub struct Left {
 #[serde(untagged)]
 pub enum Answer {
     /// The daemon has it, and publishes it.
+    #[serde(deserialize_with = "plimsoll_core::record::by_name")]
     Accepted(Accepted),
     /// The daemon does not take it.
+    #[serde(deserialize_with = "plimsoll_core::record::by_name")]
     Refused(Refusal),
 }
 

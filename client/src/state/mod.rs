@@ -33,6 +33,7 @@ use std::{io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
+    record,
     tuf::{HighWater, SnapshotMark, limit},
 };
 use serde::{Deserialize, Serialize};
@@ -240,7 +241,7 @@ impl State {
     /// [`StateError::Read`].
     pub fn entry(&self) -> Result<Option<Entry>, StateError> {
         let bytes = self.read(&self.place.entry(), MAX_ENTRY)?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(bytes.and_then(|bytes| record::json(&bytes).ok()))
     }
 
     /// Persists a root that verified, and the record that speaks of it.
@@ -347,7 +348,7 @@ impl State {
         };
         match bytes {
             Some(bytes) => {
-                let record: Record = serde_json::from_slice(&bytes).map_err(|_| lost())?;
+                let record: Record = record::json(&bytes).map_err(|_| lost())?;
                 if record.sum() == record.sha256 { Ok(Some(record)) } else { Err(lost()) }
             }
             None => {
