@@ -16,7 +16,7 @@ use crate::verify::{Context, LocalFault, Mode, Options, Verification, target_nam
 pub struct Audited {
     /// Each image once, in the order in which they were listed.
     pub images: Vec<ImageReport>,
-    /// How many entries of the listing do not run.
+    /// How many entries of the listing have ended.
     pub idle: usize,
 }
 
