@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::{
     BundleError, Closure, Extent, LeftOut, Skipped, Summary,
-    site::{Shown, Spot, Standing, push, push_latest},
+    landing::{Landing, Others, alone},
+    site::{Shown, Spot, Standing},
 };
 use crate::{
     registry::Registry,
+    state::StateError,
     update::{AnySource, Bounds, Places, Session, UpdateError},
 };
 
@@ -57,6 +59,9 @@ pub struct Round {
     pub left_out: Vec<LeftOut>,
     /// Places that gave nothing good while another one did.
     pub skipped: Vec<Skipped>,
+    /// What others wrote there meanwhile.
+    #[serde(flatten)]
+    pub others: Others,
 }
 
 impl Mirror {
@@ -64,9 +69,12 @@ impl Mirror {
     /// that changed first, the entry point last. What it pushes is made of verified documents, not of what the source's
     /// manifests say.
     ///
+    /// Others on this machine that write there wait meanwhile; what others do is told, and undone where it was a step back.
+    ///
     /// # Errors
     /// [`BundleError`]: the source does not verify, or the copy shows something newer.
     pub async fn round(&self, now: DateTime<Utc>) -> Result<Round, BundleError> {
+        let _alone = alone(&self.state, [self.to.to_string()].into()).await?;
         let places = self.from.clone();
         let mut session =
             Session::refresh_places(places, &self.state, &self.pinned, now, &self.bounds).await?;
@@ -91,6 +99,7 @@ impl Mirror {
             copy: None,
             left_out: Vec::new(),
             skipped: Skipped::of(&session),
+            others: Others::default(),
         };
         match standing {
             Standing::Same => {
@@ -107,12 +116,14 @@ impl Mirror {
         let closure = Closure::collect(&mut session, &round.from, Extent::All).await?;
         // Others may go on while this is pushed.
         drop(session);
-        self.push(&closure, shown.as_ref().filter(|_| round.before.is_some())).await?;
+        round.others = self.push(&closure, shown.as_ref().filter(|_| round.before.is_some())).await?;
         (round.copied, round.copy, round.left_out) = (true, Some(closure.summary), closure.left_out);
         Ok(round)
     }
 
-    async fn push(&self, closure: &Closure, shown: Option<&Shown>) -> Result<(), BundleError> {
+    async fn push(&self, closure: &Closure, shown: Option<&Shown>) -> Result<Others, BundleError> {
+        let landing = Landing { registry: &self.registry, to: &self.to, closure };
+        let mut pushed = Vec::new();
         let there = shown.and_then(|shown| shown.snapshot.as_ref());
         for (role, delegated) in &closure.roles {
             let same = |role: &str| {
@@ -130,10 +141,11 @@ impl Mirror {
                 _ => true,
             };
             if !there {
-                push(&self.registry, &self.to, &delegated.artifact).await?;
+                landing.role(delegated).await?;
+                pushed.push(role.as_str());
             }
         }
-        push_latest(&self.registry, &self.to, &closure.latest).await
+        landing.entry_point(&pushed).await
     }
 }
 
@@ -142,7 +154,10 @@ pub(crate) fn is_passing(error: &BundleError) -> bool {
     let registry = match error {
         BundleError::Registry(error) => error,
         BundleError::Update(UpdateError::Source(crate::update::SourceError::Registry(error))) => error,
-        BundleError::Moved { .. } | BundleError::Update(UpdateError::Source(_)) => return true,
+        BundleError::Moved { .. }
+        | BundleError::Update(UpdateError::Source(_) | UpdateError::State(StateError::Busy { .. })) => {
+            return true;
+        }
         _ => return false,
     };
     registry.is_unavailable()

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{Env, Failure, Out};
 use crate::{
     bundle::{
-        Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LandedImage, LeftOut,
+        Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LandedImage, LeftOut, Others,
         PinnedRoot, Site, Skipped, Summary, Written, export,
     },
     floor,
@@ -365,12 +365,26 @@ fn told(imported: &Imported, now: DateTime<Utc>) -> (String, Vec<String>) {
         };
         notes.push(format!("{}, by the root {}, {how}", summary(&trust.summary, now), trust.root));
         notes.push(format!("  at {}", trust.place));
+        notes.extend(others(&trust.others).map(|note| format!("  {note}")));
     }
     for LandedImage { image, new } in &imported.images {
         notes.push(format!("image  {image}{}", if *new { "" } else { ", the same as before" }));
     }
     let new = imported.trusts.iter().any(|trust| trust.new) || imported.images.iter().any(|image| image.new);
     (if new { "imported" } else { "nothing new: this was imported before" }.to_owned(), notes)
+}
+
+/// What others wrote to the same place, if they did.
+pub(super) fn others(others: &Others) -> Option<String> {
+    match others {
+        Others { newer: Some(version), .. } => Some(format!(
+            "! somebody else wrote the newer timestamp {version} there meanwhile: that one stays"
+        )),
+        Others { again: true, .. } => {
+            Some("! somebody else wrote something older over it meanwhile: it was put there again".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn inspected(contents: &Contents) -> Vec<String> {

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Env, Failure, Out, argument,
-    bundle::{floors_of, sources, warn},
+    bundle::{floors_of, others, sources, warn},
 };
 use crate::{
     bundle::{Mirror, Round, is_passing},
@@ -133,7 +133,8 @@ fn tell(env: &Env, out: &Out, round: &Round) -> Result<(), Failure> {
     let what = if round.copied { "copied" } else { "same" };
     let head = format!("{what}  {}  timestamp {}{age}; {lag}", round.to, round.timestamp);
     let left = round.left_out.iter().map(|left| format!("! not copied  {}: {}", left.role, left.why));
-    out.result(round, &head, &left.collect::<Vec<_>>())?;
+    let notes = others(&round.others).into_iter().chain(left);
+    out.result(round, &head, &notes.collect::<Vec<_>>())?;
     warn(out, &round.skipped);
     Ok(())
 }
