@@ -36,6 +36,11 @@ pub trait Source: Send {
     fn begin(&mut self, entry: Option<&Entry>) -> impl Future<Output = Result<Begin, SourceError>> + Send;
     /// The root of `version`; none if, and only if, there is none.
     fn root(&mut self, version: u64) -> impl Future<Output = Result<Option<Vec<u8>>, SourceError>> + Send;
+    /// The roots of `version` that other places have, for a source that has several. Which of them is one is for the caller
+    /// to find out; one that cannot be had is not among them.
+    fn other_roots(&mut self, _version: u64) -> impl Future<Output = Vec<Vec<u8>>> + Send {
+        async { Vec::new() }
+    }
     /// The timestamp.
     fn timestamp(&mut self) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
     /// The snapshot that a timestamp describes as `meta`; `consistent` is the root's `consistent_snapshot` (6.2).
@@ -391,19 +396,44 @@ impl<S: Source> Session<S> {
         let mut listed = false;
         for version in (1..roots[0].0).rev() {
             let above = &roots.last().expect("the trusted root is there").1;
-            let mut below = self.state.root(version)?;
-            if below.as_ref().is_none_or(|below| !self.leads(below, above)) {
-                below = self.source.root(version).await?;
-            }
-            // Where nothing was new, this session has not read which files there are.
-            if below.is_none() && !listed {
-                self.source.begin(None).await?;
-                (below, listed) = (self.source.root(version).await?, true);
-            }
-            let Some(below) = below.filter(|below| self.leads(below, above)) else { break };
+            let held = self.state.root(version)?.filter(|below| self.leads(below, above));
+            let below = match held {
+                Some(below) => Some(below),
+                None => self.root_below(version, above, &mut listed).await?,
+            };
+            let Some(below) = below else { break };
             roots.push((version, below));
         }
         Ok(roots)
+    }
+
+    /// The root of `version` that vouches for `above`, from the source or else from another place of it. `listed` is whether
+    /// this session has read which files there are: where nothing was new, it has not.
+    async fn root_below(
+        &mut self,
+        version: u64,
+        above: &[u8],
+        listed: &mut bool,
+    ) -> Result<Option<Vec<u8>>, UpdateError> {
+        let mut found = self.source.root(version).await;
+        if matches!(found, Ok(None)) && !std::mem::replace(listed, true) {
+            found = match self.source.begin(None).await {
+                Ok(_) => self.source.root(version).await,
+                Err(error) => Err(error),
+            };
+        }
+        if let Ok(Some(root)) = &found
+            && self.leads(root, above)
+        {
+            return Ok(Some(root.clone()));
+        }
+        let others = self.source.other_roots(version).await;
+        let other = others.into_iter().find(|root| self.leads(root, above));
+        // What cannot be had anywhere is told as where it was looked for first.
+        if other.is_none() {
+            found?;
+        }
+        Ok(other)
     }
 
     /// True if `below` is a root that vouches for the root `above`.

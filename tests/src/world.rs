@@ -412,8 +412,11 @@ pub fn log_in(home: &Path, host: &str, user: &str, password: &str) {
 /// # Panics
 /// If there is not exactly one.
 pub fn state_folder(machine: &Cli) -> PathBuf {
-    let mut folders = fs::read_dir(machine.home().join("state")).expect("something was updated");
-    let first = folders.next().expect("one trust id").expect("the folder can be read").path();
+    let folders = fs::read_dir(machine.home().join("state")).expect("something was updated");
+    let folders = folders.map(|folder| folder.expect("the folder can be read").path());
+    // The locks of who writes to registries.
+    let mut folders = folders.filter(|folder| !folder.ends_with("writing"));
+    let first = folders.next().expect("one trust id");
     assert!(folders.next().is_none(), "there is more than one trust id");
     first.join("whole")
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::BundleError;
 use crate::{
-    update::{Session, Source, SourceError, UpdateError},
+    update::{Places, Session, Source, SourceError, UpdateError},
     verify::chain,
 };
 
@@ -80,6 +80,23 @@ pub struct LeftOut {
     pub role: String,
     /// Why, in words.
     pub why: String,
+}
+
+/// A place of a root that gave nothing good while another one did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The place.
+    pub place: String,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl Skipped {
+    /// Those that `session` passed over; one that merely lags is not among them.
+    pub fn of<S: Source>(session: &Session<Places<S>>) -> Vec<Self> {
+        let skipped = session.skipped().iter();
+        skipped.map(|(place, why)| Self { place: place.clone(), why: chain(why) }).collect()
+    }
 }
 
 impl Closure {

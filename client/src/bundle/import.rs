@@ -18,8 +18,9 @@ use serde::Serialize;
 
 use super::{
     Bundle, BundleError, Closure, Extent, ImagePart, NAME, Site, Summary, TrustPart,
+    landing::{Landing, Others, alone},
     push::{Blobs, push_blobs},
-    site::{Spot, Standing, descriptor, push, push_latest},
+    site::{Spot, Standing, descriptor},
 };
 use crate::{
     layout::{Layout, REF_NAME, write},
@@ -87,6 +88,9 @@ pub struct Landed {
     pub before: Option<u64>,
     /// False if there was nothing new.
     pub new: bool,
+    /// What others wrote there meanwhile.
+    #[serde(flatten)]
+    pub others: Others,
 }
 
 /// An image that was taken in.
@@ -114,19 +118,28 @@ struct Verified<'a> {
     closure: Closure,
     before: Option<u64>,
     same: bool,
+    others: Others,
 }
 
 impl Importer<'_> {
     /// Verifies `bundle`, moves trusted state forward, and then writes it to the site: images, roles, and last the entry
     /// point of each trust repository.
     ///
-    /// What the bundle leaves out is completed from what is at the site. Nothing is written there before everything was
+    /// Others on this machine that write to the same places wait meanwhile. What the bundle leaves out is completed from what is at the site. Nothing is written there before everything was
     /// verified and found to be whole; trusted state advances role by role as in every update.
     ///
     /// # Errors
     /// [`BundleError`]; an older bundle is [`Verdict::Rollback`].
     pub async fn import(&self, bundle: &Bundle) -> Result<Imported, BundleError> {
         let completed = Arc::new(self.completed(bundle).await?);
+        let _alone = match self.site {
+            Site::Registry(..) => {
+                let spots = bundle.trusts().iter().map(|part| Ok(self.site.spot(&part.repository)?.place()));
+                alone(self.state, spots.collect::<Result<_, BundleError>>()?).await?
+            }
+            // Its lock is in the folder, for whoever writes there from anywhere.
+            Site::Layout(_) => Vec::new(),
+        };
         let mut vouched = vec![Vouched::default(); bundle.images().len()];
         let mut verified = Vec::new();
         for part in bundle.trusts() {
@@ -143,7 +156,7 @@ impl Importer<'_> {
             new.push(!spot.shows(tag.as_deref(), &image.image, &image.digest).await?);
         }
         match self.site {
-            Site::Registry(registry, _) => self.push(registry, bundle, &new, &verified).await?,
+            Site::Registry(registry, _) => self.push(registry, bundle, &new, &mut verified).await?,
             Site::Layout(folder) => self.store(folder, bundle, &verified).await?,
         }
         Ok(imported(bundle, &new, verified))
@@ -192,7 +205,7 @@ impl Importer<'_> {
         let spot = self.site.spot(&part.repository)?;
         self.is_free(root, &spot)?;
         let (before, same) = may_go(&spot, &closure).await?;
-        Ok(Verified { root, spot, closure, before, same })
+        Ok(Verified { root, spot, closure, before, same, others: Others::default() })
     }
 
     /// The pinned root of the trust repository that `part` says it is. The update decides whether it is that one.
@@ -287,20 +300,21 @@ impl Importer<'_> {
         registry: &Registry,
         bundle: &Bundle,
         new: &[bool],
-        verified: &[Verified<'_>],
+        verified: &mut [Verified<'_>],
     ) -> Result<(), BundleError> {
         for (image, _) in bundle.images().iter().zip(new).filter(|(_, new)| **new) {
             self.push_image(registry, bundle, image).await?;
         }
-        for one in verified {
+        for one in &*verified {
             let Spot::Registry(_, to) = &one.spot else { continue };
             for role in one.closure.roles.values() {
-                push(registry, to, &role.artifact).await?;
+                Landing { registry, to, closure: &one.closure }.role(role).await?;
             }
         }
-        for one in verified.iter().filter(|one| !one.same) {
+        for one in verified.iter_mut().filter(|one| !one.same) {
             let Spot::Registry(_, to) = &one.spot else { continue };
-            push_latest(registry, to, &one.closure.latest).await?;
+            let roles: Vec<&str> = one.closure.roles.keys().map(String::as_str).collect();
+            one.others = Landing { registry, to, closure: &one.closure }.entry_point(&roles).await?;
         }
         Ok(())
     }
@@ -432,6 +446,7 @@ fn imported(bundle: &Bundle, new: &[bool], verified: Vec<Verified<'_>>) -> Impor
             summary: one.closure.summary,
             before: one.before,
             new: !one.same,
+            others: one.others,
         });
     }
     let images = bundle.images().iter().zip(new);

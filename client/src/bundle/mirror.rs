@@ -1,4 +1,4 @@
-//! Copying a trust repository from one registry to another: verified, forward only.
+//! Copying a trust repository to a registry: verified, forward only.
 
 use std::path::PathBuf;
 
@@ -7,21 +7,23 @@ use plimsoll_core::oci::RepositoryAddress;
 use serde::Serialize;
 
 use super::{
-    BundleError, Closure, Extent, LeftOut, Summary,
-    site::{Shown, Spot, Standing, push, push_latest},
+    BundleError, Closure, Extent, LeftOut, Skipped, Summary,
+    landing::{Landing, Others, alone},
+    site::{Shown, Spot, Standing},
 };
 use crate::{
     registry::Registry,
-    update::{Bounds, RegistrySource, Session, UpdateError},
+    state::StateError,
+    update::{AnySource, Bounds, Places, Session, UpdateError},
 };
 
 /// A trust repository and the place that it is copied to.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    /// Speaks to both.
+    /// Speaks to where it is copied to.
     pub registry: Registry,
-    /// Where it is.
-    pub from: RepositoryAddress,
+    /// Where it is: the newest that is valid at any of these places.
+    pub from: Places<AnySource>,
     /// The pinned root document.
     pub pinned: Vec<u8>,
     /// What it is held to besides.
@@ -35,6 +37,8 @@ pub struct Mirror {
 /// What one look found and did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
+    /// Where it was read.
+    pub from: String,
     /// Where it is copied to.
     pub to: String,
     /// True if something was copied; else both showed the same.
@@ -53,18 +57,27 @@ pub struct Round {
     pub copy: Option<Summary>,
     /// Roles that do not verify at the source, so were not copied.
     pub left_out: Vec<LeftOut>,
+    /// Places that gave nothing good while another one did.
+    pub skipped: Vec<Skipped>,
+    /// What others wrote there meanwhile.
+    #[serde(flatten)]
+    pub others: Others,
 }
 
 impl Mirror {
-    /// Brings trusted state up to date from the source at `now` and, if the copy shows something older, pushes there: roles
+    /// Brings trusted state up to date from all places at `now` and, if the copy shows something older, pushes there: roles
     /// that changed first, the entry point last. What it pushes is made of verified documents, not of what the source's
     /// manifests say.
+    ///
+    /// Others on this machine that write there wait meanwhile; what others do is told, and undone where it was a step back.
     ///
     /// # Errors
     /// [`BundleError`]: the source does not verify, or the copy shows something newer.
     pub async fn round(&self, now: DateTime<Utc>) -> Result<Round, BundleError> {
-        let source = RegistrySource::new(self.registry.clone(), self.from.clone());
-        let mut session = Session::refresh(source, &self.state, &self.pinned, now, &self.bounds).await?;
+        let _alone = alone(&self.state, [self.to.to_string()].into()).await?;
+        let places = self.from.clone();
+        let mut session =
+            Session::refresh_places(places, &self.state, &self.pinned, now, &self.bounds).await?;
         let trusted = session.trusted();
         let timestamp = trusted.timestamp().expect("a complete update has a timestamp").clone();
         let root = trusted.root().bytes.to_vec();
@@ -76,6 +89,7 @@ impl Mirror {
         };
         let as_of = timestamp.signed.common.identity.as_ref().map(|identity| identity.at);
         let mut round = Round {
+            from: session.location(),
             to: self.to.to_string(),
             copied: false,
             timestamp: timestamp.version(),
@@ -84,6 +98,8 @@ impl Mirror {
             lag: None,
             copy: None,
             left_out: Vec::new(),
+            skipped: Skipped::of(&session),
+            others: Others::default(),
         };
         match standing {
             Standing::Same => {
@@ -97,15 +113,17 @@ impl Mirror {
                 round.before = Some(version);
             }
         }
-        let closure = Closure::collect(&mut session, &self.from.to_string(), Extent::All).await?;
+        let closure = Closure::collect(&mut session, &round.from, Extent::All).await?;
         // Others may go on while this is pushed.
         drop(session);
-        self.push(&closure, shown.as_ref().filter(|_| round.before.is_some())).await?;
+        round.others = self.push(&closure, shown.as_ref().filter(|_| round.before.is_some())).await?;
         (round.copied, round.copy, round.left_out) = (true, Some(closure.summary), closure.left_out);
         Ok(round)
     }
 
-    async fn push(&self, closure: &Closure, shown: Option<&Shown>) -> Result<(), BundleError> {
+    async fn push(&self, closure: &Closure, shown: Option<&Shown>) -> Result<Others, BundleError> {
+        let landing = Landing { registry: &self.registry, to: &self.to, closure };
+        let mut pushed = Vec::new();
         let there = shown.and_then(|shown| shown.snapshot.as_ref());
         for (role, delegated) in &closure.roles {
             let same = |role: &str| {
@@ -123,10 +141,11 @@ impl Mirror {
                 _ => true,
             };
             if !there {
-                push(&self.registry, &self.to, &delegated.artifact).await?;
+                landing.role(delegated).await?;
+                pushed.push(role.as_str());
             }
         }
-        push_latest(&self.registry, &self.to, &closure.latest).await
+        landing.entry_point(&pushed).await
     }
 }
 
@@ -135,7 +154,10 @@ pub(crate) fn is_passing(error: &BundleError) -> bool {
     let registry = match error {
         BundleError::Registry(error) => error,
         BundleError::Update(UpdateError::Source(crate::update::SourceError::Registry(error))) => error,
-        BundleError::Moved { .. } | BundleError::Update(UpdateError::Source(_)) => return true,
+        BundleError::Moved { .. }
+        | BundleError::Update(UpdateError::Source(_) | UpdateError::State(StateError::Busy { .. })) => {
+            return true;
+        }
         _ => return false,
     };
     registry.is_unavailable()

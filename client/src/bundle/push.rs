@@ -76,7 +76,15 @@ pub async fn shown(
     to: &RepositoryAddress,
     tag: &Tag,
 ) -> Result<Option<Digest>, RegistryError> {
-    match registry.head_manifest(to, tag.as_str()).await {
+    shown_digest(registry, to, tag.as_str()).await
+}
+
+pub(super) async fn shown_digest(
+    registry: &Registry,
+    to: &RepositoryAddress,
+    tag: &str,
+) -> Result<Option<Digest>, RegistryError> {
+    match registry.head_manifest(to, tag).await {
         Err(RegistryError::NotFound { .. }) => Ok(None),
         found => Ok(found?.map(|found| found.digest)),
     }

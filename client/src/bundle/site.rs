@@ -333,19 +333,6 @@ pub(super) async fn push(
     Ok(())
 }
 
-/// Pushes the entry point, which makes everything seen, and reads it back.
-pub(super) async fn push_latest(
-    registry: &Registry,
-    to: &RepositoryAddress,
-    latest: &Artifact,
-) -> Result<(), BundleError> {
-    push(registry, to, latest).await?;
-    match registry.manifest(to, LATEST, MAX_MANIFEST as u64, None).await? {
-        ManifestAnswer::Found(found) if found.digest == latest.digest => Ok(()),
-        _ => Err(BundleError::Moved { place: to.to_string() }),
-    }
-}
-
 /// What names an artifact in a layout.
 pub(super) fn descriptor(artifact: &Artifact, repository: &str) -> Descriptor {
     let mut descriptor = Descriptor::of(media_type::MANIFEST, &artifact.manifest);

@@ -7,21 +7,21 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use plimsoll_core::{
-    oci::{Reference, TargetName},
-    policy::{Policy, Rule, Verdict},
+    oci::{Reference, RepositoryAddress, TargetName},
+    policy::{Place, Policy, Rule, Verdict},
     tuf::{Floor, Outcome},
 };
 use serde::Serialize;
 
-use super::{Env, Failure, Out, place::address};
+use super::{Env, Failure, Out};
 use crate::{
     bundle::{
-        Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LandedImage, LeftOut,
-        PinnedRoot, Site, Summary, Written, export,
+        Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LandedImage, LeftOut, Others,
+        PinnedRoot, Site, Skipped, Summary, Written, export,
     },
     floor,
     trust::{load_policy, load_root},
-    update::{Bounds, RegistrySource, Session},
+    update::{AnySource, Bounds, Places, Session},
     verify::{Context, Mode, Options, ago, target_name, verify_all},
 };
 
@@ -77,6 +77,8 @@ struct Exported<'a> {
     trusts: Vec<&'a Summary>,
     images: Vec<Carried<'a>>,
     left_out: Vec<&'a LeftOut>,
+    /// Places that gave nothing good while another one did.
+    skipped: &'a [Skipped],
     /// Tags under a root that do not verify, so are not taken along.
     unverified: &'a BTreeMap<String, Verdict>,
 }
@@ -132,9 +134,9 @@ async fn run_export(env: &Env, out: &Out, args: &ExportArgs) -> Result<u8, Failu
             })?);
         }
     }
-    let (mut closures, mut unverified) = (Vec::new(), BTreeMap::new());
+    let (mut closures, mut unverified, mut skipped) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (root, wanted) in &wanted {
-        let (closure, names) = closure(env, out, &policy, root, wanted).await?;
+        let (closure, names) = closure(env, out, &policy, root, wanted, &mut skipped).await?;
         if args.with_images && wanted.whole {
             let tags = tags(&policy, root, &names);
             for ((reference, _), image) in tags.iter().zip(images(env, &tags).await?) {
@@ -171,9 +173,11 @@ async fn run_export(env: &Env, out: &Out, args: &ExportArgs) -> Result<u8, Failu
         trusts: closures.iter().map(|closure| &closure.summary).collect(),
         images: images.collect(),
         left_out,
+        skipped: &skipped,
         unverified: &unverified,
     };
     out.result(&shown, &head, &notes)?;
+    warn(out, &skipped);
     Ok(0)
 }
 
@@ -230,12 +234,15 @@ async fn closure(
     policy: &Policy,
     root: &str,
     wanted: &Wanted,
+    skipped: &mut Vec<Skipped>,
 ) -> Result<(Closure, BTreeSet<String>), Failure> {
     let pinned = load_root(&env.home, &policy.root[root])?;
-    let address = address(policy, root)?;
-    let source = RegistrySource::new(env.registry.clone(), address.clone());
+    let called = called(env, policy, root, &pinned)?;
+    let places = sources(env, &policy.root[root].places, &pinned);
     let bounds = Bounds { floors: floors_of(env, policy, root)?, ..Bounds::default() };
-    let mut session = Session::refresh(source, &env.home.state(), &pinned, env.clock.now(), &bounds).await?;
+    let (state, now) = (env.home.state(), env.clock.now());
+    let mut session = Session::refresh_places(places, &state, &pinned, now, &bounds).await?;
+    skipped.extend(Skipped::of(&session));
     for name in &wanted.names {
         let found = session.find(name).await;
         let found = found.map_err(|unfinished| Failure::from(unfinished.error))?;
@@ -244,9 +251,51 @@ async fn closure(
         }
     }
     let extent = if wanted.whole { Extent::All } else { Extent::Searched };
-    let closure = Closure::collect(&mut session, &address.to_string(), extent).await?;
+    let closure = Closure::collect(&mut session, &called.to_string(), extent).await?;
     let listed = session.trusted().roles().flat_map(|(_, role)| role.signed.targets.keys().cloned());
     Ok((closure, listed.collect()))
+}
+
+/// The places as they are asked, for the root document `pinned`.
+pub(super) fn sources(env: &Env, places: &[Place], pinned: &[u8]) -> Places<AnySource> {
+    let policy = env.home.policy();
+    let beside = policy.parent().unwrap_or(Path::new(""));
+    let source = |place| AnySource::new(env.registry.clone(), place, beside, pinned);
+    Places::new(places.iter().map(source).collect())
+}
+
+/// What the trust repository of `root` is called in a bundle, which the far side puts it below: the first of its places that
+/// is a repository on a registry, wherever it is read; else the name that a layout among its places has for it.
+fn called(env: &Env, policy: &Policy, root: &str, pinned: &[u8]) -> Result<RepositoryAddress, Failure> {
+    let entry = &policy.root[root];
+    if let Some(repository) = entry.repository() {
+        return Ok(repository.clone());
+    }
+    let policy = env.home.policy();
+    let beside = policy.parent().unwrap_or(Path::new(""));
+    let called = entry.places.iter().find_map(|place| {
+        match AnySource::new(env.registry.clone(), place, beside, pinned) {
+            AnySource::Layout(layout) => layout.called().ok()??.parse().ok(),
+            _ => None,
+        }
+    });
+    called.ok_or_else(|| {
+        let text = format!(
+            "[root.{root}] has no place with a name that a registry could put it under: plain TUF files are read, and \
+             cannot be exported under a URL"
+        );
+        Failure::usage(text).next(
+            "add HOST/REPOSITORY, as its publisher calls it, to its `repository` in the policy; or `plimsoll mirror` \
+             it to a registry first",
+        )
+    })
+}
+
+/// Each place that was passed over, as a warning.
+pub(super) fn warn(out: &Out, skipped: &[Skipped]) {
+    for Skipped { place, why } in skipped {
+        out.aside(&format!("warning: {place} gave nothing that could be used ({why}); another place did"));
+    }
 }
 
 /// The tags among `names`, at each host where the policy requires `root` for them.
@@ -316,12 +365,26 @@ fn told(imported: &Imported, now: DateTime<Utc>) -> (String, Vec<String>) {
         };
         notes.push(format!("{}, by the root {}, {how}", summary(&trust.summary, now), trust.root));
         notes.push(format!("  at {}", trust.place));
+        notes.extend(others(&trust.others).map(|note| format!("  {note}")));
     }
     for LandedImage { image, new } in &imported.images {
         notes.push(format!("image  {image}{}", if *new { "" } else { ", the same as before" }));
     }
     let new = imported.trusts.iter().any(|trust| trust.new) || imported.images.iter().any(|image| image.new);
     (if new { "imported" } else { "nothing new: this was imported before" }.to_owned(), notes)
+}
+
+/// What others wrote to the same place, if they did.
+pub(super) fn others(others: &Others) -> Option<String> {
+    match others {
+        Others { newer: Some(version), .. } => Some(format!(
+            "! somebody else wrote the newer timestamp {version} there meanwhile: that one stays"
+        )),
+        Others { again: true, .. } => {
+            Some("! somebody else wrote something older over it meanwhile: it was put there again".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn inspected(contents: &Contents) -> Vec<String> {

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use plimsoll_core::{
     oci::RepositoryAddress,
-    policy::{Policy, duration},
+    policy::{Place, Policy, duration},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Env, Failure, Out, argument, bundle::floors_of, place::address};
+use super::{
+    Env, Failure, Out, argument,
+    bundle::{floors_of, others, sources, warn},
+};
 use crate::{
     bundle::{Mirror, Round, is_passing},
     trust::{load_policy, load_root},
@@ -23,7 +26,7 @@ const MAX_PATIENCE: u32 = 8;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The trust repository: the name of a pinned root, or HOST/REPOSITORY of one
+    /// The trust repository: the name of a pinned root, whose places are all asked, or HOST/REPOSITORY of one place
     #[arg(value_name = "SRC")]
     from: String,
     /// Where it is copied to, HOST/REPOSITORY
@@ -46,14 +49,12 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure> {
     let policy = load_policy(&env.home)?;
-    let (root, from) = source(&policy, &args.from)?;
-    if from == args.to {
-        return Err(Failure::usage(format!("{from} cannot be copied onto itself")));
-    }
+    let (root, from) = source(&policy, &args.from, &args.to)?;
+    let pinned = load_root(&env.home, &policy.root[&root])?;
     let mirror = Mirror {
         registry: env.registry.clone(),
-        from,
-        pinned: load_root(&env.home, &policy.root[&root])?,
+        from: sources(env, &from, &pinned),
+        pinned,
         bounds: Bounds { floors: floors_of(env, &policy, &root)?, ..Bounds::default() },
         state: env.home.state(),
         to: args.to.clone(),
@@ -76,13 +77,14 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
 
 /// Ends only with a failure.
 async fn watch(env: &Env, out: &Out, mirror: &Mirror, interval: Duration) -> Result<(), Failure> {
-    let (mut failures, mut told) = (0, false);
+    let (mut failures, mut told, mut skipped) = (0, false, Vec::new());
     loop {
         match mirror.round(env.clock.now()).await {
             Ok(round) => {
-                if round.copied || !told || failures > 0 {
+                if round.copied || !told || failures > 0 || round.skipped != skipped {
                     tell(env, out, &round)?;
                 }
+                skipped = round.skipped;
                 (failures, told) = (0, true);
             }
             // What is not to be trusted is not tried again: somebody must look at it.
@@ -96,16 +98,27 @@ async fn watch(env: &Env, out: &Out, mirror: &Mirror, interval: Duration) -> Res
     }
 }
 
-/// The pinned root that is called so, or whose metadata is fetched there.
-fn source(policy: &Policy, text: &str) -> Result<(String, RepositoryAddress), Failure> {
-    let is_meant = |root: &&String| {
-        *root == text || policy.root[*root].repository().is_some_and(|at| at.to_string() == text)
+/// The pinned root that is called so, with all of its places, or of which that is a place, with this one. What is copied
+/// to is no place to copy from.
+fn source(policy: &Policy, text: &str, to: &RepositoryAddress) -> Result<(String, Vec<Place>), Failure> {
+    let (root, mut places) = match policy.root.get(text) {
+        Some(entry) => (text, entry.places.clone()),
+        None => {
+            let is_it = |place: &&Place| matches!(place, Place::Registry(at) if at.to_string() == text);
+            let mut named = policy.root.iter();
+            let named = named.find_map(|(root, entry)| Some((root, entry.places.iter().find(is_it)?)));
+            let (root, place) = named.ok_or_else(|| {
+                let text = format!("no root is pinned that is called `{text}` or is fetched there");
+                Failure::usage(text).next("plimsoll trust list")
+            })?;
+            (root.as_str(), vec![place.clone()])
+        }
     };
-    match policy.root.keys().find(is_meant) {
-        Some(root) => Ok((root.clone(), address(policy, root)?)),
-        None => Err(Failure::usage(format!("no root is pinned that is called `{text}` or is fetched there"))
-            .next("plimsoll trust list")),
+    places.retain(|place| *place != Place::Registry(to.clone()));
+    if places.is_empty() {
+        return Err(Failure::usage(format!("{to} cannot be copied onto itself")));
     }
+    Ok((root.to_owned(), places))
 }
 
 fn tell(env: &Env, out: &Out, round: &Round) -> Result<(), Failure> {
@@ -120,7 +133,10 @@ fn tell(env: &Env, out: &Out, round: &Round) -> Result<(), Failure> {
     let what = if round.copied { "copied" } else { "same" };
     let head = format!("{what}  {}  timestamp {}{age}; {lag}", round.to, round.timestamp);
     let left = round.left_out.iter().map(|left| format!("! not copied  {}: {}", left.role, left.why));
-    out.result(round, &head, &left.collect::<Vec<_>>())
+    let notes = others(&round.others).into_iter().chain(left);
+    out.result(round, &head, &notes.collect::<Vec<_>>())?;
+    warn(out, &round.skipped);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Images in a Dockerfile: `FROM`, `COPY --from=` and `RUN --mount=from=`, as BuildKit reads them.
+//! Images in a Dockerfile: `FROM`, `COPY --from=`, `RUN --mount=from=` and `# syntax=`, as BuildKit reads them.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -38,7 +38,7 @@ struct Reader {
 }
 
 pub(super) fn images(text: &str) -> Result<Vec<Item>, Unread> {
-    let mut reader = Reader::default();
+    let mut reader = Reader { items: frontends(text)?, ..Reader::default() };
     for instruction in instructions(text)? {
         reader.read(&instruction)?;
     }
@@ -293,19 +293,55 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The escape character: `\`, unless a directive at the top says otherwise. The first line that is none ends them.
-fn escape(text: &str) -> char {
-    for (_, line) in lines(text) {
-        let Some(directive) = line.trim().strip_prefix('#') else { break };
+/// A directive at the top of the file.
+struct Directive<'a> {
+    line: usize,
+    /// Lower case.
+    name: String,
+    value: &'a str,
+    /// Where the value begins.
+    start: usize,
+}
+
+/// The directives in the comments at the top that begin with `mark`, after `passed` lines. The first line that is none ends
+/// them, and so does a name that is not known.
+fn directives<'a>(text: &'a str, mark: &str, passed: usize) -> Vec<Directive<'a>> {
+    let mut directives = Vec::new();
+    for (number, (start, line)) in lines(text).enumerate().skip(passed) {
+        let Some(directive) = line.trim_start().strip_prefix(mark) else { break };
         let Some((name, value)) = directive.split_once('=') else { break };
-        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
-        match name.as_str() {
-            "escape" => return if value == "`" { '`' } else { '\\' },
-            "syntax" | "check" if !value.is_empty() => {}
-            _ => break,
+        let (name, trimmed) = (name.trim().to_ascii_lowercase(), value.trim());
+        if !matches!(name.as_str(), "check" | "escape" | "syntax") || trimmed.is_empty() {
+            break;
         }
+        let start = start + line.len() - value.trim_start().len();
+        directives.push(Directive { line: number + 1, name, value: trimmed, start });
     }
-    '\\'
+    directives
+}
+
+/// The escape character: `\`, unless a directive says otherwise.
+fn escape(text: &str) -> char {
+    let escape = directives(text, "#", 0).into_iter().find(|directive| directive.name == "escape");
+    if escape.is_some_and(|directive| directive.value == "`") { '`' } else { '\\' }
+}
+
+/// The image that reads the file in BuildKit's place: the first word of the directive `syntax`, in one of the forms in which
+/// BuildKit looks for it. It passes over a first line that begins with `#!`.
+fn frontends(text: &str) -> Result<Vec<Item>, Unread> {
+    let passed = usize::from(lines(text).next().is_some_and(|(_, line)| line.starts_with("#!")));
+    let first = lines(text).enumerate().skip(passed).find(|(_, (_, line))| !line.trim().is_empty());
+    if let Some((number, _)) = first.filter(|(_, (_, line))| line.trim_start().starts_with('{')) {
+        let what = "it begins like JSON, in which BuildKit looks for a `syntax`: name that as `# syntax=`"
+            .to_owned();
+        return Err(Unread { line: number + 1, what });
+    }
+    let all = ["#", "//"].into_iter().flat_map(|mark| directives(text, mark, passed));
+    let frontends = all.filter(|directive| directive.name == "syntax").map(|directive| {
+        let image = directive.value.split_ascii_whitespace().next().unwrap_or_default();
+        Item::new(directive.line, image, directive.start..directive.start + image.len())
+    });
+    Ok(frontends.collect())
 }
 
 /// What stands before the escape at the end of `line`, if it goes on in the next.

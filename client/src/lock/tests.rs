@@ -89,6 +89,7 @@ fn a_dockerfile_names_bases_and_what_is_copied_from() {
     assert_eq!(
         images(Kind::Dockerfile, DOCKERFILE),
         [
+            (1, "docker/dockerfile:1"),
             (3, "registry.example.com/acme/base:v1"),
             (6, "registry.example.com/acme/golang:1.22"),
             (8, "registry.example.com/acme/tools:v3"),
@@ -164,7 +165,7 @@ fn what_a_dockerfile_leaves_open_is_named_and_never_guessed() {
 fn a_dockerfile_is_read_as_buildkit_reads_it() {
     for (text, expected) in [
         ("# escape=`\nFROM `\na:1\nRUN dir C:\\\nFROM b:1", vec!["a:1", "b:1"]),
-        ("# Syntax=x\n#check = y\n# ESCAPE = `\nFROM `\na:1", vec!["a:1"]),
+        ("# Syntax=x\n#check = y\n# ESCAPE = `\nFROM `\na:1", vec!["x", "a:1"]),
         // The first comment that is no directive is the last line that may be one.
         ("# maintainer = me\n# escape=`\nFROM a:1\nRUN x `\nFROM b:1", vec!["a:1", "b:1"]),
         ("# escape=\n# escape=`\nFROM a:1\nRUN x `\nFROM b:1", vec!["a:1", "b:1"]),
@@ -178,6 +179,38 @@ fn a_dockerfile_is_read_as_buildkit_reads_it() {
         ("", vec![]),
     ] {
         assert_eq!(good(Kind::Dockerfile, text), expected, "{text}");
+    }
+}
+
+/// T91: BuildKit fetches and runs what `syntax` names before it reads anything else of the file.
+#[test]
+fn the_syntax_of_a_dockerfile_is_an_image() {
+    for (text, expected) in [
+        ("# syntax=docker/dockerfile:1.7-labs\nFROM a:1", vec!["docker/dockerfile:1.7-labs", "a:1"]),
+        ("#SYNTAX = r.io/f:1 \t\nFROM a:1", vec!["r.io/f:1", "a:1"]),
+        // Only the first word is the image; the rest goes to it.
+        ("# syntax=r.io/f:1 --flag x:2\nFROM a:1", vec!["r.io/f:1", "a:1"]),
+        ("# escape=`\n# check=skip=all\n# syntax=r.io/f:1\nFROM a:1", vec!["r.io/f:1", "a:1"]),
+        ("#!/usr/bin/env builder\n# syntax=r.io/f:1\nFROM a:1", vec!["r.io/f:1", "a:1"]),
+        ("// syntax=r.io/f:1\n", vec!["r.io/f:1"]),
+        ("#!/bin/x\n//syntax = r.io/f:1\n", vec!["r.io/f:1"]),
+        // Comments, for BuildKit too.
+        ("# about\n# syntax=r.io/f:1\nFROM a:1", vec!["a:1"]),
+        ("\n# syntax=r.io/f:1\nFROM a:1", vec!["a:1"]),
+        ("FROM a:1\n# syntax=r.io/f:1\n", vec!["a:1"]),
+        ("# other=1\n# syntax=r.io/f:1\nFROM a:1", vec!["a:1"]),
+    ] {
+        assert_eq!(good(Kind::Dockerfile, text), expected, "{text}");
+        is_stable(Kind::Dockerfile, text);
+        is_stable(Kind::Dockerfile, &format!("\u{feff}{}", text.replace('\n', "\r\n")));
+    }
+    let why = |text: &str| images(Kind::Dockerfile, text).swap_remove(0);
+    assert_eq!(why("# syntax=$IMAGE\nFROM a"), (1, Err(Opaque::Variable)));
+    assert!(matches!(why("# check=x\n# syntax=Up/Case:1\nFROM a"), (2, Err(Opaque::Reference(_)))));
+    // Another form in which BuildKit looks for it.
+    for text in ["{\"syntax\": \"r.io/f:1\"}", "\u{feff} {\"syntax\": \"r.io/f:1\"}\n", "#!/x\n{\n}"] {
+        let line = 1 + usize::from(text.starts_with("#!"));
+        assert_eq!(Kind::Dockerfile.images(text).unwrap_err().line, line, "{text}");
     }
 }
 
@@ -344,6 +377,66 @@ fn what_yaml_leaves_open_is_named_and_never_guessed() {
         assert_eq!(Kind::Yaml.images(text).map_err(|unread| unread.line), Err(line), "{text}");
     }
     assert_eq!(good(Kind::Yaml, "---\n# only a comment\n---\n"), [""; 0]);
+}
+
+/// T91: no image is out of sight because an alias or a merge brings it to where it runs.
+#[test]
+fn an_image_behind_an_alias_is_locked_at_its_anchor_or_named() {
+    // Merged from an extension, from a list of them, from another service, and as a whole.
+    let text = "x-a: &a {image: r.io/a:1}\nx-b: &b\n  image: r.io/b:1\nservices:\n  one: {<<: *a}\n  two: {<<: [*a, *b]}\n  \
+                three: &three {image: r.io/c:1}\n  four: *three\n";
+    assert_eq!(good(Kind::Yaml, text), ["r.io/a:1", "r.io/b:1", "r.io/c:1"]);
+    is_stable(Kind::Yaml, text);
+    // The key is an alias.
+    let text = "x: &k image\nservices:\n  one:\n    *k : r.io/a:1\n";
+    assert_eq!(good(Kind::Yaml, text), ["r.io/a:1"]);
+    // What is built and not fetched, and merged where it is fetched; however far away.
+    let built =
+        "services:\n  a: &a\n    build: .\n    image: r.io/a:1\n    pull_policy: build\n  b: &b {<<: *a}\n";
+    assert_eq!(good(Kind::Yaml, built), [""; 0]);
+    for more in [
+        "  c: {<<: *a, pull_policy: always}\n",
+        "  c: {pull_policy: missing, <<: [*b]}\n",
+        "  c: {<<: *b, build: null}\n",
+        "  c: &c {<<: *b}\n  d: {<<: *c, build: }\n",
+    ] {
+        assert_eq!(good(Kind::Yaml, &format!("{built}{more}")), ["r.io/a:1"], "{more}");
+    }
+    assert_eq!(good(Kind::Yaml, &format!("{built}  c: {{<<: *b, pull_policy: never}}\n")), [""; 0]);
+
+    // From where nothing runs to where it does.
+    let list = |first: &str, second: &str| {
+        format!(
+            "apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, {first}}}\n- {{apiVersion: v1, kind: Pod, {second}}}\n"
+        )
+    };
+    for first in [
+        "kind: ConfigMap, data: &d {image: r.io/a:1}",
+        "kind: Secret, data: {x: &d {y: [{image: r.io/a:1}]}}",
+        "kind: Pod, spec: {volumes: [{rbd: &d {image: r.io/a:1}}]}",
+    ] {
+        for second in ["spec: {containers: [{<<: *d}]}", "spec: {containers: [{<<: [*d]}]}", "spec: *d"] {
+            let found = Kind::Yaml.images(&list(first, second));
+            assert_eq!(found.map_err(|unread| unread.line), Err(5), "{first} {second}");
+        }
+        assert_eq!(good(Kind::Yaml, &list(first, "spec: {}")), [""; 0], "{first}");
+    }
+    let whole = "apiVersion: v1\nkind: List\nitems:\n- &c {apiVersion: v1, kind: ConfigMap, data: {image: r.io/a:1}}\n- {<<: *c, kind: Pod}\n";
+    assert_eq!(Kind::Yaml.images(whole).map_err(|unread| unread.line), Err(5));
+    let scalar = list("kind: ConfigMap, data: {image: &d r.io/a:1}", "spec: {containers: [{image: *d}]}");
+    assert_eq!(images(Kind::Yaml, &scalar), [(4, Err(Opaque::Shared))]);
+    let scalar = list(
+        "kind: Pod, spec: {volumes: [{rbd: {image: &d r.io/a:1}}]}",
+        "spec: {containers: [{image: *d}]}",
+    );
+    assert_eq!(images(Kind::Yaml, &scalar), [(4, Err(Opaque::Shared))]);
+    // Nothing of it is an image.
+    let labels = list("kind: ConfigMap, data: {image: x, labels: &d {a: b}}", "metadata: {labels: *d}");
+    assert_eq!(good(Kind::Yaml, &labels), [""; 0]);
+    // The reference of a volume that is merged, or is the alias itself.
+    let volume = "apiVersion: v1\nkind: Pod\nspec:\n  a: &r {reference: r.io/a:1}\n  b: {image: {<<: *r}}\n";
+    assert_eq!(images(Kind::Yaml, volume), [(5, Err(Opaque::Parts))]);
+    assert_eq!(images(Kind::Yaml, &volume.replace("{<<: *r}", "*r")), [(5, Err(Opaque::Parts))]);
 }
 
 #[test]

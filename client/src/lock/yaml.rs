@@ -3,7 +3,10 @@
 //! The parser tells the structure and where each scalar begins; that the file has there what the scalar says is checked
 //! again, so that an edit never hits anything else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -11,6 +14,9 @@ use super::{Item, Opaque, Place, Unread};
 
 /// Kubernetes objects that hold texts and schemas, and run nothing.
 const RUN_NOTHING: [&str; 3] = ["ConfigMap", "CustomResourceDefinition", "Secret"];
+
+/// The key that brings in the keys of another mapping.
+const MERGE: &str = "<<";
 
 /// A mapping or a list that is being read.
 #[derive(Default)]
@@ -21,14 +27,21 @@ struct Frame {
     /// The key whose value comes next; none if a key comes next, or it is not a text.
     key: Option<String>,
     at_value: bool,
+    /// Its anchor, 0 if it has none.
+    anchor: usize,
     line: usize,
     /// How many items there were before it.
     before: usize,
     /// Which of them are the image of this very mapping.
     own: Vec<usize>,
-    has_build: bool,
-    /// The pull policy is one that fetches nothing.
-    fetches_nothing: bool,
+    /// There is something to build; none if it does not say.
+    builds: Option<bool>,
+    /// The pull policy is one that fetches something; none if there is no policy.
+    fetches: Option<bool>,
+    /// The anchors that are merged into it.
+    merged: Vec<usize>,
+    /// An image in it is none that runs.
+    has_idle: bool,
     has_reference: bool,
     api_version: bool,
     kind: Option<String>,
@@ -40,7 +53,7 @@ struct Frame {
 struct Scalar {
     line: usize,
     text: String,
-    at: Result<std::ops::Range<usize>, Opaque>,
+    at: Result<Range<usize>, Opaque>,
 }
 
 struct Reader<'a> {
@@ -57,6 +70,12 @@ struct Reader<'a> {
     anchors: BTreeMap<usize, Scalar>,
     /// Anchors that are used for something that is no image.
     shared: BTreeSet<usize>,
+    /// Anchors of mappings and lists of this document, with the items in each.
+    holding: Vec<(usize, Range<usize>)>,
+    /// Anchors of this document, with the images that are built and not fetched where they stand, or were merged there.
+    not_fetched: BTreeMap<usize, Vec<usize>>,
+    /// Anchors of what holds an image that runs nowhere where it stands.
+    idle: BTreeSet<usize>,
     done: Vec<(Item, Option<usize>)>,
 }
 
@@ -72,6 +91,9 @@ pub(super) fn images(text: &str) -> Result<Vec<Item>, Unread> {
         compose: false,
         anchors: BTreeMap::new(),
         shared: BTreeSet::new(),
+        holding: Vec::new(),
+        not_fetched: BTreeMap::new(),
+        idle: BTreeSet::new(),
         done: Vec::new(),
     };
     for event in Parser::new_from_str(text) {
@@ -100,14 +122,20 @@ impl Reader<'_> {
                 self.node_done(Some(&text));
             }
             Event::Alias(anchor) => {
+                if self.idle.contains(&anchor) {
+                    let what = "an alias of something with an image, which runs nowhere where it is: write it out here";
+                    return Err(Unread { line, what: what.to_owned() });
+                }
                 let scalar = self.anchors.get(&anchor).cloned();
+                let text = scalar.as_ref().map(|scalar| scalar.text.clone());
+                self.merges(anchor);
                 if !self.value(line, scalar, Some(anchor)) {
                     self.shared.insert(anchor);
                 }
-                self.node_done(None);
+                self.node_done(text.as_deref());
             }
-            Event::SequenceStart(..) => self.start(line, true),
-            Event::MappingStart(..) => self.start(line, false),
+            Event::SequenceStart(anchor, _) => self.start(line, true, anchor),
+            Event::MappingStart(anchor, _) => self.start(line, false, anchor),
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
             Event::DocumentEnd => self.end_document(),
             Event::DocumentStart(_) | Event::StreamStart | Event::StreamEnd | Event::Nothing => {}
@@ -144,12 +172,15 @@ impl Reader<'_> {
         let Some(key) = frame.key.clone().filter(|_| frame.at_value) else { return false };
         let text = scalar.as_ref().map(|scalar| scalar.text.as_str());
         match key.as_str() {
-            "build" => frame.has_build = true,
-            "pull_policy" => frame.fetches_nothing = matches!(text, Some("build" | "never")),
+            "build" => frame.builds = Some(!matches!(text, Some("" | "~" | "null"))),
+            "pull_policy" => frame.fetches = Some(!matches!(text, Some("build" | "never"))),
             "apiVersion" => frame.api_version = true,
             "kind" => frame.kind = text.map(str::to_owned),
             // A block device's image is none that runs.
-            "image" if frame.name.as_deref() == Some("rbd") => {}
+            "image" if frame.name.as_deref() == Some("rbd") => {
+                frame.has_idle = true;
+                self.shared.extend(anchor);
+            }
             "image" => {
                 frame.own.push(self.items.len());
                 self.image(line, scalar, anchor);
@@ -177,18 +208,28 @@ impl Reader<'_> {
         self.items.push((item, anchor));
     }
 
-    fn start(&mut self, line: usize, is_list: bool) {
+    /// An alias of `anchor` where a mapping merges it: after the key `<<`, by itself or in a list.
+    fn merges(&mut self, anchor: usize) {
+        let into = match self.frames.as_mut_slice() {
+            [.., frame, list] if list.is_list && list.name.as_deref() == Some(MERGE) => frame,
+            [.., frame] if frame.at_value && frame.key.as_deref() == Some(MERGE) => frame,
+            _ => return,
+        };
+        into.merged.push(anchor);
+    }
+
+    fn start(&mut self, line: usize, is_list: bool, anchor: usize) {
         let mut name = None;
         if let Some(frame) = self.frames.last_mut().filter(|frame| frame.at_value && !frame.is_list) {
             name = frame.key.clone();
             match name.as_deref() {
-                Some("build") => frame.has_build = true,
+                Some("build") => frame.builds = Some(true),
                 Some("services") => frame.services = !is_list,
                 Some("image") if is_list => self.items.push((Item::opaque(line, "", Opaque::Parts), None)),
                 _ => {}
             }
         }
-        self.frames.push(Frame { is_list, name, line, before: self.items.len(), ..Frame::default() });
+        self.frames.push(Frame { is_list, name, anchor, line, before: self.items.len(), ..Frame::default() });
     }
 
     fn end(&mut self) -> Result<(), Unread> {
@@ -197,21 +238,21 @@ impl Reader<'_> {
         if frame.name.as_deref() == Some("image") && !frame.is_list && !frame.has_reference {
             self.items.push((Item::opaque(frame.line, "", Opaque::Parts), None));
         }
+        if frame.anchor != 0 && self.items.len() > frame.before {
+            self.holding.push((frame.anchor, frame.before..self.items.len()));
+        }
+        if frame.has_idle && frame.anchor != 0 {
+            self.idle.insert(frame.anchor);
+        }
         match frame.kind.as_deref().filter(|_| is_object) {
-            Some(kind) if RUN_NOTHING.contains(&kind) => {
-                self.items.truncate(frame.before);
-                self.built.retain(|&item| item < frame.before);
-            }
+            Some(kind) if RUN_NOTHING.contains(&kind) => self.drop_from(frame.before),
             Some("Kustomization") => {
                 let what = "a Kustomization names its images in parts: lock what it is made of".to_owned();
                 return Err(Unread { line: frame.line, what });
             }
             _ => {}
         }
-        // Without such a policy, compose first tries to fetch what it could build.
-        if frame.has_build && frame.fetches_nothing {
-            self.built.extend(frame.own);
-        }
+        self.end_service(&frame);
         if self.frames.is_empty() {
             self.compose = frame.services && !is_object;
             if !is_object && !self.compose {
@@ -220,6 +261,35 @@ impl Reader<'_> {
         }
         self.node_done(None);
         Ok(())
+    }
+
+    /// Forgets the items from the one at `before` on, which run nowhere where they stand.
+    fn drop_from(&mut self, before: usize) {
+        let dropped = self.items.split_off(before.min(self.items.len()));
+        self.shared.extend(dropped.iter().filter_map(|(_, anchor)| *anchor));
+        self.built.retain(|&item| item < before);
+        let (kept, idle) = self.holding.drain(..).partition(|(_, items)| items.start < before);
+        self.holding = kept;
+        self.idle.extend(idle.into_iter().map(|(anchor, _): (usize, Range<usize>)| anchor));
+    }
+
+    /// Of a service: without a policy that fetches nothing, compose first tries to fetch what it could build. What was merged
+    /// from a service that is built may be fetched here.
+    fn end_service(&mut self, frame: &Frame) {
+        let mut not_fetched = Vec::new();
+        if frame.builds == Some(true) && frame.fetches == Some(false) {
+            not_fetched.extend(&frame.own);
+            self.built.extend(&frame.own);
+        }
+        let merged = frame.merged.iter().filter_map(|anchor| self.not_fetched.get(anchor));
+        let merged: Vec<usize> = merged.flatten().copied().collect();
+        if frame.builds == Some(false) || frame.fetches == Some(true) {
+            self.built.retain(|item| !merged.contains(item));
+        }
+        not_fetched.extend(merged);
+        if frame.anchor != 0 {
+            self.not_fetched.insert(frame.anchor, not_fetched);
+        }
     }
 
     /// A node is complete: after a key comes its value, after a value the next key.
@@ -236,6 +306,8 @@ impl Reader<'_> {
         let compose = self.compose;
         self.done.extend(items.filter(|(at, _)| !compose || !built.contains(at)).map(|(_, item)| item));
         self.compose = false;
+        self.holding.clear();
+        self.not_fetched.clear();
     }
 
     /// Each place once, and none that something else shares.

@@ -52,6 +52,21 @@ pub(crate) async fn lock(path: &Path, patience: Duration) -> Result<Option<Lock>
     }
 }
 
+/// The lock as [`lock`] gives it, for who must be alone: it is not had where it could be shared, or cannot be written.
+///
+/// # Errors
+/// As [`lock`].
+pub(crate) async fn lock_alone(path: &Path, patience: Duration) -> Result<Lock, StateError> {
+    let failed = |source| StateError::Write { path: path.to_owned(), source };
+    match lock(path, patience).await? {
+        Some(mut lock) => match lock.unwritable.take() {
+            None => Ok(lock),
+            Some(source) => Err(failed(source)),
+        },
+        None => Err(failed(io::ErrorKind::ReadOnlyFilesystem.into())),
+    }
+}
+
 fn attempt(path: &Path) -> io::Result<Attempt> {
     let folder = path.parent().and_then(|folder| File::open(folder).ok());
     let Some((file, unwritable)) = open(path)? else { return Ok(Attempt::NoFile) };

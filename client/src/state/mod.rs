@@ -41,8 +41,7 @@ use serde::{Deserialize, Serialize};
 pub use error::StateError;
 use files::{clear, is_spoilt};
 pub use files::{create_private_folder, read, replace};
-use lock::Lock;
-pub(crate) use lock::lock;
+pub(crate) use lock::{Lock, lock, lock_alone};
 pub use place::{Place, StateKey};
 
 /// Room for the hashes of all roles that a snapshot has room for, should it have stopped listing them: of one role

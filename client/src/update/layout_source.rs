@@ -53,6 +53,22 @@ impl LayoutSource {
         self
     }
 
+    /// What the layout calls the trust repository that is meant, without `:latest`; none if it has no name, or several.
+    ///
+    /// # Errors
+    /// [`SourceError::Empty`] if there is none, [`SourceError::Layout`], [`SourceError::Mapping`].
+    pub fn called(&self) -> Result<Option<String>, SourceError> {
+        let found = self.found()?;
+        match found.as_slice() {
+            [] => Err(SourceError::Empty { location: self.location() }),
+            [(Some(name), _)] => {
+                let repository = name.strip_suffix(LATEST).and_then(|name| name.strip_suffix(':'));
+                Ok(repository.map(str::to_owned))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// What the entry point lists, once a round has begun.
     pub(crate) fn listing(&self) -> &Listing {
         &self.listing

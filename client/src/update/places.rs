@@ -6,18 +6,19 @@
 use std::path::{Path, PathBuf};
 
 use plimsoll_core::{
-    policy::Verdict,
-    tuf::{self, HighWater, MetaFile, Trusted},
+    policy::{Place, Verdict},
+    tuf::{self, Document, HighWater, MetaFile, Root, Trusted},
 };
+use url::Url;
 
 use super::{
     Begin, Bounds, LayoutSource, RegistrySource, Session, Source, SourceError, TufSource, UpdateError,
     place_of,
 };
-use crate::state::Entry;
+use crate::{registry::Registry, state::Entry};
 
 /// A place of any kind that a policy can name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AnySource {
     /// A trust repository in a registry.
@@ -29,11 +30,30 @@ pub enum AnySource {
 }
 
 /// An image layout that is opened when it is asked, so that one that is not there is a place that failed, and no more.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LayoutPlace {
     path: PathBuf,
     trust: Option<String>,
     opened: Option<LayoutSource>,
+}
+
+impl AnySource {
+    /// The place `place` of a policy in the folder `beside`, for the root document `pinned`: of several trust repositories in
+    /// a layout, the one with its trust id. No I/O.
+    pub fn new(http: Registry, place: &Place, beside: &Path, pinned: &[u8]) -> Self {
+        match place {
+            Place::Registry(repository) => Self::Registry(RegistrySource::new(http, repository.clone())),
+            Place::Tuf(url) => {
+                let url = Url::parse(url).expect("the policy's check refuses what is no URL");
+                Self::Tuf(TufSource::new(http, url))
+            }
+            Place::Layout(path) => {
+                let document = Document::<Root>::parse("root", pinned).ok();
+                let identity = document.and_then(|document| document.signed.common.identity.clone());
+                Self::Layout(LayoutPlace::new(beside.join(path), identity.map(|identity| identity.trust)))
+            }
+        }
+    }
 }
 
 impl LayoutPlace {
@@ -41,6 +61,14 @@ impl LayoutPlace {
     /// I/O.
     pub fn new(path: PathBuf, trust: Option<String>) -> Self {
         Self { path, trust, opened: None }
+    }
+
+    /// What the trust repository is called in the layout, without `:latest`; none if it has no name, or there are several.
+    ///
+    /// # Errors
+    /// [`SourceError`]: there is no layout, or none with the trust repository.
+    pub fn called(&self) -> Result<Option<String>, SourceError> {
+        LayoutSource::open(&self.path, None)?.of_trust(self.trust.as_deref()).called()
     }
 
     /// The layout, once a round has begun.
@@ -194,6 +222,19 @@ impl<S: Source> Source for Places<S> {
 
     async fn root(&mut self, version: u64) -> Result<Option<Vec<u8>>, SourceError> {
         self.current().root(version).await
+    }
+
+    async fn other_roots(&mut self, version: u64) -> Vec<Vec<u8>> {
+        let (mut roots, at) = (Vec::new(), self.at);
+        for (_, source) in self.sources.iter_mut().enumerate().filter(|(other, _)| *other != at) {
+            let mut found = source.root(version).await;
+            // One that was asked before others, and had nothing new then, has not told what it has.
+            if matches!(found, Ok(None)) && source.begin(None).await.is_ok() {
+                found = source.root(version).await;
+            }
+            roots.extend(found.ok().flatten());
+        }
+        roots
     }
 
     async fn timestamp(&mut self) -> Result<Vec<u8>, SourceError> {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use plimsoll_core::tuf::{self, Document};
 use plimsoll_core::{
     oci::{Reference, RepositoryAddress, Tag, TargetName},
     policy::{Place, Policy, Require, Rule, ScopeEntry, Verdict, Vouch},
@@ -16,7 +15,6 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, timeout_at},
 };
-use url::Url;
 
 use super::{
     Context, LocalFault, Mode, Part, Verification,
@@ -29,7 +27,7 @@ use crate::{
     floor,
     registry::Registry,
     trust,
-    update::{AnySource, Bounds, LayoutPlace, RegistrySource, TufSource, key_of, registry_verdict},
+    update::{AnySource, Bounds, key_of, registry_verdict},
 };
 
 /// The longest time to wait.
@@ -316,20 +314,9 @@ fn beside_policy(ctx: &Context, path: &Path) -> PathBuf {
 }
 
 fn source(ctx: &Context, root: &Root, place: &Place) -> AnySource {
-    let http = ctx.registry.clone();
-    match place {
-        Place::Registry(repository) => AnySource::Registry(RegistrySource::new(http, repository.clone())),
-        Place::Tuf(url) => {
-            let url = Url::parse(url).expect("the policy's check refuses what is no URL");
-            AnySource::Tuf(TufSource::new(http, url))
-        }
-        Place::Layout(path) => {
-            let trust = Document::<tuf::Root>::parse("root", &root.document)
-                .ok()
-                .and_then(|root| root.signed.common.identity.as_ref().map(|identity| identity.trust.clone()));
-            AnySource::Layout(LayoutPlace::new(beside_policy(ctx, path), trust))
-        }
-    }
+    let policy = ctx.home.policy();
+    let beside = policy.parent().unwrap_or(Path::new(""));
+    AnySource::new(ctx.registry.clone(), place, beside, &root.document)
 }
 
 /// Who is asked, when, and for how long.
