@@ -34,7 +34,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
     record,
-    tuf::{HighWater, SnapshotMark, limit},
+    tuf::{Floor, HighWater, SnapshotMark, limit},
 };
 use serde::{Deserialize, Serialize};
 
@@ -387,6 +387,15 @@ impl State {
 /// [`StateError::ClockBehind`].
 pub fn check_clock(now: DateTime<Utc>, seen: DateTime<Utc>) -> Result<(), StateError> {
     if now + MAX_STEP_BACK < seen { Err(StateError::ClockBehind { now, seen }) } else { Ok(()) }
+}
+
+/// The same for the time that `floor` names.
+///
+/// # Errors
+/// [`StateError::ClockBehindFloor`].
+pub fn check_floor(now: DateTime<Utc>, floor: &Floor) -> Result<(), StateError> {
+    let as_of = floor.as_of;
+    check_clock(now, as_of).map_err(|_| StateError::ClockBehindFloor { now, floor: floor.called(), as_of })
 }
 
 /// The record with a sum over it: a torn or half-edited one is noticed.
