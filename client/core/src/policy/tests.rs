@@ -549,6 +549,11 @@ fn the_longest_remap_applies_once_and_to_whole_segments() {
 
 #[test]
 fn a_constraint_admits_semantic_versions_only() {
+    for (text, full) in
+        [("1.2.3", true), ("v1.2.3-rc.1", true), ("v1", false), ("1.2", false), ("latest", false)]
+    {
+        assert_eq!(Constraint::is_version(text), full, "{text}");
+    }
     let tag = |requirement: &str| Constraint::Tag(requirement.parse().unwrap());
     for (requirement, text, admitted) in [
         (">=1.2, <2", "1.2.0", true),
