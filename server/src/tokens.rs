@@ -397,6 +397,7 @@ mod tests {
         for (text, line) in [
             (token("x = 1\n"), 5),
             (token("trusts = \"a\"\n"), 5),
+            (format!("token = [[\"a\", \"{}\", [], \"2026-01-01T00:00:00Z\"]]\n", "00".repeat(32)), 1),
             (token("trusts = [\"A\"]\n"), 1),
             (token(&token("")), 1),
             (token("").replace("\"a\"", "\"A\""), 1),
