@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plimsoll_core::tuf::{Document, Floor, FloorError, HighWater, Mark, Root, Snapshot};
+use chrono::{DateTime, Utc};
+use plimsoll_core::tuf::{Document, Floor, FloorError, HighWater, Mark, Root, Snapshot, Timestamp};
 
 use crate::{
     home::Home,
@@ -114,7 +115,10 @@ pub fn read(path: &Path) -> Result<Floor, FloorFault> {
     let failed = |source| FloorFault::Read { path: path.to_owned(), source };
     let missing = || failed(io::Error::new(io::ErrorKind::NotFound, "there is no such file"));
     let bytes = state::read(path, MAX_FLOOR).map_err(failed)?.ok_or_else(missing)?;
-    Floor::parse(&bytes).map_err(|source| FloorFault::Floor { path: path.to_owned(), source })
+    let mut floor =
+        Floor::parse(&bytes).map_err(|source| FloorFault::Floor { path: path.to_owned(), source })?;
+    floor.name = Some(path.display().to_string());
+    Ok(floor)
 }
 
 /// Writes `floor` to the file `path`, which is replaced as a whole and durably. Anybody may read it: it is to be baked in.
@@ -166,12 +170,13 @@ pub fn of_root(floors: &[Floor], pinned: &[u8]) -> Vec<Floor> {
     floors.iter().filter(|floor| floor.is_of(&root)).cloned().collect()
 }
 
-/// The floor of what this machine has seen of the root `name`. Reads trusted state under its lock; no network.
+/// The floor of what this machine has seen of the root `name`. It is as of the last complete update, or as of when the
+/// timestamp was signed, where that is later, and not after `now`. Reads trusted state under its lock; no network.
 ///
 /// # Errors
 /// [`FloorFault::NothingSeen`] before the first complete update, or where it was damaged since; [`FloorFault::Trust`],
 /// [`FloorFault::State`].
-pub async fn of_state(home: &Home, name: &str) -> Result<Floor, FloorFault> {
+pub async fn of_state(home: &Home, name: &str, now: DateTime<Utc>) -> Result<Floor, FloorFault> {
     let nothing = || FloorFault::NothingSeen { name: name.to_owned() };
     let (pinned, state) = trust::remembered_of(home, name).await?.ok_or_else(nothing)?;
     let (memory, seen) = state.memory().zip(state.seen()).ok_or_else(nothing)?;
@@ -180,7 +185,16 @@ pub async fn of_state(home: &Home, name: &str) -> Result<Floor, FloorFault> {
     let root = state.document("root")?.and_then(|bytes| Document::<Root>::parse("root", &bytes).ok());
     let (root, snapshot) = root.zip(snapshot).ok_or_else(nothing)?;
     let roles = in_use(&state, memory, &snapshot.signed)?;
-    Floor::of(&pinned, memory, &root, &snapshot, roles, seen).ok_or_else(nothing)
+    let as_of = seen.max(signed_at(&state, memory)?.map_or(seen, |at| at.min(now)));
+    Floor::of(&pinned, memory, &root, &snapshot, roles, as_of).ok_or_else(nothing)
+}
+
+/// When the timestamp that `memory` names was signed, if it says.
+fn signed_at(state: &State, memory: &HighWater) -> Result<Option<DateTime<Utc>>, StateError> {
+    let held = state.document("timestamp")?;
+    let held = held.and_then(|bytes| Document::<Timestamp>::parse("timestamp", &bytes).ok());
+    let held = held.filter(|held| memory.timestamp.is_some_and(|seen| seen.digest == Some(held.digest())));
+    Ok(held.and_then(|held| held.signed.common.identity.as_ref().map(|identity| identity.at)))
 }
 
 /// The roles of `snapshot` whose documents are here: those that this machine was on the way of.

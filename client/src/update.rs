@@ -248,7 +248,7 @@ impl<S: Source> Session<S> {
         let bounds = Arc::new(bounds.clone());
         let state = State::open(place, LOCK_PATIENCE).await?;
         state.check_clock(now)?;
-        bounds.floors.iter().try_for_each(|floor| state::check_clock(now, floor.as_of))?;
+        bounds.floors.iter().try_for_each(|floor| state::check_floor(now, floor))?;
         let memory = state.memory().cloned();
         let first_use = memory.is_none();
         let trusted = start(&state, memory.unwrap_or_default(), &pinned, &bounds, now)?;

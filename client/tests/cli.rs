@@ -431,8 +431,17 @@ fn wrong_usage_is_2_and_changes_nothing() {
         let ran = desk.run(line);
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{line}\n{}", ran.stderr);
         assert!(ran.stderr.contains(says), "{line}\n{}", ran.stderr);
+        if !line.is_empty() {
+            let told: Vec<&str> = ran.stderr.lines().collect();
+            assert!(told[0].starts_with("error: ") && told.len() <= 2, "{line}\n{}", ran.stderr);
+            assert!(told.iter().skip(1).all(|next| next.starts_with("  try: ")), "{line}\n{}", ran.stderr);
+        }
         assert_eq!(desk.files(), before, "{line}");
     }
+    let next = |line: &str| desk.run(line).stderr.lines().nth(1).unwrap_or_default().to_owned();
+    assert_eq!(next("verify"), "  try: plimsoll verify --help");
+    assert_eq!(next("-q trust add acme"), "  try: plimsoll trust add --help");
+    assert_eq!(next("frobnicate"), "  try: plimsoll --help");
     desk.refused("verify --ca-file none.pem HOST/acme/app:v1", 2, "none.pem");
 }
 

@@ -189,12 +189,19 @@ impl Desk {
     }
 
     fn run(&self, line: &str) -> Ran {
+        self.run_with(line, &[], &[])
+    }
+
+    /// The same with more arguments and variables, which may be empty.
+    fn run_with(&self, line: &str, more: &[&str], variables: &[(&str, &str)]) -> Ran {
         let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
             .args(line.replace("HOST", &self.registry.address).split_whitespace())
+            .args(more)
             .current_dir(self.dir.path())
             .env_clear()
             .env("HOME", self.dir.path())
             .env("PLIMSOLL_HOME", self.dir.path().join("home"))
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -232,6 +239,10 @@ match = "HOST/mine/**"
 require = { all = ["acme"] }
 map = { acme = "acme/**" }
 [[scope]]
+match = "HOST/acme/app:v*"
+require = { all = ["acme"] }
+digest-refs = "retained"
+[[scope]]
 match = "HOST/acme/old"
 action = "allow-digest"
 digests = ["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
@@ -248,6 +259,7 @@ to = "r.io"
         "no reference is ever in the scope docker.io/nginx: names of one part are below library/",
         "no reference is ever in the scope m.io/acme/app: the remap from m.io judges what is there as r.io",
         "the pinned root acme says that it speaks for acme/** only, which is not all of the scope HOST/other/**",
+        "`digest-refs` of the scope HOST/acme/app:v* never applies: a scope of tags covers no reference by digest",
         "what the scope HOST/acme/old allowed ended on 2020-01-01",
     ];
     assert_eq!(notes.len(), expected.len(), "{notes:#?}");
@@ -575,6 +587,37 @@ fn a_policy_to_start_from_is_written_once() {
     assert!(!desk.dir.path().join("ci/nowhere").exists());
 }
 
+/// T61: a scope that only looks like a good one is not told to be written as it is.
+#[test]
+fn a_look_alike_in_a_scope_is_named() {
+    let desk = desk();
+    for (pattern, words) in [
+        ("HOST/\u{430}cme/app", "of `HOST/\u{430}cme/app` is U+0430; a scope holds plain ASCII"),
+        (
+            "r\u{435}gistry.example.com/acme/app",
+            "character 2 of `r\u{435}gistry.example.com/acme/app` is U+0435",
+        ),
+    ] {
+        let scope = format!("[[scope]]\nmatch = \"{pattern}\"\nrequire = {{ all = [\"acme\"] }}\n");
+        let ran = desk.policy(&scope).run("policy check");
+        assert!(ran.code == 2 && ran.stderr.contains("line 6, column 9"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_tag_that_is_no_full_version_is_told_as_that() {
+    let desk = desk();
+    desk.policy("[[scope]]\nmatch = \"HOST/acme/**\"\nrequire = { all = [\"acme\"] }\nconstraint = { tag = \">=1, <3\" }\n");
+    let ran = desk.run("verify HOST/acme/app:v1");
+    assert!(
+        ran.code == 16
+            && ran.stdout.contains("the tag is v1, which is no full semantic version, as 1.2.3 is"),
+        "{}",
+        ran.stdout
+    );
+}
+
 #[test]
 fn another_policy_and_a_profile_can_be_named() {
     let desk = desk();
@@ -592,6 +635,17 @@ fn another_policy_and_a_profile_can_be_named() {
         "{}",
         ran.stderr
     );
+
+    // An argument that is empty was to be a name; a variable that is empty is as good as none.
+    let line = "verify HOST/acme/app:v1";
+    for empty in [["--profile", ""].as_slice(), &["--profile="]] {
+        let ran = desk.run_with(line, empty, &[("PLIMSOLL_PROFILE", "closed")]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{}", ran.stderr);
+        assert!(ran.stderr.starts_with("error: --profile names no profile\n  try: "), "{}", ran.stderr);
+    }
+    assert_eq!(desk.run_with(line, &[], &[("PLIMSOLL_PROFILE", "")]).code, 0);
+    assert_eq!(desk.run_with(line, &[], &[("PLIMSOLL_PROFILE", "closed")]).code, 16);
+    assert_eq!(desk.run_with(line, &[], &[("PLIMSOLL_PROFILE", "open")]).code, 2);
 
     let other = desk.dir.path().join("home/other.json");
     fs::write(&other, "{\"scope\": [{\"match\": \"r.io/x\", \"action\": \"deny\", \"reason\": \"no\"}]}")

@@ -9,13 +9,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use common::{Host, Publisher, TEAM};
 use plimsoll::{
     clock::{Clock, ManualClock},
+    floor,
     home::Home,
     registry::{Credentials, Registry, RegistryOptions},
     state::StateError,
     trust::{self, Addition},
     verify::{Context, LocalFault, Mode, Verification, verify},
 };
-use plimsoll_core::{oci::Digest, policy::Verdict};
+use plimsoll_core::{oci::Digest, policy::Verdict, tuf::Floor};
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 const NEWER: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[],"x":1}"#;
@@ -334,6 +335,63 @@ async fn an_update_is_judged_by_the_time_at_which_it_began() {
     world.context.clock = Arc::new(Racing(ManualClock::new(world.clock.now())));
     assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
     assert_eq!(world.verdict("acme/app:v1").await, Verdict::Expired);
+}
+
+/// What is refused by the word of a floor alone is not said to have been seen here.
+#[tokio::test]
+async fn a_refusal_by_a_floor_names_the_floor() {
+    let mut world = world();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    let file = world.context.home.policy().with_file_name("high.json");
+    let held = floor::of_state(&world.context.home, "acme", world.clock.now()).await.unwrap();
+    let hold = |world: &mut World, change: &dyn Fn(&mut Floor)| {
+        let mut floor = held.clone();
+        change(&mut floor);
+        floor::write(&floor, &file).unwrap();
+        world.context.floors = floor::read_all(&world.context.home, std::slice::from_ref(&file)).unwrap();
+    };
+    let says = format!("the floor {} says was seen", file.display());
+    type Change = fn(&mut Floor);
+    let changes: [(Change, Verdict); 3] = [
+        (|floor| floor.timestamp.version = 99, Verdict::Rollback),
+        (|floor| _ = floor.roles.insert("gone".to_owned(), floor.root), Verdict::Rollback),
+        (|floor| floor.timestamp.digest = Digest::of(b"another"), Verdict::Untrusted),
+    ];
+    for (change, verdict) in changes {
+        hold(&mut world, &change);
+        let v = world.ask("acme/app:v1", Mode::Verify).await;
+        assert_eq!(v.verdict, verdict, "{}", v.reason);
+        assert!(v.reason.contains(&says), "{}", v.reason);
+        assert!(!v.reason.contains("this machine") && !v.reason.contains("seen before"), "{}", v.reason);
+    }
+    hold(&mut world, &|floor| floor.as_of += TimeDelta::hours(2));
+    let reference = format!("{}/acme/app:v1", world.registry.address).parse().unwrap();
+    let fault = verify(&world.context, &reference, Mode::Verify).await.unwrap_err();
+    assert!(matches!(fault, LocalFault::State(StateError::ClockBehindFloor { .. })), "{fault:?}");
+    assert!(fault.to_string().contains(&format!("the floor {} is as of", file.display())), "{fault}");
+    hold(&mut world, &|_| ());
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+}
+
+/// What a floor holds was there when its timestamp was signed, though the time is remembered in steps of ten minutes.
+#[tokio::test]
+async fn a_floor_is_not_as_of_a_time_before_its_timestamp() {
+    let mut world = world();
+    let begin = world.publisher.now;
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    world.clock.advance(TimeDelta::minutes(8));
+    world.publisher.now += TimeDelta::minutes(9);
+    world.publish();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    for (now, as_of) in [(13, 9), (9, 9), (7, 7), (1, 5)] {
+        let floor =
+            floor::of_state(&world.context.home, "acme", begin + TimeDelta::minutes(now)).await.unwrap();
+        assert_eq!(
+            (floor.timestamp.version, floor.as_of - begin),
+            (2, TimeDelta::minutes(as_of)),
+            "at {now}"
+        );
+    }
 }
 
 /// T15: expired metadata does not become fresh again because the clock is set back.

@@ -12,13 +12,14 @@ mod tick;
 mod token;
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -121,7 +122,14 @@ enum Output {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => match plimsoll::cli::usage_fault(Cli::command(), &args, &error) {
+            Some(code) => return code.into(),
+            None => error.exit(),
+        },
+    };
     let default = match cli.command {
         Command::Demo => "error",
         // What it says is its output; who runs it from cron gets no mail if all is well.

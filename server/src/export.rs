@@ -23,6 +23,7 @@ use data_encoding::HEXLOWER;
 use plimsoll::keys::{SignError, Signer};
 use plimsoll_core::{
     oci::Digest,
+    record,
     tuf::{KeyId, Root, limit},
 };
 use ring::digest::{Context, SHA256};
@@ -373,7 +374,7 @@ impl<R: BufRead> Reader<R> {
             return Err(self.wrong("a line is cut off, or too long"));
         }
         self.count(&line)?;
-        serde_json::from_slice(&line).map(Some).map_err(|error| self.wrong(&error.to_string()))
+        record::json(&line).map(Some).map_err(|error| self.wrong(&error.to_string()))
     }
 
     fn document(

@@ -13,6 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use plimsoll::registry::Secret;
+use plimsoll_core::record;
 use ring::{
     digest,
     rand::{SecureRandom, SystemRandom},
@@ -159,7 +160,7 @@ impl Tokens {
         };
         let wrong = |line, message| TokenError::Content { file: file.clone(), line, message };
         let text = std::str::from_utf8(&bytes).map_err(|_| wrong(1, "it is not UTF-8 text".to_owned()))?;
-        let tokens: Self = toml::from_str(text).map_err(|error| {
+        let tokens: Self = record::toml(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start).min(text.len());
             let line = 1 + text.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
             wrong(line, error.message().split_whitespace().collect::<Vec<_>>().join(" "))
@@ -396,6 +397,7 @@ mod tests {
         for (text, line) in [
             (token("x = 1\n"), 5),
             (token("trusts = \"a\"\n"), 5),
+            (format!("token = [[\"a\", \"{}\", [], \"2026-01-01T00:00:00Z\"]]\n", "00".repeat(32)), 1),
             (token("trusts = [\"A\"]\n"), 1),
             (token(&token("")), 1),
             (token("").replace("\"a\"", "\"A\""), 1),

@@ -52,6 +52,11 @@ fn a_floor_holds_a_machine_that_remembers_nothing() {
         forget(&cold);
         let run = cold.cli.run(&[command, &cold.reference, "--floor", &floor]).expect_code(21);
         assert!(!run.stdout.contains("sha256:"), "{}", run.stdout);
+        let told = run.stdout + &run.stderr;
+        assert!(
+            told.contains("the floor floor.json says was seen") && !told.contains("this machine"),
+            "{told}"
+        );
     }
     // It was no accident of the first run, and the refusal taught the machine nothing.
     assert_eq!(verify(&cold, &["--floor", &floor]).expect_code(21).json()["verdict"], "ROLLBACK");

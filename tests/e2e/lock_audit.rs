@@ -230,6 +230,16 @@ fn what_runs_is_verified_again() {
         let run = client.run(&["audit", file]).expect_code(14);
         assert!(run.stdout.contains("REVOKED"), "{file}: {}", run.stdout);
     }
+    // A pod of which no status is told yet, or any more, may run what it asks for.
+    for status in
+        [json!({}), json!({"phase": "Running"}), json!({"phase": "Unknown", "containerStatuses": []})]
+    {
+        let spec = json!({"containers": [{"name": "c", "image": v1}, {"name": "d", "image": v2}]});
+        let pod = json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": spec, "status": status});
+        locking.write("bare.json", &pod.to_string());
+        let run = client.run(&["audit", "bare.json"]).expect_code(14);
+        assert!(run.stdout.contains("default/p/c") && run.stdout.contains("default/p/d"), "{}", run.stdout);
+    }
     let json = client.run(&["audit", "pods.json", "-o", "json"]).expect_code(14).json();
     let verdicts: Vec<&str> = json["images"]
         .as_array()

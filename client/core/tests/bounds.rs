@@ -118,12 +118,22 @@ fn seen() -> Seen {
     repository.publish();
     let mut client = Client::new(&repository);
     client.finds(&repository, NAME);
-    let floor = client.floor();
+    let mut floor = client.floor();
+    floor.name = Some("f.json".to_owned());
     Seen { repository, first, floor }
 }
 
 fn cold(repository: &Repository, floor: &Floor) -> Client {
     Client { bounds: held_to(floor.clone()), ..Client::new(repository) }
+}
+
+/// What is wrong by the word of a floor: whoever has seen nothing himself must not be told that he had.
+fn by(error: &Error) -> &Error {
+    let Error::Floor { floor, unmet } = error else { panic!("no floor says so: {error}") };
+    assert_eq!(floor, "the floor f.json");
+    let words = error.to_string();
+    assert!(words.contains("the floor f.json says was seen") && !words.contains("seen before"), "{words}");
+    unmet
 }
 
 /// P1, T20: what a machine without a memory could be shown as fresh is a rollback where it has a floor.
@@ -137,7 +147,7 @@ fn a_cold_client_with_a_floor_refuses_what_is_older() {
     Client::new(&repository).finds(&repository, NAME);
     let error = cold(&repository, &floor).refuses(&repository);
     assert!(
-        matches!(error, Error::Rollback { ref role, held: 3, offered: 2 } if role == "timestamp"),
+        matches!(by(&error), Error::Rollback { role, held: 3, offered: 2 } if role == "timestamp"),
         "{error}"
     );
 }
@@ -150,7 +160,7 @@ fn a_cold_client_with_a_floor_refuses_other_bytes_of_its_versions() {
     repository.timestamp.common.expires += Duration::days(1);
     repository.put_timestamp();
     let error = client.refuses(&repository);
-    assert!(matches!(error, Error::Equivocation { ref role, version: 3 } if role == "timestamp"), "{error}");
+    assert!(matches!(by(&error), Error::Equivocation { role, version: 3 } if role == "timestamp"), "{error}");
 
     let Seen { mut repository, floor, .. } = seen();
     repository.snapshot.common.version -= 1;
@@ -164,7 +174,7 @@ fn a_cold_client_with_a_floor_refuses_other_bytes_of_its_versions() {
         let mut client = cold(&repository, &floor);
         let error = client.refusal(&repository, NAME);
         assert!(
-            matches!(error, Error::Equivocation { ref role, version: 3 } if role == "snapshot"),
+            matches!(by(&error), Error::Equivocation { role, version: 3 } if role == "snapshot"),
             "{error}"
         );
         assert!(client.memory.snapshot.is_none());
@@ -179,7 +189,7 @@ fn a_cold_client_with_a_floor_refuses_old_content_under_new_numbers() {
     repository.publish_timestamp(|timestamp| drop(timestamp.meta.insert("snapshot.json".to_owned(), old)));
     let error = cold(&repository, &floor).refuses(&repository);
     assert!(
-        matches!(error, Error::Rollback { ref role, held: 3, offered: 2 } if role == "snapshot"),
+        matches!(by(&error), Error::Rollback { role, held: 3, offered: 2 } if role == "snapshot"),
         "{error}"
     );
 
@@ -188,15 +198,15 @@ fn a_cold_client_with_a_floor_refuses_old_content_under_new_numbers() {
     let lies: [(Lie, Refused); 3] = [
         (
             |meta| meta.get_mut("team.json").unwrap().version = 2,
-            |e| matches!(e, Error::Rollback { role, held: 3, offered: 2 } if role == "team"),
+            |e| matches!(by(e), Error::Rollback { role, held: 3, offered: 2 } if role == "team"),
         ),
         (
             |meta| drop(meta.remove("team.json")),
-            |e| matches!(e, Error::RoleRemoved { role } if role == "team"),
+            |e| matches!(by(e), Error::RoleRemoved { role } if role == "team"),
         ),
         (
             |meta| *meta.get_mut("team.json").unwrap() = MetaFile::of(3, b"other"),
-            |e| matches!(e, Error::Equivocation { role, version: 3 } if role == "team"),
+            |e| matches!(by(e), Error::Equivocation { role, version: 3 } if role == "team"),
         ),
     ];
     for (lie, refused) in lies {
@@ -220,7 +230,7 @@ fn a_cold_client_with_a_floor_refuses_another_document_that_no_hash_names() {
         (meta.hashes, meta.length) = (None, None);
     });
     let error = cold(&repository, &floor).refusal(&repository, NAME);
-    assert!(matches!(error, Error::Equivocation { ref role, version: 3 } if role == "team"), "{error}");
+    assert!(matches!(by(&error), Error::Equivocation { role, version: 3 } if role == "team"), "{error}");
 }
 
 /// T09, T13: the chain must reach the floor's root, through its very bytes.
@@ -232,10 +242,11 @@ fn a_cold_client_with_a_floor_refuses_an_older_root_and_another_one() {
     repository.publish();
     let mut client = Client::new(&repository);
     client.finds(&repository, NAME);
-    let floor = client.floor();
+    let mut floor = client.floor();
+    floor.name = Some("f.json".to_owned());
     repository.files = before;
     let error = cold(&repository, &floor).refuses(&repository);
-    assert!(matches!(error, Error::Rollback { ref role, held: 2, offered: 1 } if role == "root"), "{error}");
+    assert!(matches!(by(&error), Error::Rollback { role, held: 2, offered: 1 } if role == "root"), "{error}");
 
     // Another second root, on the way and as the pinned one.
     repository.root.common.version = 1;
@@ -246,7 +257,7 @@ fn a_cold_client_with_a_floor_refuses_an_older_root_and_another_one() {
     let pinned = repository.files["2.root.json"].clone();
     for client in [cold(&repository, &floor), Client { root: pinned, ..cold(&repository, &floor) }] {
         let error = client.clone().refuses(&repository);
-        assert!(matches!(error, Error::Equivocation { ref role, version: 2 } if role == "root"), "{error}");
+        assert!(matches!(by(&error), Error::Equivocation { role, version: 2 } if role == "root"), "{error}");
     }
 }
 
@@ -263,28 +274,26 @@ fn a_root_that_replaces_a_key_lifts_what_it_vouched_for_from_the_floor() {
         }
         floor.roles.get_mut("team").unwrap().version = huge;
         let error = cold(&repository, &floor).refuses(&repository);
-        assert!(matches!(error, Error::Rollback { held, .. } if held == huge), "{error}");
+        assert!(matches!(by(&error), Error::Rollback { held, .. } if *held == huge), "{error}");
         // A key beside the old one lifts nothing.
         repository.next_root(|root, signers| {
             let both = [signers[role][0].clone(), Signer::ed25519(70)];
             grant(root, role, &both, 1);
         });
         let error = cold(&repository, &floor).refusal(&repository, NAME);
-        assert!(matches!(error, Error::Rollback { held, .. } if held == huge), "{error}");
+        assert!(matches!(by(&error), Error::Rollback { held, .. } if *held == huge), "{error}");
         repository.rotate(role, &Signer::ed25519(71));
         repository.publish();
         if role == "timestamp" {
             let error = cold(&repository, &floor).refusal(&repository, NAME);
-            assert!(matches!(error, Error::Rollback { ref role, .. } if role == "team"), "{error}");
+            assert!(matches!(by(&error), Error::Rollback { role, .. } if role == "team"), "{error}");
             floor.roles.clear();
         }
         cold(&repository, &floor).finds(&repository, NAME);
         // What is not signed by that key still holds.
         floor.root.version = 9;
-        assert!(matches!(
-            cold(&repository, &floor).refusal(&repository, NAME),
-            Error::Rollback { held: 9, .. }
-        ));
+        let error = cold(&repository, &floor).refusal(&repository, NAME);
+        assert!(matches!(by(&error), Error::Rollback { held: 9, .. }), "{error}");
     }
 }
 
@@ -309,12 +318,12 @@ fn a_warm_client_with_a_floor_refuses_what_it_kept_itself() {
     floor.roles.get_mut("team").unwrap().version += 1;
     client.bounds = held_to(floor.clone());
     let error = client.refuses(&repository);
-    assert!(matches!(error, Error::Rollback { ref role, held: 4, offered: 3 } if role == "team"), "{error}");
+    assert!(matches!(by(&error), Error::Rollback { role, held: 4, offered: 3 } if role == "team"), "{error}");
     floor.roles.clear();
     floor.snapshot.digest = Digest::of(b"another");
     client.bounds = held_to(floor);
     let error = client.refuses(&repository);
-    assert!(matches!(error, Error::Equivocation { ref role, version: 3 } if role == "snapshot"), "{error}");
+    assert!(matches!(by(&error), Error::Equivocation { role, version: 3 } if role == "snapshot"), "{error}");
 }
 
 /// T70: by the trust id, whichever root is pinned; by the very root where there is none.
@@ -339,7 +348,12 @@ fn a_floor_knows_whose_it_is() {
 fn a_floor_is_strict_json() {
     let Seen { floor, .. } = seen();
     let text = floor.to_json();
-    assert_eq!(Floor::parse(text.as_bytes()).unwrap(), floor);
+    assert!(!text.contains("f.json"), "{text}");
+    assert_eq!(Floor::parse(text.as_bytes()).unwrap(), {
+        let mut unnamed = floor.clone();
+        unnamed.name = None;
+        unnamed
+    });
     let parse = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");
         Floor::parse(text.replacen(from, to, 1).as_bytes())
@@ -364,4 +378,25 @@ fn a_floor_is_strict_json() {
     assert!(matches!(error, Err(FloorError::NoKeys { role: "snapshot" })), "{error:?}");
     bare.snapshot.keys.insert(KeyId("x".to_owned()));
     Floor::parse(bare.to_json().as_bytes()).unwrap();
+}
+
+/// T51: a list is no floor, nor a part of one.
+#[test]
+fn a_list_stands_for_no_part_of_a_floor() {
+    let Seen { floor, .. } = seen();
+    let good: serde_json::Value = serde_json::from_str(&floor.to_json()).unwrap();
+    for path in ["", "/root", "/timestamp", "/snapshot", "/roles", "/roles/targets"] {
+        let part = good.pointer(path).unwrap();
+        let values: Vec<_> = part.as_object().unwrap().values().cloned().collect();
+        // In the order in which a record names its members, too.
+        let ordered =
+            ["floor", "trust", "pinned", "as-of", "root", "timestamp", "snapshot", "roles", "version"];
+        let named = ordered.into_iter().chain(["digest", "keys"]).filter_map(|name| part.get(name).cloned());
+        for list in [values, named.collect(), vec![part.clone()]] {
+            let mut wrong = good.clone();
+            *wrong.pointer_mut(path).unwrap() = list.into();
+            let found = Floor::parse(wrong.to_string().as_bytes());
+            assert!(matches!(found, Err(FloorError::Shape(_))), "{path}: {found:?}\n{wrong}");
+        }
+    }
 }

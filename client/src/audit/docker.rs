@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_core::oci::{Digest, Reference};
+use plimsoll_core::{
+    oci::{Digest, Reference},
+    record::{self, Record},
+};
 use serde::Deserialize;
 
 use super::{Image, Listing, ListingError, kubernetes::short, names, pinned};
@@ -45,6 +48,7 @@ struct Config {
 #[serde(rename_all = "PascalCase")]
 struct State {
     running: bool,
+    status: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -59,9 +63,9 @@ pub(super) fn docker(text: &str) -> Result<Listing, ListingError> {
 
 fn ps(text: &str) -> Result<Listing, ListingError> {
     let mut listing = Listing::default();
-    for line in serde_json::Deserializer::from_str(text).into_iter::<Line>() {
-        let line = line.map_err(|source| ListingError::Shape { tool: PS, source })?;
-        if line.state.as_deref().is_some_and(|state| matches!(state, "created" | "dead" | "exited")) {
+    for line in serde_json::Deserializer::from_str(text).into_iter::<Record<Line>>() {
+        let Record(line) = line.map_err(|source| ListingError::Shape { tool: PS, source })?;
+        if line.state.as_deref().is_some_and(has_ended) {
             listing.idle += 1;
         } else {
             listing.add(line.names, Image::of(Some(&line.image), None, ONLY_ID));
@@ -73,7 +77,7 @@ fn ps(text: &str) -> Result<Listing, ListingError> {
 /// Containers, judged by the digests of the images that stand beside them; images alone by their own names.
 fn inspect(text: &str) -> Result<Listing, ListingError> {
     let entries: Vec<Entry> =
-        serde_json::from_str(text).map_err(|source| ListingError::Shape { tool: INSPECT, source })?;
+        record::json(text.as_bytes()).map_err(|source| ListingError::Shape { tool: INSPECT, source })?;
     let images: BTreeMap<&str, &Entry> =
         entries.iter().filter(|entry| entry.is_image()).map(|entry| (entry.id.as_str(), entry)).collect();
     let containers = entries.iter().any(Entry::is_container);
@@ -98,7 +102,7 @@ fn inspect(text: &str) -> Result<Listing, ListingError> {
 }
 
 fn add_container(listing: &mut Listing, entry: &Entry, images: &BTreeMap<&str, &Entry>) {
-    if entry.state.as_ref().is_some_and(|state| !state.running) {
+    if entry.state.as_ref().is_some_and(State::has_ended) {
         listing.idle += 1;
         return;
     }
@@ -123,10 +127,22 @@ fn add_container(listing: &mut Listing, entry: &Entry, images: &BTreeMap<&str, &
     }
     let place = entry.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
     if runs.is_empty() {
+        let name = name.filter(|name| !name.is_empty()).or(entry.image.as_deref());
         listing.add(place.clone(), Image::of(name, None, ONLY_ID));
     }
     for run in runs {
         listing.add(place.clone(), Image::of(name, Some(run), ONLY_ID));
+    }
+}
+
+/// True if a container in this state, in docker's words, does not go on by itself.
+fn has_ended(state: &str) -> bool {
+    matches!(state, "dead" | "exited" | "removing" | "stopped")
+}
+
+impl State {
+    fn has_ended(&self) -> bool {
+        !self.running && self.status.as_deref().is_none_or(has_ended)
     }
 }
 

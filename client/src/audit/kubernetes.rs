@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_core::record;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Image, Listing, ListingError, names, pinned};
@@ -9,6 +10,7 @@ use super::{Image, Listing, ListingError, names, pinned};
 const PODS: &str = "kubectl get pods -o json";
 const CRICTL: &str = "crictl ps -o json, or crictl images -o json";
 const ONLY_ID: &str = "only the id that it has on its machine is told";
+const NOT_TOLD: &str = "neither what it runs nor what it is to run is told";
 
 #[derive(Deserialize)]
 struct Kind {
@@ -77,10 +79,10 @@ struct ContainerState {
 /// `kubectl get pods -o json`, of one or of all namespaces, or of one pod.
 pub(super) fn kubectl(text: &str) -> Result<Listing, ListingError> {
     let shape = |source| ListingError::Shape { tool: PODS, source };
-    let Kind { kind } = serde_json::from_str(text).map_err(shape)?;
+    let Kind { kind } = record::json(text.as_bytes()).map_err(shape)?;
     let pods = match kind.as_str() {
-        "List" | "PodList" => serde_json::from_str::<List>(text).map_err(shape)?.items,
-        "Pod" => vec![serde_json::from_str(text).map_err(shape)?],
+        "List" | "PodList" => record::json::<List>(text.as_bytes()).map_err(shape)?.items,
+        "Pod" => vec![record::json(text.as_bytes()).map_err(shape)?],
         _ => return Err(not_a_pod("kind".to_owned(), &kind)),
     };
     let mut listing = Listing::default();
@@ -97,29 +99,45 @@ fn not_a_pod(place: String, kind: &str) -> ListingError {
     ListingError::Unknown { place, what: format!("`{kind}`, where pods run things") }
 }
 
+/// Every container of a pod that has not ended, whatever is told of it so far: by what its status says that it runs, else
+/// by what its spec says that it is to run.
 fn add_pod(listing: &mut Listing, pod: &Pod) {
-    let spec = &pod.spec;
-    let wanted: BTreeMap<&str, &str> = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers]
-        .into_iter()
-        .flatten()
-        .filter_map(|container| Some((container.name.as_str(), container.image.as_deref()?)))
-        .collect();
-    let status = &pod.status;
+    let (spec, status) = (&pod.spec, &pod.status);
+    let containers = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
+    let wanted: Vec<&Container> = containers.into_iter().flatten().collect();
     let statuses =
         [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let statuses: Vec<&ContainerStatus> = statuses.into_iter().flatten().collect();
     let ended = matches!(status.phase.as_str(), "Succeeded" | "Failed");
-    for status in statuses.into_iter().flatten() {
-        // What waits or stopped in a pod that goes on is started again.
-        if status.state.running.is_none() && (ended || status.image_id.is_empty()) {
+    let pod_place =
+        format!("{}/{}", pod.metadata.namespace.as_deref().unwrap_or("default"), pod.metadata.name);
+    for status in &statuses {
+        if ended && status.state.running.is_none() {
             listing.idle += 1;
             continue;
         }
         // By the name that was asked for: what the node calls it may be another of its names.
-        let name = wanted.get(status.name.as_str()).copied().unwrap_or(&status.image);
+        let asked = wanted.iter().find(|container| container.name == status.name);
+        let name = asked.and_then(|container| container.image.as_deref()).unwrap_or(&status.image);
         let runs = pinned(&status.image_id).or_else(|| pinned(name)).or_else(|| pinned(&status.image));
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-        let place = format!("{namespace}/{}/{}", pod.metadata.name, status.name);
-        listing.add(place, Image::of(Some(name), runs, ONLY_ID));
+        listing.add(format!("{pod_place}/{}", status.name), Image::of(Some(name), runs, ONLY_ID));
+    }
+    let untold =
+        wanted.iter().filter(|container| statuses.iter().all(|status| status.name != container.name));
+    for container in untold {
+        if ended {
+            listing.idle += 1;
+            continue;
+        }
+        let name = container.image.as_deref();
+        let place = format!("{pod_place}/{}", container.name);
+        listing.add(place, Image::of(name, name.and_then(pinned), NOT_TOLD));
+    }
+    if wanted.is_empty() && statuses.is_empty() {
+        match ended {
+            true => listing.idle += 1,
+            false => listing.add(pod_place, Image::of(None, None, NOT_TOLD)),
+        }
     }
 }
 
@@ -168,14 +186,15 @@ struct CriImage {
 /// `crictl ps -o json`, `crictl images -o json`.
 pub(super) fn crictl(text: &str) -> Result<Listing, ListingError> {
     let cri: Cri =
-        serde_json::from_str(text).map_err(|source| ListingError::Shape { tool: CRICTL, source })?;
+        record::json(text.as_bytes()).map_err(|source| ListingError::Shape { tool: CRICTL, source })?;
     let mut listing = Listing::default();
     if cri.containers.is_none() && cri.images.is_none() {
         let what = "neither `containers` nor `images`".to_owned();
         return Err(ListingError::Unknown { place: "the object".to_owned(), what });
     }
     for container in cri.containers.iter().flatten() {
-        if container.state != "CONTAINER_RUNNING" {
+        // What is made is about to run, and what has an unknown state may.
+        if container.state == "CONTAINER_EXITED" {
             listing.idle += 1;
             continue;
         }

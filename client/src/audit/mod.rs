@@ -60,7 +60,7 @@ pub enum Image {
 pub struct Listing {
     /// What runs.
     pub running: Vec<Running>,
-    /// How many entries were left out since they do not run: not fetched yet, or ended.
+    /// How many entries were left out since they have ended.
     pub idle: usize,
 }
 

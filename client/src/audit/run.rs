@@ -18,7 +18,7 @@ use crate::verify::{
 pub struct Audited {
     /// Each image once, in the order in which they were listed.
     pub images: Vec<ImageReport>,
-    /// How many entries of the listing do not run.
+    /// How many entries of the listing have ended.
     pub idle: usize,
 }
 

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_core::oci::{
-    Descriptor, Digest, IndexError, MAX_PLATFORMS, Reference, RepositoryAddress, is_index, read_index,
+use plimsoll_core::{
+    oci::{
+        Descriptor, Digest, IndexError, MAX_PLATFORMS, Reference, RepositoryAddress, is_index, read_index,
+    },
+    record,
 };
 use serde::Deserialize;
 
@@ -130,7 +133,7 @@ pub(super) fn parts(name: &str, bytes: &[u8], media_type: &str) -> Result<Parts,
     }
     let wrong = |source| BundleError::Manifest { name: name.to_owned(), source };
     plimsoll_core::tuf::json::check(bytes).map_err(|error| wrong(error.into()))?;
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| wrong(error.into()))?;
+    let manifest: Manifest = record::json(bytes).map_err(|error| wrong(error.into()))?;
     if manifest.layers.len() > MAX_LAYERS {
         let limit = MAX_LAYERS as u64;
         return Err(BundleError::TooMany { name: name.to_owned(), what: "layers", limit });

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use plimsoll_core::{oci::Digest, tuf::json};
+use plimsoll_core::{oci::Digest, record, tuf::json};
 use serde::Deserialize;
 
 use super::BundleError;
@@ -56,7 +56,7 @@ impl Known {
         let bytes = read.map_err(|source| BundleError::Read { path: at(), source })?;
         json::check(&bytes).map_err(|source| BundleError::Json { path: at(), source })?;
         let unknown = || BundleError::State { path: at() };
-        let state: State = serde_json::from_slice(&bytes).map_err(|_| unknown())?;
+        let state: State = record::json(&bytes).map_err(|_| unknown())?;
         match (state.bundle, state.floor) {
             (Some(1), None) => Ok(Self { blobs: state.blobs.into_iter().collect(), roots: BTreeMap::new() }),
             (None, Some(1)) => {

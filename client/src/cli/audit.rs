@@ -116,7 +116,7 @@ fn warn(out: &Out, audited: &Audited) {
         ));
     }
     if audited.idle > 0 {
-        out.aside(&format!("note: {} left out, which do not run", audited.idle));
+        out.aside(&format!("note: {} left out, which have ended", audited.idle));
     }
     if audited.images.is_empty() {
         out.aside("nothing runs");

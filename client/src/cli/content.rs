@@ -8,6 +8,7 @@ use plimsoll_core::{
         is_index, read_index,
     },
     policy::Verdict,
+    record,
 };
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -181,7 +182,7 @@ fn content(descriptor: Descriptor, bytes: &[u8], place: &str) -> Result<Content,
         let kind = format!("index of {}", platforms.len());
         return Ok(Content { descriptor, platforms, kind });
     }
-    let kind: Kind = serde_json::from_slice(bytes).unwrap_or_default();
+    let kind: Kind = record::json(bytes).unwrap_or_default();
     let config = kind.config.map(|config| config.media_type).filter(|config| config != EMPTY);
     let kind = kind.artifact_type.or(config).unwrap_or_else(|| descriptor.media_type.clone());
     Ok(Content { descriptor, platforms: Vec::new(), kind })

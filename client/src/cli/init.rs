@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plimsoll_core::{oci::RepositoryAddress, policy::Scope, tuf::limit};
+use plimsoll_core::{oci::RepositoryAddress, policy::Scope, record, tuf::limit};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
@@ -285,5 +285,5 @@ fn online_file<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let bytes = read(path, MAX_ONLINE).map_err(|error| wrong(error.to_string()))?;
     let bytes = bytes.ok_or_else(|| wrong("there is no such file".to_owned()))?;
     plimsoll_core::tuf::json::check(&bytes).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
+    record::json(&bytes).map_err(|error| wrong(error.to_string()))
 }

@@ -31,17 +31,22 @@ mod sign;
 mod status;
 mod trust;
 mod unsign;
+mod usage;
 mod verify;
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    env::VarError, ffi::OsString, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     clock::{Clock, SystemClock},
     home::Home,
     registry::{Registry, RegistryOptions},
 };
+
+pub use usage::usage_fault;
 
 use failure::Failure;
 use output::{Format, Out, unwritten};
@@ -81,8 +86,8 @@ struct Global {
     /// The policy to use; one whose name ends in .json is read as JSON
     #[arg(long, global = true, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The profile of the policy whose scopes apply in place of its own
-    #[arg(long, global = true, value_name = "NAME", env = "PLIMSOLL_PROFILE", hide_env_values = true)]
+    /// The profile of the policy whose scopes apply in place of its own; else $PLIMSOLL_PROFILE
+    #[arg(long, global = true, value_name = "NAME")]
     profile: Option<String>,
 }
 
@@ -93,11 +98,30 @@ impl Global {
         if let Some(file) = &self.policy {
             home = home.with_policy(file);
         }
-        // An empty variable counts as unset.
-        if let Some(name) = self.profile.as_deref().filter(|name| !name.is_empty()) {
-            home = home.with_profile(name);
+        if let Some(name) = self.profile_name()? {
+            home = home.with_profile(&name);
         }
         Ok(home)
+    }
+
+    /// The profile that was asked for. A script whose variable is empty meant some profile; a variable of the environment
+    /// that is empty counts as unset.
+    fn profile_name(&self) -> Result<Option<String>, Failure> {
+        if let Some(name) = &self.profile {
+            return match name.is_empty() {
+                true => Err(Failure::usage("--profile names no profile".to_owned())
+                    .next("name one that `plimsoll policy check` lists, or leave the option out")),
+                false => Ok(Some(name.clone())),
+            };
+        }
+        match std::env::var("PLIMSOLL_PROFILE") {
+            Ok(name) if name.is_empty() => Ok(None),
+            Ok(name) => Ok(Some(name)),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(_)) => {
+                Err(Failure::usage("$PLIMSOLL_PROFILE is not UTF-8 text, so it names no profile".to_owned()))
+            }
+        }
     }
 }
 
@@ -181,9 +205,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn parsed(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(code) = usage_fault(Cli::command(), &args, &error) {
+                return code.into();
+            }
             // Help and version are results too: unwritten, they are failures.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print().and_then(|()| std::io::stdout().flush()) {
@@ -256,8 +284,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use plimsoll_core::record;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -116,5 +117,5 @@ fn load(home: &Home) -> Result<Servers, Failure> {
         return Ok(Servers::default());
     };
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
-    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+    record::toml(&text).map_err(|error| wrong(error.to_string()))
 }

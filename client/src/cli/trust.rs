@@ -163,7 +163,7 @@ async fn write_floor(env: &Env, out: &Out, name: &str, file: Option<&Path>) -> R
         file: &'a Path,
         floor: &'a Floor,
     }
-    let floor = floor::of_state(&env.home, name).await?;
+    let floor = floor::of_state(&env.home, name, env.clock.now()).await?;
     let Some(file) = file else { return out.print(floor.to_json().trim_end()) };
     floor::write(&floor, file)?;
     let notes = [

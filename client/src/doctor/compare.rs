@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
 
 use plimsoll_core::{
     oci::Digest,
+    record,
     tuf::{self, Outcome},
 };
 use tokio::{process::Command, time::timeout};
@@ -99,7 +100,7 @@ async fn ask(program: &Path, folder: &Path) -> Result<Judged, String> {
     let output = output.map_err(|error| format!("tough could not be asked: {error}"))?;
     // A signal, as a rule: it overflows its stack on long chains of delegations.
     let ended = || format!("tough did not come to an end: {}", output.status);
-    serde_json::from_slice(&output.stdout).map_err(|_| ended())
+    record::json(&output.stdout).map_err(|_| ended())
 }
 
 async fn compare(session: &mut Session<CopySource>, names: BTreeSet<String>, theirs: &Loaded) -> Opinion {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
-use plimsoll_core::tuf::{Document, MAX_ROOT_STEPS, MetaFile, Root, Targets};
+use plimsoll_core::{
+    record,
+    tuf::{Document, MAX_ROOT_STEPS, MetaFile, Root, Targets},
+};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 
@@ -190,7 +193,7 @@ impl Drop for Copy {
 }
 
 fn listing(bytes: &[u8]) -> Option<BTreeMap<String, MetaFile>> {
-    serde_json::from_slice::<Listing>(bytes).ok().map(|listing| listing.signed.meta)
+    record::json::<Listing>(bytes).ok().map(|listing| listing.signed.meta)
 }
 
 fn is_plain(role: &str) -> bool {

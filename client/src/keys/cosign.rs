@@ -5,6 +5,7 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use pkcs8::pkcs5::scrypt::{self, scrypt};
+use plimsoll_core::record;
 use poly1305::{Poly1305, universal_hash::KeyInit};
 use salsa20::{
     XSalsa20,
@@ -56,7 +57,7 @@ pub(super) fn open(
     path: &Path,
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let damaged = || KeyFileError::NotAKey { path: path.to_owned(), expected: COSIGN_KEY };
-    let Document { kdf, cipher, ciphertext } = serde_json::from_slice(document).map_err(|_| damaged())?;
+    let Document { kdf, cipher, ciphertext } = record::json(document).map_err(|_| damaged())?;
     for (name, ours) in [(kdf.name, "scrypt"), (cipher.name, "nacl/secretbox")] {
         if name != ours {
             return Err(sealed::unsupported(path, name.chars().take(40).collect()));

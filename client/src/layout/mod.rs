@@ -20,6 +20,7 @@ use std::{
 
 use plimsoll_core::{
     oci::{Descriptor, Digest, is_index, media_type},
+    record,
     tuf::json,
 };
 use ring::digest::{Context, SHA256};
@@ -310,7 +311,7 @@ impl Read for Reader<'_> {
 
 fn strict<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, LayoutError> {
     json::check(bytes).map_err(|source| LayoutError::Json { path: path.to_owned(), source })?;
-    serde_json::from_slice(bytes).map_err(|source| LayoutError::Shape { path: path.to_owned(), source })
+    record::json(bytes).map_err(|source| LayoutError::Shape { path: path.to_owned(), source })
 }
 
 fn unread(path: &Path, limit: u64, error: io::Error) -> LayoutError {

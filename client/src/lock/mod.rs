@@ -74,6 +74,9 @@ pub enum Opaque {
     /// An anchored text that is used for something else too.
     #[error("its anchor is used for something else too")]
     Shared,
+    /// In a Dockerfile that stands in a compose file.
+    #[error("it stands in an inline Dockerfile, which is not rewritten: give that a file of its own")]
+    Inline,
     /// Not a reference.
     #[error("{0}")]
     Reference(ReferenceError),

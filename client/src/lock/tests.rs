@@ -268,6 +268,90 @@ fn a_compose_file_names_the_images_of_its_services() {
     is_stable(Kind::Yaml, &format!("\u{feff}{COMPOSE}"));
 }
 
+const BUILDS: &str = r#"x-contexts: &contexts
+  named: docker-image://r.io/acme/named:v1
+x-image: &volume {type: image, target: /v}
+services:
+  web:
+    build:
+      context: .
+      additional_contexts:
+        base: docker-image://r.io/acme/base:v1
+        "tools": 'docker-image://r.io/acme/tools:v2'
+        src: ./src
+        other: service:db
+        home: ${HOME}/src
+        rest: https://example.com/$X.git
+        here: ./$X
+  db:
+    build:
+      context: .
+      additional_contexts:
+        - base=docker-image://r.io/acme/list:v1
+        - "src=../src"
+    volumes:
+      - type: image
+        source: r.io/acme/data:v1
+        target: /data
+      - {target: /flow, source: r.io/acme/flow:v1, type: image, image: {subpath: a}}
+      - <<: *volume
+        source: r.io/acme/merged:v1
+      - {type: bind, source: ./here, target: /b}
+      - {type: volume, source: name, target: /c}
+      - data:/d
+  app:
+    build: {context: ., additional_contexts: *contexts}
+"#;
+
+/// T91: compose fetches more than the images of its services.
+#[test]
+fn a_compose_file_names_the_images_of_builds_and_volumes() {
+    // That home is a folder is a guess.
+    let text = BUILDS.replace("        home: ${HOME}/src\n", "");
+    let expected = ["named:v1", "base:v1", "tools:v2", "list:v1", "data:v1", "flow:v1", "merged:v1"]
+        .map(|image| format!("r.io/acme/{image}"));
+    assert_eq!(good(Kind::Yaml, &text), expected);
+    let locked = is_stable(Kind::Yaml, &text);
+    let base = digest("r.io/acme/base:v1");
+    assert!(locked.contains(&format!("base: docker-image://r.io/acme/base:v1@{base}\n")), "{locked}");
+    is_stable(Kind::Yaml, &text.replace('\n', "\r\n"));
+    assert!(images(Kind::Yaml, BUILDS).contains(&(13, Err(Opaque::Variable))));
+}
+
+/// T91: what of these cannot be locked where it stands is named.
+#[test]
+fn an_image_in_a_build_or_a_volume_that_cannot_be_checked_is_named() {
+    let service = |body: &str| images(Kind::Yaml, &format!("services:\n  a:\n{body}\n"));
+    for (body, line, why) in [
+        ("    build:\n      dockerfile_inline: FROM ubuntu", 4, Opaque::Inline),
+        ("    build:\n      dockerfile_inline: |\n        FROM ubuntu\n        RUN x", 5, Opaque::Inline),
+        ("    build: {dockerfile_inline: \"FROM scratch\\nCOPY --from=ubuntu / /\"}", 3, Opaque::Inline),
+        ("    build: {dockerfile_inline: FROM}", 3, Opaque::Inline),
+        ("    build: {dockerfile_inline: \"${FILE}\"}", 3, Opaque::Variable),
+        ("    build: {additional_contexts: {base: \"${BASE}\"}}", 3, Opaque::Variable),
+        ("    build: {additional_contexts: [\"base=${BASE}\"]}", 3, Opaque::Variable),
+        ("    build: {additional_contexts: {base: \"docker-image://a:${V}\"}}", 3, Opaque::Variable),
+        ("    build: {additional_contexts: {base: \"docker-\\x69mage://a:1\"}}", 3, Opaque::Spelling),
+        ("    volumes: [{type: image, source: \"$V\"}]", 3, Opaque::Variable),
+        ("    volumes: [{type: \"${T}\", source: a}]", 3, Opaque::Variable),
+        ("    volumes: [{type: image, target: /x}]", 3, Opaque::Empty),
+    ] {
+        assert_eq!(service(body), [(line, Err(why))], "{body}");
+    }
+    for body in [
+        "    build:\n      dockerfile_inline: |\n        FROM scratch\n        COPY a$$b /",
+        "    build: {dockerfile_inline: ~}",
+        "    build: {additional_contexts: {a: ., b: \"${X:-}\"}}",
+        "    volumes: [{type: bind, source: /a}]",
+    ] {
+        let found = service(body);
+        assert_eq!(found.len(), usize::from(body.contains("X:-")), "{body}: {found:?}");
+    }
+    // Nothing of it means anything elsewhere.
+    let pod = "apiVersion: v1\nkind: Pod\nspec:\n  x: {type: image, source: a, dockerfile_inline: FROM a, y: 'docker-image://a'}\n";
+    assert_eq!(good(Kind::Yaml, pod), [""; 0]);
+}
+
 const KUBERNETES: &str = r#"---
 apiVersion: apps/v1
 kind: Deployment

@@ -10,13 +10,19 @@ use std::{
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::{Item, Opaque, Place, Unread};
+use super::{Item, Opaque, Place, Unread, dockerfile};
 
 /// Kubernetes objects that hold texts and schemas, and run nothing.
 const RUN_NOTHING: [&str; 3] = ["ConfigMap", "CustomResourceDefinition", "Secret"];
 
 /// The key that brings in the keys of another mapping.
 const MERGE: &str = "<<";
+
+/// What a build context that is an image begins with.
+const CONTEXT: &str = "docker-image://";
+
+/// The key whose values are build contexts.
+const CONTEXTS: &str = "additional_contexts";
 
 /// A mapping or a list that is being read.
 #[derive(Default)]
@@ -46,6 +52,14 @@ struct Frame {
     api_version: bool,
     kind: Option<String>,
     services: bool,
+    volume: Volume,
+}
+
+/// What a mapping says of a volume, if it is one.
+#[derive(Clone, Default)]
+struct Volume {
+    kind: Option<String>,
+    source: Option<(Scalar, Option<usize>)>,
 }
 
 /// A scalar, and where it is.
@@ -63,8 +77,10 @@ struct Reader<'a> {
     frames: Vec<Frame>,
     /// The items of this document, and the anchor that each has.
     items: Vec<(Item, Option<usize>)>,
-    /// Those that are built and not fetched, in a compose file.
+    /// Those that are built and not fetched, or no images, in a compose file.
     built: BTreeSet<usize>,
+    /// Those that are images in a compose file only.
+    in_compose: BTreeSet<usize>,
     /// The document is a compose file.
     compose: bool,
     anchors: BTreeMap<usize, Scalar>,
@@ -74,6 +90,8 @@ struct Reader<'a> {
     holding: Vec<(usize, Range<usize>)>,
     /// Anchors of this document, with the images that are built and not fetched where they stand, or were merged there.
     not_fetched: BTreeMap<usize, Vec<usize>>,
+    /// Anchors of this document, with what they say of a volume.
+    volumes: BTreeMap<usize, Volume>,
     /// Anchors of what holds an image that runs nowhere where it stands.
     idle: BTreeSet<usize>,
     done: Vec<(Item, Option<usize>)>,
@@ -88,11 +106,13 @@ pub(super) fn images(text: &str) -> Result<Vec<Item>, Unread> {
         frames: Vec::new(),
         items: Vec::new(),
         built: BTreeSet::new(),
+        in_compose: BTreeSet::new(),
         compose: false,
         anchors: BTreeMap::new(),
         shared: BTreeSet::new(),
         holding: Vec::new(),
         not_fetched: BTreeMap::new(),
+        volumes: BTreeMap::new(),
         idle: BTreeSet::new(),
         done: Vec::new(),
     };
@@ -169,6 +189,15 @@ impl Reader<'_> {
     fn value(&mut self, line: usize, scalar: Option<Scalar>, anchor: Option<usize>) -> bool {
         let depth = self.frames.len();
         let Some(frame) = self.frames.last_mut() else { return false };
+        if let Some(scalar) = scalar.as_ref().filter(|_| frame.is_list || frame.at_value) {
+            let listed = frame.name.as_deref() == Some(CONTEXTS);
+            let found = if frame.is_list || listed { context(scalar, listed) } else { named(scalar) };
+            if let Some(item) = found {
+                self.only_in_compose(item, anchor);
+                return true;
+            }
+        }
+        let Some(frame) = self.frames.last_mut() else { return false };
         let Some(key) = frame.key.clone().filter(|_| frame.at_value) else { return false };
         let text = scalar.as_ref().map(|scalar| scalar.text.as_str());
         match key.as_str() {
@@ -191,20 +220,25 @@ impl Reader<'_> {
                 self.image(line, scalar, anchor);
                 return true;
             }
+            "type" => frame.volume.kind = text.map(str::to_owned),
+            "source" => frame.volume.source = scalar.map(|scalar| (scalar, anchor)),
+            "dockerfile_inline" => {
+                let items = scalar.map_or_else(Vec::new, |scalar| inline(&scalar));
+                items.into_iter().for_each(|item| self.only_in_compose(item, anchor));
+                return true;
+            }
             _ => {}
         }
         false
     }
 
     fn image(&mut self, line: usize, scalar: Option<Scalar>, anchor: Option<usize>) {
-        let item = match scalar {
-            None => Item::opaque(line, "", Opaque::Parts),
-            Some(Scalar { line, text, .. }) if matches!(text.as_str(), "" | "~" | "null") => {
-                Item::opaque(line, &text, Opaque::Empty)
-            }
-            Some(Scalar { line, text, at: Ok(span) }) => Item::new(line, &text, span),
-            Some(Scalar { line, text, at: Err(why) }) => Item::opaque(line, text.trim(), why),
-        };
+        let item = scalar.map_or_else(|| Item::opaque(line, "", Opaque::Parts), Scalar::image);
+        self.items.push((item, anchor));
+    }
+
+    fn only_in_compose(&mut self, item: Item, anchor: Option<usize>) {
+        self.in_compose.insert(self.items.len());
         self.items.push((item, anchor));
     }
 
@@ -236,8 +270,13 @@ impl Reader<'_> {
         let frame = self.frames.pop().expect("the parser balances what it opens");
         let is_object = frame.api_version && frame.kind.is_some();
         if frame.name.as_deref() == Some("image") && !frame.is_list && !frame.has_reference {
+            // In a compose file these are the options of a volume's image, which is its source.
+            if self.frames.iter().nth_back(1).is_some_and(|list| list.name.as_deref() == Some("volumes")) {
+                self.built.insert(self.items.len());
+            }
             self.items.push((Item::opaque(frame.line, "", Opaque::Parts), None));
         }
+        self.end_volume(&frame);
         if frame.anchor != 0 && self.items.len() > frame.before {
             self.holding.push((frame.anchor, frame.before..self.items.len()));
         }
@@ -268,6 +307,7 @@ impl Reader<'_> {
         let dropped = self.items.split_off(before.min(self.items.len()));
         self.shared.extend(dropped.iter().filter_map(|(_, anchor)| *anchor));
         self.built.retain(|&item| item < before);
+        self.in_compose.retain(|&item| item < before);
         let (kept, idle) = self.holding.drain(..).partition(|(_, items)| items.start < before);
         self.holding = kept;
         self.idle.extend(idle.into_iter().map(|(anchor, _): (usize, Range<usize>)| anchor));
@@ -292,6 +332,37 @@ impl Reader<'_> {
         }
     }
 
+    /// Of a volume: what is mounted may be an image. What is said and merged is taken together.
+    fn end_volume(&mut self, frame: &Frame) {
+        let mut volume = frame.volume.clone();
+        for merged in frame.merged.iter().filter_map(|anchor| self.volumes.get(anchor)) {
+            volume.kind = volume.kind.or_else(|| merged.kind.clone());
+            volume.source = volume.source.or_else(|| merged.source.clone());
+        }
+        if frame.anchor != 0 {
+            self.volumes.insert(frame.anchor, volume.clone());
+        }
+        let parent = self.frames.last_mut();
+        let is_volume =
+            parent.as_ref().is_some_and(|list| list.is_list && list.name.as_deref() == Some("volumes"));
+        if let Some(parent) = parent.filter(|_| frame.name.as_deref() == Some(MERGE)) {
+            parent.volume.kind = parent.volume.kind.take().or(volume.kind);
+            parent.volume.source = parent.volume.source.take().or(volume.source);
+            return;
+        }
+        let Volume { kind: Some(kind), source } = volume else { return };
+        match source {
+            Some((source, anchor)) if kind == "image" => self.only_in_compose(source.image(), anchor),
+            Some((Scalar { line, text, .. }, anchor)) if kind.contains('$') => {
+                self.only_in_compose(Item::opaque(line, &text, Opaque::Variable), anchor);
+            }
+            None if kind == "image" && is_volume => {
+                self.only_in_compose(Item::opaque(frame.line, "", Opaque::Empty), None);
+            }
+            _ => {}
+        }
+    }
+
     /// A node is complete: after a key comes its value, after a value the next key.
     fn node_done(&mut self, text: Option<&str>) {
         if let Some(frame) = self.frames.last_mut().filter(|frame| !frame.is_list) {
@@ -302,12 +373,14 @@ impl Reader<'_> {
 
     fn end_document(&mut self) {
         let built = std::mem::take(&mut self.built);
+        let in_compose = std::mem::take(&mut self.in_compose);
         let items = std::mem::take(&mut self.items).into_iter().enumerate();
-        let compose = self.compose;
-        self.done.extend(items.filter(|(at, _)| !compose || !built.contains(at)).map(|(_, item)| item));
+        let out = if self.compose { built } else { in_compose };
+        self.done.extend(items.filter(|(at, _)| !out.contains(at)).map(|(_, item)| item));
         self.compose = false;
         self.holding.clear();
         self.not_fetched.clear();
+        self.volumes.clear();
     }
 
     /// Each place once, and none that something else shares.
@@ -325,6 +398,62 @@ impl Reader<'_> {
         }
         items
     }
+}
+
+impl Scalar {
+    /// The image that it is as a whole.
+    fn image(self) -> Item {
+        let Self { line, text, at } = self;
+        match at {
+            _ if matches!(text.as_str(), "" | "~" | "null") => Item::opaque(line, &text, Opaque::Empty),
+            Ok(span) => Item::new(line, &text, span),
+            Err(why) => Item::opaque(line, text.trim(), why),
+        }
+    }
+}
+
+/// The image that a build context is: `docker-image://IMAGE`.
+fn named(scalar: &Scalar) -> Option<Item> {
+    part(scalar, 0)
+}
+
+/// The same in a list, where a name may stand before it (`NAME=docker-image://IMAGE`), or, if it `is_context` for certain, a
+/// variable in its place.
+fn context(scalar: &Scalar, is_context: bool) -> Option<Item> {
+    let name = scalar.text.find('=').filter(|&end| !scalar.text[..end].contains([':', '/']));
+    let start = name.map_or(0, |end| end + 1);
+    let found = part(scalar, start).or_else(|| part(scalar, 0));
+    found.or_else(|| {
+        let value = &scalar.text[start..];
+        let elsewhere =
+            ["./", "../", "/", "~", "git", "http://", "https://", "oci-layout://", "service:", "ssh://"];
+        let open = is_context && value.contains('$') && !elsewhere.iter().any(|mark| value.starts_with(mark));
+        open.then(|| Item::opaque(scalar.line, value, Opaque::Variable))
+    })
+}
+
+/// The image in `scalar` from the byte `start` on, if a context begins there that is one.
+fn part(scalar: &Scalar, start: usize) -> Option<Item> {
+    let value = scalar.text.get(start..)?;
+    let is_image = value.get(..CONTEXT.len()).is_some_and(|mark| mark.eq_ignore_ascii_case(CONTEXT));
+    let from = start + CONTEXT.len();
+    is_image.then(|| {
+        let at = scalar.at.clone().map(|span| span.start + from..span.end);
+        Scalar { line: scalar.line, text: scalar.text[from..].to_owned(), at }.image()
+    })
+}
+
+/// The images that an inline Dockerfile names. Compose puts variables in before it is read, wherever they stand.
+fn inline(scalar: &Scalar) -> Vec<Item> {
+    let opaque = |text: &str, why| Item::opaque(scalar.line, text, why);
+    let mut items = match dockerfile::images(&scalar.text) {
+        Ok(items) => items.iter().map(|item| opaque(&item.text, Opaque::Inline)).collect(),
+        Err(_) => vec![opaque("dockerfile_inline", Opaque::Inline)],
+    };
+    if items.is_empty() && scalar.text.replace("$$", "").contains('$') {
+        items.push(opaque("dockerfile_inline", Opaque::Variable));
+    }
+    items
 }
 
 /// `text` after the anchor and the tag that it begins with, if there are any. No plain scalar begins like them.

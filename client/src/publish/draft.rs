@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::Digest,
     policy::Verdict,
+    record,
     tuf::{self, Document, KeyId, RoleType, Root, Signature, Targets, assemble, json},
 };
 use serde::{Deserialize, Serialize};
@@ -233,7 +234,7 @@ impl Draft {
     pub fn read(bytes: &[u8]) -> Result<Self, DraftError> {
         let shape = |error: &dyn std::error::Error| DraftError::Shape(error.to_string());
         json::check(bytes).map_err(|error| shape(&error))?;
-        let written: Written = serde_json::from_slice(bytes).map_err(|error| shape(&error))?;
+        let written: Written = record::json(bytes).map_err(|error| shape(&error))?;
         if written.draft != FORMAT {
             return Err(DraftError::Shape(format!("it has format {}", written.draft)));
         }

@@ -43,8 +43,10 @@ pub struct Left {
 #[serde(untagged)]
 pub enum Answer {
     /// The daemon has it, and publishes it.
+    #[serde(deserialize_with = "plimsoll_core::record::by_name")]
     Accepted(Accepted),
     /// The daemon does not take it.
+    #[serde(deserialize_with = "plimsoll_core::record::by_name")]
     Refused(Refusal),
 }
 
@@ -143,4 +145,25 @@ fn refuses_manifest(status: StatusCode) -> bool {
         status,
         StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::UNPROCESSABLE_ENTITY
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T50, T56.
+    #[test]
+    fn an_answer_is_read_by_the_names_of_its_members() {
+        let read = |text: &str| serde_json::from_str::<Answer>(text).ok();
+        let accepted = r#"{"id": "00", "state": "accepted", "documents": {"targets": 2}, "timestamp": 3}"#;
+        assert!(matches!(read(accepted), Some(Answer::Accepted(Accepted { timestamp: 3, .. }))));
+        for text in [
+            r#"["00", "accepted", {"targets": 2}, 3]"#,
+            r#"{"id": "00", "state": {"accepted": null}, "documents": {"targets": 2}, "timestamp": 3}"#,
+            r#"["malformed", "no", []]"#,
+            "[]",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
+use plimsoll_core::record;
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -197,7 +198,7 @@ pub(super) fn unknown(trust: &TrustInfo) -> Option<PublishError> {
 }
 
 fn read<T: DeserializeOwned>(url: &Url, body: &[u8]) -> Result<T, PublishError> {
-    serde_json::from_slice(body).map_err(|_| not_a_daemon(url))
+    record::json(body).map_err(|_| not_a_daemon(url))
 }
 
 fn not_a_daemon(url: &Url) -> PublishError {

@@ -11,6 +11,7 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
+use plimsoll_core::record;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
@@ -250,7 +251,7 @@ async fn token(
     let url = site::shown(&response.url);
     let body = Zeroizing::new(Vec::from(transport.read(response, MAX_TOKEN_BODY).await?));
     let malformed = || RegistryError::Malformed { url: url.clone(), what: "no usable token" };
-    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| malformed())?;
+    let answer: TokenAnswer = record::json(&body).map_err(|_| malformed())?;
     let token = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.expose().is_empty());
     let token = token.ok_or_else(malformed)?;
     let header = sensitive(&Zeroizing::new(format!("Bearer {}", token.expose()))).ok_or_else(malformed)?;

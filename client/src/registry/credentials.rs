@@ -11,6 +11,7 @@ use std::{
 };
 
 use data_encoding::{BASE64, BASE64_NOPAD};
+use plimsoll_core::record;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
@@ -187,7 +188,7 @@ async fn read_config(path: &std::path::Path) -> Result<Config, ConfigFault> {
         return Err(ConfigFault::TooLarge);
     }
     // serde's own message quotes the values it stumbles over, and those are passwords.
-    serde_json::from_slice(&bytes).map_err(|e| ConfigFault::Json { line: e.line(), column: e.column() })
+    record::json(&bytes).map_err(|e| ConfigFault::Json { line: e.line(), column: e.column() })
 }
 
 impl Config {
@@ -287,7 +288,7 @@ async fn ask_helper(program: &OsStr, host: &str, time: Duration) -> Result<Optio
         let unknown = String::from_utf8_lossy(&output).contains("credentials not found");
         return if unknown { Ok(None) } else { Err(HelperFault::Failed(status)) };
     }
-    let answer: Answer = serde_json::from_slice(&output).map_err(|_| HelperFault::Output)?;
+    let answer: Answer = record::json(&output).map_err(|_| HelperFault::Output)?;
     Ok(match answer {
         Answer { secret, .. } if secret.expose().is_empty() => None,
         Answer { username, secret } if username == TOKEN_USER => Some(Login::IdentityToken(secret)),

@@ -10,6 +10,7 @@ use http::{
 };
 use plimsoll_core::{
     oci::{Descriptor, Digest, RepositoryAddress, media_type, valid_tag},
+    record,
     tuf::json,
 };
 use ring::digest::{Context, SHA256};
@@ -379,7 +380,7 @@ fn listed(body: &[u8]) -> Option<Vec<String>> {
     struct Page {
         tags: Option<Vec<String>>,
     }
-    let page: Page = serde_json::from_slice(body).ok()?;
+    let page: Page = record::json(body).ok()?;
     Some(page.tags.unwrap_or_default())
 }
 
@@ -432,7 +433,7 @@ fn check_manifest(bytes: &[u8], media_type: &str) -> Result<(), ManifestFault> {
         fs_layers: Option<IgnoredAny>,
     }
     json::check(bytes)?;
-    let probe: Probe = serde_json::from_slice(bytes).map_err(|_| ManifestFault::Shape)?;
+    let probe: Probe = record::json(bytes).map_err(|_| ManifestFault::Shape)?;
     let index = matches!(media_type, media_type::INDEX | media_type::DOCKER_LIST);
     let of_image = probe.config.is_some() || probe.layers.is_some();
     if probe.fs_layers.is_some() || if index { of_image } else { probe.manifests.is_some() } {

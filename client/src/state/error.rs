@@ -42,7 +42,7 @@ pub enum StateError {
         /// Its mode.
         mode: u32,
     },
-    /// An update was complete, here or where a floor was written, at a later time than it is now: by this clock, what expired could be fresh again.
+    /// An update was complete at a later time than it is now: by this clock, what expired could be fresh again.
     #[error(
         "this machine's clock shows {}, but trust metadata was fresh at {}: set the clock",
         now.format("%Y-%m-%d %H:%M UTC"), seen.format("%Y-%m-%d %H:%M UTC")
@@ -52,6 +52,19 @@ pub enum StateError {
         now: DateTime<Utc>,
         /// When the last update was complete, to within 10 minutes.
         seen: DateTime<Utc>,
+    },
+    /// The same, where a floor was written.
+    #[error(
+        "this machine's clock shows {}, but {floor} is as of {}: set the clock",
+        now.format("%Y-%m-%d %H:%M UTC"), as_of.format("%Y-%m-%d %H:%M UTC")
+    )]
+    ClockBehindFloor {
+        /// The time now.
+        now: DateTime<Utc>,
+        /// The floor, for example `the floor /etc/plimsoll/floor.json`.
+        floor: String,
+        /// When that was written down.
+        as_of: DateTime<Utc>,
     },
     /// Another process held the lock for too long.
     #[error("{} is held by another plimsoll process for more than {} s", path.display(), waited.as_secs())]

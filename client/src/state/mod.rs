@@ -33,7 +33,8 @@ use std::{io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::Digest,
-    tuf::{HighWater, SnapshotMark, limit},
+    record,
+    tuf::{Floor, HighWater, SnapshotMark, limit},
 };
 use serde::{Deserialize, Serialize};
 
@@ -254,7 +255,7 @@ impl State {
     /// [`StateError::Read`].
     pub fn entry(&self) -> Result<Option<Entry>, StateError> {
         let bytes = self.read(&self.place.entry(), MAX_ENTRY)?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(bytes.and_then(|bytes| record::json(&bytes).ok()))
     }
 
     /// Persists a root that verified, and the record that speaks of it.
@@ -361,7 +362,7 @@ impl State {
         };
         match bytes {
             Some(bytes) => {
-                let record: Record = serde_json::from_slice(&bytes).map_err(|_| lost())?;
+                let record: Record = record::json(&bytes).map_err(|_| lost())?;
                 if record.sum() == record.sha256 { Ok(Some(record)) } else { Err(lost()) }
             }
             None => {
@@ -401,6 +402,15 @@ impl State {
 /// [`StateError::ClockBehind`].
 pub fn check_clock(now: DateTime<Utc>, seen: DateTime<Utc>) -> Result<(), StateError> {
     if now + MAX_STEP_BACK < seen { Err(StateError::ClockBehind { now, seen }) } else { Ok(()) }
+}
+
+/// The same for the time that `floor` names.
+///
+/// # Errors
+/// [`StateError::ClockBehindFloor`].
+pub fn check_floor(now: DateTime<Utc>, floor: &Floor) -> Result<(), StateError> {
+    let as_of = floor.as_of;
+    check_clock(now, as_of).map_err(|_| StateError::ClockBehindFloor { now, floor: floor.called(), as_of })
 }
 
 /// The record with a sum over it: a torn or half-edited one is noticed.

@@ -341,8 +341,9 @@ fn lags(error: &UpdateError, remembered: &HighWater, now: &HighWater) -> bool {
             _ => snapshot,
         }
     };
-    match error {
-        UpdateError::Tuf(tuf::Error::Rollback { role, held, offered }) => {
+    let UpdateError::Tuf(error) = error else { return false };
+    match error.without_floor() {
+        tuf::Error::Rollback { role, held, offered } => {
             let (before, after) = (newest(remembered, role), newest(now, role));
             match role.as_str() {
                 "root" | "timestamp" | "snapshot" => {
@@ -351,7 +352,7 @@ fn lags(error: &UpdateError, remembered: &HighWater, now: &HighWater) -> bool {
                 _ => before < after,
             }
         }
-        UpdateError::Tuf(tuf::Error::RoleRemoved { role }) => newest(remembered, role) < newest(now, role),
+        tuf::Error::RoleRemoved { role } => newest(remembered, role) < newest(now, role),
         _ => false,
     }
 }

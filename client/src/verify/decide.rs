@@ -293,7 +293,10 @@ fn agreed_on(case: &Case<'_>, vouch: &Vouch, require: &Require, signed: &Signed,
         let constraint = vouch.constraint.as_ref().expect("it was just looked at");
         let tag = case.identity.tag.as_ref();
         if !tag.is_some_and(|tag| constraint.admits(tag.as_str())) {
-            let found = tag.map_or_else(|| "there is no tag".to_owned(), |tag| format!("the tag is {tag}"));
+            let found = tag.map_or_else(
+                || "there is no tag".to_owned(),
+                |tag| format!("the tag is {tag}{}", no_version(tag.as_str())),
+            );
             return denied((
                 "constraint",
                 format!("the tag must be a version that meets `{requirement}`; {found}"),
@@ -324,6 +327,11 @@ fn agreed_on(case: &Case<'_>, vouch: &Vouch, require: &Require, signed: &Signed,
     }
 }
 
+/// What to add to a version that misses a requirement since it is none.
+fn no_version(text: &str) -> &'static str {
+    if Constraint::is_version(text) { "" } else { ", which is no full semantic version, as 1.2.3 is" }
+}
+
 /// The condition of the policy under which this root's word does not count, and why; none if it counts.
 fn condition(case: &Case<'_>, vouch: &Vouch, answer: &Answer) -> Option<(&'static str, String)> {
     let (root, report) = (&answer.report.name, &answer.report);
@@ -351,7 +359,7 @@ fn condition(case: &Case<'_>, vouch: &Vouch, answer: &Answer) -> Option<(&'stati
         if !version.is_some_and(|version| constraint.admits(version)) {
             let found = version.map_or_else(
                 || "signed none".to_owned(),
-                |version| format!("signed {}", words::reason(version)),
+                |version| format!("signed {}{}", words::reason(version), no_version(version)),
             );
             return Some((
                 "constraint",

@@ -367,7 +367,7 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
             Some("check this machine's clock and run it again; if it stays, tell whoever runs the trust repository".to_owned()),
         ),
         (Verdict::Rollback, _) => (
-            format!("older metadata was served than this machine has seen: somebody turns back the clock{error}"),
+            format!("older metadata was served than there has been: somebody turns back the clock{error}"),
             Some(
                 "do not run anything from there; ask who runs the registry whether a backup was restored, or somebody \
                  tampers"

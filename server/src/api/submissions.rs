@@ -12,7 +12,7 @@ use axum::{
 };
 use bytes::Bytes;
 use plimsoll::publish::api::{Accepted, MAX_DOCUMENTS, MAX_SUBMISSION, Refusal, RefusalCode};
-use plimsoll_core::tuf::json;
+use plimsoll_core::{record, tuf::json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
@@ -166,11 +166,7 @@ fn documents(bytes: &Bytes) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     strict.map_err(|e| Failure::malformed(format!("the submission is not strict JSON: {e}")))?;
     let shape =
         || Failure::malformed("a submission is {\"documents\": {ROLE: DOCUMENT, …}} and nothing else");
-    // serde takes a list for a record, too.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(shape());
-    }
-    let Sent { documents } = serde_json::from_slice(bytes).map_err(|_| shape())?;
+    let Sent { documents } = record::json(bytes).map_err(|_| shape())?;
     if documents.is_empty() || !documents.values().all(|document| document.get().starts_with('{')) {
         return Err(shape());
     }

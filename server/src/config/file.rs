@@ -9,7 +9,10 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use plimsoll_core::oci::mapping::{self, Profile};
+use plimsoll_core::{
+    oci::mapping::{self, Profile},
+    record,
+};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -139,7 +142,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self) -> Result<Settings, ConfigError> {
-        let document: Document = toml::from_str(self.text).map_err(|e| self.syntax(&e))?;
+        let document: Document = record::toml(self.text).map_err(|e| self.syntax(&e))?;
         let listen = document.listen.map(|text| {
             let address = text.get_ref().parse();
             address.map_err(|_| self.wrong(text.span(), "listen", ValueError::Listen(cut(text.get_ref()))))

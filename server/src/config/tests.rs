@@ -197,6 +197,12 @@ fn a_wrong_file_is_told_with_line_and_key() {
         ("\nlog = \"a=b=c\"", "plimsolld.toml:2: `log`: not what is to be logged, as `info` or"),
         ("data = ", "plimsolld.toml:1: `data`: "),
         ("data = \"a\"\ndata = \"b\"", "plimsolld.toml:2: `data`: duplicate key"),
+        (
+            "freshness = [\"1h\"]",
+            "plimsolld.toml:1: `freshness`: invalid type: sequence, expected members by name",
+        ),
+        ("\ntls = [\"a.pem\", \"b.key\"]", "plimsolld.toml:2: `tls`: invalid type: sequence"),
+        ("trust = [[\"a\"]]", "plimsolld.toml:1: `trust`: invalid type: sequence"),
         ("[registry]\ninsecure = true", "plimsolld.toml:2: `insecure`: unknown field `insecure`"),
         ("[registry]\nplain-http = \"yes\"", "plimsolld.toml:2: `plain-http`: invalid type"),
         (

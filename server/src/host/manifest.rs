@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use plimsoll_core::{
     oci::{Digest, media_type},
+    record,
     tuf::json,
 };
 use serde::Deserialize;
@@ -48,7 +49,7 @@ struct Named<'a> {
 pub(super) fn needs(bytes: &[u8], content_type: &str) -> Result<Needs, Refusal> {
     let invalid = |why: String| Refusal::ManifestInvalid(why);
     json::check(bytes).map_err(|e| invalid(e.to_string()))?;
-    let shape: Shape<'_> = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
+    let shape: Shape<'_> = record::json(bytes).map_err(|e| invalid(e.to_string()))?;
     if shape.schema_version != 2 {
         return Err(invalid(format!("schemaVersion {} instead of 2", shape.schema_version)));
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
+use plimsoll_core::record;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
@@ -80,13 +81,13 @@ pub(super) fn read(mut bytes: &[u8]) -> Option<(TrustKey, u64)> {
         view: String,
         sequence: u64,
     }
-    if let Ok(Earlier { name, view, sequence }) = serde_json::from_slice(bytes) {
+    if let Ok(Earlier { name, view, sequence }) = record::json(bytes) {
         return Some((TrustKey { name, view }, sequence));
     }
     let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let mut line = vec![0; end];
     bytes.read_exact(&mut line).ok()?;
-    let Whose { name, view } = serde_json::from_slice(&line).ok()?;
+    let Whose { name, view } = record::json(&line).ok()?;
     let whole = bytes.chunks_exact(RECORD).filter_map(|found| {
         let sequence = u64::from_be_bytes(found[..NUMBER].try_into().ok()?);
         (record(&line, sequence) == found).then_some(sequence)

@@ -12,6 +12,7 @@ use std::{
 };
 
 use ::sled::{Db, Error as SledError, Mode};
+use plimsoll_core::record;
 
 use super::{Head, StoreError};
 
@@ -113,8 +114,7 @@ fn open_sled(folder: &Path) -> Result<Db, Refusal> {
     // Reads each head once, so that a damaged log shows here, where it is guarded.
     for head in db.scan_prefix(b"h") {
         let (_, value) = head.map_err(refusal)?;
-        serde_json::from_slice::<Head>(&value)
-            .map_err(|e| Refusal::Damaged(format!("a head does not parse: {e}")))?;
+        record::json::<Head>(&value).map_err(|e| Refusal::Damaged(format!("a head does not parse: {e}")))?;
     }
     Ok(db)
 }

@@ -26,6 +26,7 @@ use std::{
 
 use ::sled::{Batch, Db, Error as SledError, IVec};
 use bytes::Bytes;
+use plimsoll_core::record;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -148,9 +149,7 @@ impl SledStore {
 
     fn get_json<T: DeserializeOwned>(&self, key: &[u8], what: &str) -> Result<Option<T>, StoreError> {
         self.get(key)?
-            .map(|v| {
-                serde_json::from_slice(&v).map_err(|e| self.damaged(format!("a {what} does not parse: {e}")))
-            })
+            .map(|v| record::json(&v).map_err(|e| self.damaged(format!("a {what} does not parse: {e}"))))
             .transpose()
     }
 
@@ -190,7 +189,7 @@ impl Store for SledStore {
         let mut head = self.stored_head(trust)?;
         for entry in self.named(b'r', trust) {
             let (role, value) = entry?;
-            let parsed: RoleHead = serde_json::from_slice(&value)
+            let parsed: RoleHead = record::json(&value)
                 .map_err(|e| self.damaged(format!("the head of a role does not parse: {e}")))?;
             head.roles.insert(role, parsed);
         }
@@ -242,7 +241,7 @@ impl Store for SledStore {
             .take(most)
             .map(|entry| {
                 let (_, value) = entry.map_err(|e| self.unreadable(e))?;
-                serde_json::from_slice(&value)
+                record::json(&value)
                     .map_err(|e| self.damaged(format!("a submission record does not parse: {e}")))
             })
             .collect()
@@ -330,7 +329,7 @@ fn check_marks(db: &Db, store: &Path) -> Result<(), StoreError> {
         let (trust, acknowledged) = mark::read(&fs::read(&path).map_err(failed)?).ok_or_else(unreadable)?;
         let head = db.get(key(b'h', &trust, None)).map_err(|e| damaged(e.to_string()))?;
         let head: Option<Head> = head
-            .map(|v| serde_json::from_slice(&v))
+            .map(|v| record::json(&v))
             .transpose()
             .map_err(|e| damaged(format!("a head does not parse: {e}")))?;
         let found = head.map_or(0, |h| h.sequence);

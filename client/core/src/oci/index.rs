@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Descriptor, Digest, media_type};
-use crate::tuf::json;
+use crate::{record, tuf::json};
 
 /// How many platform manifests of one index are read, those of indexes inside it among them.
 pub const MAX_PLATFORMS: usize = 256;
@@ -69,7 +69,7 @@ pub fn read_index(bytes: &[u8], media_type: &str) -> Result<Vec<Descriptor>, Ind
         fs_layers: Option<serde::de::IgnoredAny>,
     }
     json::check(bytes)?;
-    let index: Index = serde_json::from_slice(bytes)?;
+    let index: Index = record::json(bytes)?;
     if index.schema_version != 2 {
         return Err(IndexError::SchemaVersion(index.schema_version));
     }

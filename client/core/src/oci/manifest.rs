@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
-use crate::tuf::json;
+use crate::{record, tuf::json};
 
 /// Media types Plimsoll reads or writes.
 pub mod media_type {
@@ -112,10 +112,10 @@ impl Manifest {
             manifests: Option<serde::de::IgnoredAny>,
         }
         json::check(bytes)?;
-        if serde_json::from_slice::<Ambiguity>(bytes)?.manifests.is_some() {
+        if record::json::<Ambiguity>(bytes)?.manifests.is_some() {
             return Err(ManifestError::Ambiguous);
         }
-        let manifest: Self = serde_json::from_slice(bytes)?;
+        let manifest: Self = record::json(bytes)?;
         if manifest.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(manifest.schema_version));
         }

@@ -7,7 +7,7 @@ use semver::VersionReq;
 
 use super::{
     Action, Constraint, Format, OnAbsent, Pin, Place, Policy, PolicyError, PolicyFile, PolicyRule, Remap,
-    Require, RootDocument, RootEntry, Rule, Scope, ScopeEntry, Vouch,
+    Require, RootDocument, RootEntry, Rule, Scope, ScopeEntry, ScopeError, Vouch,
     duration::duration,
     error::Step,
     file::{ConstraintTable, PinTable, RemapTable, RequireTable, RootTable, ScopeTable},
@@ -214,6 +214,10 @@ fn checked_scope(table: &ScopeTable, roots: &Roots) -> Result<ScopeEntry, Broken
 
 /// Host and scope of a `match`.
 fn pattern(text: &str) -> Result<(String, Scope), PolicyRule> {
+    // Told first: the host as well as the scope may be what only looks like one.
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(PolicyRule::Scope(ScopeError { text: text.chars().take(300).collect() }));
+    }
     let no_host = || PolicyRule::Host { text: text.chars().take(300).collect() };
     let (host, scope) = text.split_once('/').ok_or_else(no_host)?;
     // A host by the same rule as in a reference: `acme/**` alone would read as a host called acme.

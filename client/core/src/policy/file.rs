@@ -11,6 +11,7 @@ use super::{
     PolicyError,
     locate::{self, Format},
 };
+use crate::record;
 
 /// A policy as written in `policy.toml` or `policy.json` (docs/policy.md). Unknown and repeated keys are errors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -204,7 +205,7 @@ impl PolicyFile {
     /// # Errors
     /// [`PolicyError`] with its position.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
-        toml::from_str(text).map_err(|error| {
+        record::toml(text).map_err(|error| {
             let at = error.span().map(|span| locate::position(text, span.start));
             PolicyError::shape(at, error.message())
         })
@@ -215,7 +216,7 @@ impl PolicyFile {
     /// # Errors
     /// [`PolicyError`] with its position.
     pub fn from_json(text: &str) -> Result<Self, PolicyError> {
-        serde_json::from_str(text).map_err(|error| {
+        record::json(text.as_bytes()).map_err(|error| {
             let at = locate::json_error(text, &error);
             let message = error.to_string();
             // The place is told once.

@@ -324,6 +324,11 @@ impl Constraint {
         }
     }
 
+    /// True if `text` is a full semantic version, as `1.2.3`; a leading `v` may stand before it.
+    pub fn is_version(text: &str) -> bool {
+        Version::parse(text.strip_prefix('v').unwrap_or(text)).is_ok()
+    }
+
     /// True if `text`, the tag or the signed `custom.version`, is a semantic version (a leading `v` may stand before it)
     /// that meets the requirement. A pre-release meets it only where the requirement names one of the same version.
     pub fn admits(&self, text: &str) -> bool {

@@ -30,13 +30,24 @@ pub enum Scope {
 
 /// A text that is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not a scope: write a repository (acme/app), its tags (acme/app:v*), one level (acme/*) or all below \
-     (acme/**)"
-)]
+#[error("{}", no_scope(text))]
 pub struct ScopeError {
     /// What was given, cut to 300 characters.
     pub text: String,
+}
+
+/// What is wrong with `text`: that what only looks like a letter is none cannot be seen.
+fn no_scope(text: &str) -> String {
+    if let Some((at, odd)) = (1..).zip(text.chars()).find(|(_, c)| !c.is_ascii_graphic()) {
+        let code = u32::from(odd);
+        return format!(
+            "character {at} of `{text}` is U+{code:04X}; a scope holds plain ASCII letters, digits and signs only"
+        );
+    }
+    format!(
+        "`{text}` is not a scope: write a repository (acme/app), its tags (acme/app:v*), one level (acme/*) or all \
+         below (acme/**)"
+    )
 }
 
 impl Scope {
@@ -274,6 +285,24 @@ mod tests {
 
     fn scope(text: &str) -> Scope {
         text.parse().unwrap()
+    }
+
+    /// T61: what only looks like a scope is told by its code point, since it cannot be seen.
+    #[test]
+    fn a_character_that_looks_like_another_is_named() {
+        for (text, words) in [
+            ("\u{430}cme/app", "character 1 of `\u{430}cme/app` is U+0430"),
+            ("acme/\u{430}pp:v*", "character 6 of `acme/\u{430}pp:v*` is U+0430"),
+            ("acme/app:v\u{2217}", "character 11 of `acme/app:v\u{2217}` is U+2217"),
+            ("acme\u{2215}*", "is U+2215"),
+            ("acme/\u{200b}app", "is U+200B"),
+            ("acme /app", "is U+0020"),
+        ] {
+            let error = text.parse::<Scope>().unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("plain ASCII"), "{error}");
+        }
+        let error = "Acme/app".parse::<Scope>().unwrap_err().to_string();
+        assert!(error.contains("`Acme/app` is not a scope: write a repository"), "{error}");
     }
 
     #[test]

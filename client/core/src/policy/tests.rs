@@ -322,6 +322,92 @@ fn json_is_held_to_the_same_rules_and_places_are_named_in_it_too() {
     }
 }
 
+/// Every key of every table.
+const FULL: &str = r#"{
+  "root": {
+    "acme": {"file": "acme-root.json", "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+             "repository": ["r.io/acme/trust", "oci:exports/acme"], "floor": "acme.floor.json"},
+    "us": {"inline": "{}", "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+           "repository": "r.io/us/trust"}
+  },
+  "scope": [
+    {"match": "r.io/acme/**", "require": {"threshold": 1, "of": ["acme", "us"]}, "map": {"acme": "vendor/**"},
+     "pin": {"acme": {"role": "targets--net"}}, "on-absent": "fallback", "fallback": {"all": ["us"]},
+     "digest-refs": "retained", "constraint": {"tag": ">=1"}, "max-signed-age": "90d", "max-staleness": "7d",
+     "optional": ["acme"], "veto": ["us"]},
+    {"match": "r.io/old/**", "action": "deny", "reason": "gone"}
+  ],
+  "remap": [{"from": "m.io", "to": "r.io/acme"}],
+  "profile": {"ci": {"scope": [{"match": "r.io/acme/*", "require": {"any": ["us"]}}]}}
+}"#;
+
+/// The table at `path` as a list of its values, and as a list of itself.
+fn as_lists(table: &serde_json::Value) -> [serde_json::Value; 2] {
+    let values = table.as_object().unwrap().values().cloned().collect();
+    [serde_json::Value::Array(values), serde_json::Value::Array(vec![table.clone()])]
+}
+
+/// Where the tables are in `value`.
+fn tables(value: &serde_json::Value, path: &str) -> Vec<String> {
+    match value {
+        serde_json::Value::Object(members) => {
+            let inside = members.iter().flat_map(|(key, member)| tables(member, &format!("{path}/{key}")));
+            std::iter::once(path.to_owned()).chain(inside).collect()
+        }
+        serde_json::Value::Array(items) => (0..)
+            .zip(items)
+            .flat_map(|(at, item): (usize, _)| tables(item, &format!("{path}/{at}")))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whichever table it is, in either format: no list stands for one, and the place is told.
+#[test]
+fn a_list_is_no_table_wherever_it_stands() {
+    Policy::read(FULL, Format::Json).unwrap();
+    let full: serde_json::Value = serde_json::from_str(FULL).unwrap();
+    let paths = tables(&full, "");
+    assert_eq!(paths.len(), 17, "{paths:?}");
+    for path in &paths {
+        for list in as_lists(full.pointer(path).unwrap()) {
+            let mut wrong = full.clone();
+            *wrong.pointer_mut(path).unwrap() = list;
+            let json = serde_json::to_string_pretty(&wrong).unwrap();
+            let found = Policy::read(&json, Format::Json);
+            assert!(matches!(found, Err(PolicyError { at: Some(_), .. })), "{path}: {found:?}\n{json}");
+            if !path.is_empty() {
+                let toml = toml::to_string(&wrong).unwrap();
+                let found = Policy::parse(&toml);
+                assert!(matches!(found, Err(PolicyError { at: Some(_), .. })), "{path}: {found:?}\n{toml}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_of_another_kind_is_refused_where_it_stands() {
+    let shape = |text: &str, format: Format| match Policy::read(text, format) {
+        Err(PolicyError { at: Some(at), rule: PolicyRule::Shape { message }, .. }) => {
+            (at.line, at.column, message)
+        }
+        other => panic!("{other:?}\n{text}"),
+    };
+    let (line, column, words) =
+        shape(&(roots() + "[[scope]]\nmatch = \"r.io/a\"\nrequire = [[\"acme\"]]\n"), Format::Toml);
+    assert_eq!((line, column), (15, 11), "{words}");
+    assert!(words.contains("sequence, expected members by name"), "{words}");
+    let (line, column, _) =
+        shape(&("scope = [[\"r.io/a\", \"deny\", \"x\"]]\n".to_owned() + &roots()), Format::Toml);
+    assert_eq!((line, column), (1, 10));
+    for (text, place) in [("[]", (1, 2)), ("\n[{}, [], [], {}]", (2, 1))] {
+        let (line, column, _) = shape(text, Format::Json);
+        assert_eq!((line, column), place, "{text}");
+    }
+    let deny = with_scope("r.io/a", "action = { deny = {} }\nreason = \"x\"");
+    assert_eq!(shape(&deny, Format::Toml).0, 15);
+}
+
 #[test]
 fn an_error_tells_the_place_the_key_and_the_rule() {
     let text = with_scope("r.io/acme/**", "require = { all = [\"acme\"] }\npin = { acme = { role = \"\" } }");
@@ -463,6 +549,11 @@ fn the_longest_remap_applies_once_and_to_whole_segments() {
 
 #[test]
 fn a_constraint_admits_semantic_versions_only() {
+    for (text, full) in
+        [("1.2.3", true), ("v1.2.3-rc.1", true), ("v1", false), ("1.2", false), ("latest", false)]
+    {
+        assert_eq!(Constraint::is_version(text), full, "{text}");
+    }
     let tag = |requirement: &str| Constraint::Tag(requirement.parse().unwrap());
     for (requirement, text, admitted) in [
         (">=1.2, <2", "1.2.0", true),

@@ -110,7 +110,7 @@ impl fmt::Display for Verdict {
 impl From<&tuf::Error> for Verdict {
     /// Time, order and trust are told apart; none of them is ever `Unreachable` or `Absent`.
     fn from(error: &tuf::Error) -> Self {
-        match error {
+        match error.without_floor() {
             tuf::Error::Expired { .. } => Self::Expired,
             tuf::Error::Rollback { .. } | tuf::Error::RoleRemoved { .. } => Self::Rollback,
             _ => Self::Untrusted,
@@ -167,6 +167,13 @@ mod tests {
             (tuf::Error::Expired { role: role(), version: 1, expires }, Verdict::Expired),
             (tuf::Error::Rollback { role: role(), held: 2, offered: 1 }, Verdict::Rollback),
             (tuf::Error::RoleRemoved { role: role() }, Verdict::Rollback),
+            (
+                tuf::Error::Floor {
+                    floor: "the floor f.json".to_owned(),
+                    unmet: Box::new(tuf::Error::Rollback { role: role(), held: 2, offered: 1 }),
+                },
+                Verdict::Rollback,
+            ),
             (tuf::Error::Order { role: role(), missing: "root" }, Verdict::Untrusted),
         ] {
             assert_eq!(Verdict::from(&error), verdict, "{error}");

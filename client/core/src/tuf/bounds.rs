@@ -36,25 +36,25 @@ impl Bounds {
 
     /// Each root of the chain: the version that a floor names has its bytes.
     pub(super) fn check_root(&self, root: Mark) -> Result<(), Error> {
-        self.floors.iter().try_for_each(|floor| same_if_known("root", floor.root, root))
+        self.hold(|floor| same_if_known("root", floor.root, root))
     }
 
     /// The newest root is not older than a floor's.
     pub(super) fn check_newest_root(&self, version: u64) -> Result<(), Error> {
-        self.floors.iter().try_for_each(|floor| not_older("root", floor.root.version, version))
+        self.hold(|floor| not_older("root", floor.root.version, version))
     }
 
     /// The timestamp, and the snapshot that it names, are not older than a floor's, nor others of the same version.
     pub(super) fn check_timestamp(&self, root: &Root, timestamp: Mark, named: Mark) -> Result<(), Error> {
-        for floor in &self.floors {
+        self.hold(|floor| {
             for (role, found) in [("timestamp", timestamp), ("snapshot", named)] {
                 if let Some(seen) = floor.vouched(role, root) {
                     not_older(role, seen.version, found.version)?;
                     same_if_known(role, seen, found)?;
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The snapshot is the floor's if it has its version, and lists every role that the floor names, none older, none
@@ -65,9 +65,9 @@ impl Bounds {
         mark: Mark,
         snapshot: Option<&Snapshot>,
     ) -> Result<(), Error> {
-        for floor in &self.floors {
+        self.hold(|floor| {
             // The versions of the roles were this snapshot's word, so they lapse with it.
-            let Some(seen) = floor.vouched("snapshot", root) else { continue };
+            let Some(seen) = floor.vouched("snapshot", root) else { return Ok(()) };
             same_if_known("snapshot", seen, mark)?;
             for (role, seen) in snapshot.iter().flat_map(|_| &floor.roles) {
                 let listed = snapshot.and_then(|snapshot| snapshot.role(role));
@@ -75,17 +75,22 @@ impl Bounds {
                 not_older(role, seen.version, listed.version)?;
                 same_if_known(role, *seen, listed)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// A role's document is the floor's if it has its version, also where the snapshot lists no hash.
     pub(super) fn check_role(&self, root: &Root, role: &str, mark: Mark) -> Result<(), Error> {
-        for floor in &self.floors {
-            if let (Some(_), Some(seen)) = (floor.vouched("snapshot", root), floor.roles.get(role)) {
-                same_if_known(role, *seen, mark)?;
-            }
-        }
-        Ok(())
+        self.hold(|floor| match (floor.vouched("snapshot", root), floor.roles.get(role)) {
+            (Some(_), Some(seen)) => same_if_known(role, *seen, mark),
+            _ => Ok(()),
+        })
+    }
+
+    /// What `check` says of each floor, in the name of that floor.
+    fn hold(&self, check: impl Fn(&Floor) -> Result<(), Error>) -> Result<(), Error> {
+        self.floors.iter().try_for_each(|floor| {
+            check(floor).map_err(|unmet| Error::Floor { floor: floor.called(), unmet: Box::new(unmet) })
+        })
     }
 }

@@ -90,6 +90,14 @@ pub enum Error {
         /// The version.
         version: u64,
     },
+    /// Not what a floor says was seen: what is wrong, and which floor says so. Its verdict is that of what is wrong.
+    #[error("{}", below(floor, unmet))]
+    Floor {
+        /// The floor, for example `the floor /etc/plimsoll/floor.json`.
+        floor: String,
+        /// [`Error::Rollback`], [`Error::RoleRemoved`] or [`Error::Equivocation`], as if it had been seen here.
+        unmet: Box<Error>,
+    },
     /// The bytes do not have a hash that the referring document lists (5.5.2, 5.6.2).
     #[error("{role}: its {algorithm} is not the one that {referrer} lists")]
     Hash {
@@ -182,4 +190,30 @@ pub enum Error {
         /// What is missing.
         missing: &'static str,
     },
+}
+
+impl Error {
+    /// What is wrong, whether it was seen here or a floor says so.
+    pub fn without_floor(&self) -> &Self {
+        match self {
+            Self::Floor { unmet, .. } => unmet,
+            other => other,
+        }
+    }
+}
+
+/// What is wrong by the word of `floor`.
+fn below(floor: &str, unmet: &Error) -> String {
+    match unmet {
+        Error::Rollback { role, held, offered } => {
+            format!("{role}: version {offered} is older than version {held}, which {floor} says was seen")
+        }
+        Error::RoleRemoved { role } => {
+            format!("snapshot: role {role}, which {floor} says was seen, is missing from it")
+        }
+        Error::Equivocation { role, version } => {
+            format!("{role}: version {version} has other content than {floor} says was seen")
+        }
+        other => format!("{other}, says {floor}"),
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     json::{self, JsonError},
     trusted::Mark,
 };
-use crate::oci::Digest;
+use crate::{oci::Digest, record};
 
 /// The form that this version writes and reads.
 const FORM: u64 = 1;
@@ -33,6 +33,9 @@ const FORM: u64 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Floor {
+    /// What it is called in messages, its file as a rule; no part of the floor.
+    #[serde(skip)]
+    pub name: Option<String>,
     /// Always 1.
     floor: u64,
     /// The trust id, 32 hex digits; none for a foreign repository.
@@ -40,7 +43,7 @@ pub struct Floor {
     pub trust: Option<String>,
     /// sha256 of the root document that was pinned; it says whose floor this is where there is no trust id.
     pub pinned: Digest,
-    /// When the newest update was complete, UTC, to within 10 minutes.
+    /// When the newest update was complete, UTC, to within 10 minutes; not before the timestamp was signed.
     #[serde(with = "super::expires")]
     pub as_of: DateTime<Utc>,
     /// The newest root.
@@ -107,6 +110,7 @@ impl Floor {
             return None;
         }
         Some(Self {
+            name: None,
             floor: FORM,
             trust: root.signed.common.identity.as_ref().map(|identity| identity.trust.clone()),
             pinned: Digest::of(pinned),
@@ -132,7 +136,7 @@ impl Floor {
     /// [`FloorError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, FloorError> {
         json::check(bytes)?;
-        let floor: Self = serde_json::from_slice(bytes)?;
+        let floor: Self = record::json(bytes)?;
         if floor.floor != FORM {
             return Err(FloorError::Form { found: floor.floor });
         }
@@ -151,6 +155,11 @@ impl Floor {
     pub fn to_json(&self) -> String {
         let text = serde_json::to_string_pretty(self).expect("versions, digests and times always serialise");
         text + "\n"
+    }
+
+    /// What it is called in a sentence: `the floor FILE`, or `the floor`.
+    pub fn called(&self) -> String {
+        self.name.as_ref().map_or_else(|| "the floor".to_owned(), |name| format!("the floor {name}"))
     }
 
     /// True if this is a floor of the trust repository that the pinned `root` starts: by its trust id, whichever of its

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    policy::{Policy, Rule, Scope, ScopeEntry},
+    policy::{DigestRefs, Policy, Rule, Scope, ScopeEntry},
     tuf::{Document, Root},
 };
 
@@ -22,6 +22,13 @@ pub(super) fn notes(home: &Home, policy: &Policy, now: DateTime<Utc>) -> Vec<Str
             notes.push(format!(
                 "what the scope {pattern} allowed ended on {}",
                 until.format("%Y-%m-%d %H:%M UTC")
+            ));
+        }
+        if let (Scope::Tags { .. }, Rule::Vouch(vouch)) = (&entry.scope, &entry.rule)
+            && vouch.digest_refs == DigestRefs::Retained
+        {
+            notes.push(format!(
+                "`digest-refs` of the scope {pattern} never applies: a scope of tags covers no reference by digest alone"
             ));
         }
         for name in entry.roots() {

@@ -6,7 +6,10 @@ use data_encoding::BASE64;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{ARTIFACT_TYPE, FILENAME, MAX_LAYERS, MAX_MANIFEST, METADATA_TYPE, TIMESTAMP, file_name};
-use crate::oci::{Descriptor, Digest, Manifest, ManifestError, media_type};
+use crate::{
+    oci::{Descriptor, Digest, Manifest, ManifestError, media_type},
+    record,
+};
 
 /// What the manifest at [`LATEST`](super::LATEST) lists: an unsigned hint. Whoever owns the registry may have written it;
 /// the TUF workflow decides what the files are worth.
@@ -182,7 +185,7 @@ fn of_something_else(bytes: &[u8], error: ManifestError) -> MappingError {
     match error {
         ManifestError::MediaType(found) => MappingError::NotATrustRepository { found },
         // `manifests`, as in an index, and nothing of an image manifest.
-        ManifestError::Ambiguous => match serde_json::from_slice(bytes) {
+        ManifestError::Ambiguous => match record::json(bytes) {
             Ok(Outline { media_type, config: None, layers: None })
                 if media_type.as_deref() != Some(media_type::MANIFEST) =>
             {
