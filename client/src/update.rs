@@ -191,6 +191,14 @@ pub struct Session<S> {
     skipped: Vec<(String, UpdateError)>,
 }
 
+/// What a session writes to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remembers {
+    /// Each role as soon as it verifies.
+    All,
+    Nothing,
+}
+
 impl<S: Source> Session<S> {
     /// Opens the state of the trust repository that the root document `pinned` starts, below `base`, and brings it up to
     /// date: [`Session::refresh_at`].
@@ -205,6 +213,24 @@ impl<S: Source> Session<S> {
         bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
         Self::refresh_at(source, &place_of(base, pinned)?, pinned, now, bounds).await
+    }
+
+    /// Verifies as [`Session::refresh`] does, against what is remembered, and remembers nothing: for what may still be refused
+    /// for another reason.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub async fn rehearse(
+        source: S,
+        base: &Path,
+        pinned: &[u8],
+        now: chrono::DateTime<chrono::Utc>,
+        bounds: &Bounds,
+    ) -> Result<Self, UpdateError> {
+        let mut session =
+            Self::open(source, &place_of(base, pinned)?, pinned, now, bounds, Remembers::Nothing).await?;
+        session.whole_round(None).await?;
+        Ok(session)
     }
 
     /// Opens the state at `place`, which the root document `pinned` starts, and brings it up to date.
@@ -225,7 +251,7 @@ impl<S: Source> Session<S> {
         now: chrono::DateTime<chrono::Utc>,
         bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
-        let mut session = Self::open(source, place, pinned, now, bounds).await?;
+        let mut session = Self::open(source, place, pinned, now, bounds, Remembers::All).await?;
         let entry = session.state.entry()?;
         session.whole_round(entry.as_ref()).await?;
         Ok(session)
@@ -238,6 +264,7 @@ impl<S: Source> Session<S> {
         pinned: &[u8],
         now: chrono::DateTime<chrono::Utc>,
         bounds: &Bounds,
+        remembers: Remembers,
     ) -> Result<Self, UpdateError> {
         let pinned = Document::<Root>::parse("root", pinned)?;
         for floor in &bounds.floors {
@@ -246,7 +273,10 @@ impl<S: Source> Session<S> {
             }
         }
         let bounds = Arc::new(bounds.clone());
-        let state = State::open(place, LOCK_PATIENCE).await?;
+        let mut state = State::open(place, LOCK_PATIENCE).await?;
+        if remembers == Remembers::Nothing {
+            state.stop_writing();
+        }
         state.check_clock(now)?;
         bounds.floors.iter().try_for_each(|floor| state::check_floor(now, floor))?;
         let memory = state.memory().cloned();

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use plimsoll::layout::{header, write};
 use plimsoll_core::oci::{Descriptor, Digest, media_type};
@@ -419,6 +423,55 @@ fn an_image_goes_nowhere_but_to_the_place_that_it_was_signed_for() {
     assert!(run.stderr.contains("where a trust repository is"), "{}", run.stderr);
     fs::write(&policy, &mapped).unwrap();
     plant.run(&import).ok();
+}
+
+/// P1, P5: who carries a bundle cannot make the far side remember more than it was given: what is refused at the end, for an
+/// image, moved no trusted state, so the far side's own registry is not taken for one that went back.
+#[test]
+fn what_is_refused_moves_no_trusted_state() {
+    let scene = Scene::new();
+    let cell = scene.world.client("cell");
+    fs::write(cell.home().join("sound.tar"), put_together(&scene.sound)).unwrap();
+    cell.run(&["bundle", "import", "sound.tar", "--layout", "trust"]).ok();
+    let before = files(&cell.home().join("state"));
+    assert!(!before.is_empty());
+
+    scene.world.push("v2", "newer\n");
+    scene.world.sign("v2").ok();
+    let gate = scene.world.client("gate");
+    gate.run(&["bundle", "export", NAME, "--with-images", "--out", "newer.tar"]).ok();
+    let newer = fs::read(gate.home().join("newer.tar")).unwrap();
+    let mut parts = taken_apart(&newer);
+    let index = String::from_utf8(parts["index.json"].clone()).unwrap();
+    let renamed = index.replace(&format!("{IMAGES}:v2"), &format!("{IMAGES}:v9"));
+    assert_ne!(renamed, index);
+    parts.insert("index.json".to_owned(), renamed.into_bytes());
+    fs::write(cell.home().join("renamed.tar"), put_together(&parts)).unwrap();
+    let refused = cell.run(&["bundle", "import", "renamed.tar", "--layout", "trust"]).expect_code(10);
+    assert!(refused.stderr.contains(&format!("{IMAGES}:v9")), "{}", refused.stderr);
+    assert_eq!(files(&cell.home().join("state")), before);
+
+    // The honest one moves it, and then the old one is refused by name, with advice.
+    fs::write(cell.home().join("newer.tar"), newer).unwrap();
+    cell.run(&["bundle", "import", "newer.tar", "--layout", "trust"]).ok();
+    assert_ne!(files(&cell.home().join("state")), before);
+    let old = cell.run(&["bundle", "import", "sound.tar", "--layout", "other"]).expect_code(21);
+    assert!(old.stderr.contains(&scene.world.trust()) && old.stderr.contains("try: "), "{}", old.stderr);
+    assert!(!cell.home().join("other").exists());
+}
+
+/// Every file below `folder`, with its bytes.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    all
 }
 
 /// P1: of two imports into one folder, the one that waits for the other looks again.

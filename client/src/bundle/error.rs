@@ -287,6 +287,14 @@ pub enum BundleError {
         /// The file.
         path: PathBuf,
     },
+    /// A trust repository in a bundle that does not verify, or is older than what was seen here.
+    #[error("{repository}, as it is in the bundle")]
+    Refused {
+        /// Where it was exported from.
+        repository: String,
+        /// Why.
+        source: Box<UpdateError>,
+    },
     /// Verifying.
     #[error(transparent)]
     Update(#[from] UpdateError),
@@ -322,7 +330,7 @@ impl BundleError {
             Self::Older { .. } => Some(Verdict::Rollback),
             Self::Foreign { .. } | Self::Elsewhere { .. } | Self::Meanwhile { .. } => Some(Verdict::Conflict),
             Self::Unverified { verdict, .. } => Some(*verdict),
-            Self::RoleUnverified { source, .. } => source.verdict(),
+            Self::RoleUnverified { source, .. } | Self::Refused { source, .. } => source.verdict(),
             Self::Update(error) => error.verdict(),
             Self::Registry(error) => registry_verdict(error),
             Self::Layout(_)
@@ -337,6 +345,10 @@ impl BundleError {
 
     /// True for a fault of this machine, false for misuse; means nothing where there is a verdict.
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Update(UpdateError::State(_)))
+        match self {
+            Self::Write { .. } | Self::Update(UpdateError::State(_)) => true,
+            Self::Refused { source, .. } => matches!(**source, UpdateError::State(_)),
+            _ => false,
+        }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     layout::{Layout, REF_NAME, write},
     registry::Registry,
     state,
-    update::{Bounds, LayoutSource, Session},
+    update::{Bounds, LayoutSource, Session, UpdateError},
     verify::target_name,
 };
 
@@ -122,11 +122,13 @@ struct Verified<'a> {
 }
 
 impl Importer<'_> {
-    /// Verifies `bundle`, moves trusted state forward, and then writes it to the site: images, roles, and last the entry
-    /// point of each trust repository.
+    /// Verifies `bundle`, writes it to the site (images, roles, and last the entry point of each trust repository), and then
+    /// moves trusted state forward.
     ///
-    /// Others on this machine that write to the same places wait meanwhile. What the bundle leaves out is completed from what is at the site. Nothing is written there before everything was
-    /// verified and found to be whole; trusted state advances role by role as in every update.
+    /// Others on this machine that write to the same places wait meanwhile. What the bundle leaves out is completed from what
+    /// is at the site. Nothing is written anywhere before everything was verified and found to be whole: what is refused leaves
+    /// no mark, and this machine never remembers more than the site shows. If it is ended before trusted state moves, the
+    /// next update from the site moves it.
     ///
     /// # Errors
     /// [`BundleError`]; an older bundle is [`Verdict::Rollback`].
@@ -162,6 +164,12 @@ impl Importer<'_> {
             Site::Registry(registry, _) => self.push(registry, bundle, &new, &mut verified).await?,
             Site::Layout(folder) => self.store(folder, bundle, &verified).await?,
         }
+        for part in bundle.trusts() {
+            let source = source(bundle, part, &completed)?;
+            let root = self.pinned(part)?;
+            let seen = Session::refresh(source, self.state, &root.document, now, &root.bounds).await;
+            seen.map_err(|error| refused(part, error))?;
+        }
         Ok(imported(bundle, &new, verified))
     }
 
@@ -174,11 +182,15 @@ impl Importer<'_> {
         now: DateTime<Utc>,
     ) -> Result<Verified<'a>, BundleError> {
         let root = self.pinned(part)?;
-        let source = LayoutSource::open(bundle.layout().place(), Some(&part.repository))?;
-        let source = Completed { bundle: source, files: completed.clone() };
-        let mut session = Session::refresh(source, self.state, &root.document, now, &root.bounds).await?;
+        let source = source(bundle, part, completed)?;
+        let session = Session::rehearse(source, self.state, &root.document, now, &root.bounds).await;
+        let mut session = session.map_err(|error| refused(part, error))?;
         let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
-        let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await?;
+        let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await;
+        let closure = closure.map_err(|error| match error {
+            BundleError::Update(error) => refused(part, error),
+            other => other,
+        })?;
         for (image, vouched) in bundle.images().iter().zip(vouched) {
             let name = self.name_for(root, image)?;
             vouched.ask(&mut session, image, name.as_deref()).await;
@@ -359,6 +371,19 @@ impl Importer<'_> {
         }
         Ok(write::publish(folder, &manifests)?)
     }
+}
+
+fn source(
+    bundle: &Bundle,
+    part: &TrustPart,
+    completed: &Arc<BTreeMap<Digest, Vec<u8>>>,
+) -> Result<Completed, BundleError> {
+    let source = LayoutSource::open(bundle.layout().place(), Some(&part.repository))?;
+    Ok(Completed { bundle: source, files: completed.clone() })
+}
+
+fn refused(part: &TrustPart, error: UpdateError) -> BundleError {
+    BundleError::Refused { repository: part.repository.clone(), source: error.into() }
 }
 
 /// Where the image goes to, and its tag there.

@@ -162,6 +162,19 @@ impl From<BundleError> for Failure {
             BundleError::Layout(LayoutError::NoSuchImage { .. } | LayoutError::Missing { .. }) => {
                 Some("name a file that `plimsoll bundle export` wrote")
             }
+            BundleError::Refused { source, .. } => match source.verdict() {
+                Some(Verdict::Rollback) => {
+                    Some("this machine has seen newer: if this is not an old bundle, have it exported again")
+                }
+                Some(Verdict::Expired) => Some(
+                    "have it exported again: a bundle can be imported as long as its timestamp lives, and for the policy's \
+                     `max-staleness` after that",
+                ),
+                Some(Verdict::Untrusted) => {
+                    Some("ask who brought it: it was changed on the way, or its publisher did not sign it")
+                }
+                _ => None,
+            },
             _ => None,
         };
         let text = chain(&error);

@@ -12,8 +12,8 @@ use plimsoll_core::{
 use url::Url;
 
 use super::{
-    Begin, Bounds, LayoutSource, RegistrySource, Session, Source, SourceError, TufSource, UpdateError,
-    place_of,
+    Begin, Bounds, LayoutSource, RegistrySource, Remembers, Session, Source, SourceError, TufSource,
+    UpdateError, place_of,
 };
 use crate::{registry::Registry, state::Entry};
 
@@ -281,7 +281,8 @@ impl<S: Source> Session<Places<S>> {
         now: chrono::DateTime<chrono::Utc>,
         bounds: &Bounds,
     ) -> Result<Self, UpdateError> {
-        let mut session = Self::open(places, &place_of(base, pinned)?, pinned, now, bounds).await?;
+        let mut session =
+            Self::open(places, &place_of(base, pinned)?, pinned, now, bounds, Remembers::All).await?;
         let remembered = session.trusted.memory().clone();
         let entry = session.state.entry()?;
         let mut good: Option<(usize, Trusted)> = None;
