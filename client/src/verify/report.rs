@@ -113,7 +113,7 @@ pub struct RootReport {
     pub status: Verdict,
     /// True if the verdict is [`Verdict::Verified`] and this root is one of those that it rests on.
     pub vouches: bool,
-    /// The trust id, 32 hex digits; none for a foreign root, or before it was read.
+    /// The trust id, 32 hex digits; none for a foreign root.
     pub trust: Option<String>,
     /// The place that its metadata came from: of several, the one that had the newest first.
     pub source: String,
@@ -123,7 +123,8 @@ pub struct RootReport {
     pub digest: Option<Digest>,
     /// The roles from `targets` down to the one that decided.
     pub path: Vec<String>,
-    /// The verified roles that the answer rests on: root, timestamp, snapshot and those of `path`.
+    /// The verified roles that the answer rests on: root, timestamp, snapshot and those of `path`; of an absence, all that
+    /// were asked, and of a root that failed, those that were verified before it did.
     pub roles: Vec<RoleReport>,
     /// When the role that decided was signed, UTC; none if it does not say, or none did.
     pub signed_at: Option<DateTime<Utc>>,
