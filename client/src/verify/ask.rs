@@ -52,6 +52,8 @@ pub(super) struct Answer {
     pub(super) revocations: Arc<Vec<(String, Revocation)>>,
     /// Of a root that failed: the whole scope holding the name that a role took back, as seen earlier.
     pub(super) scope_seen: Option<(String, Revocation)>,
+    /// The role that decided.
+    pub(super) role: Option<Verified<Targets>>,
     /// What a person should look at.
     pub(super) notes: Vec<String>,
     /// The roots that led to this answer, where they carry no trust id; empty if none could be had.
@@ -320,6 +322,8 @@ impl Asking {
                         answer.report.error = Some("the entry has no sha256".to_owned());
                     }
                 }
+                let last = found.path.last().and_then(|last| self.session.trusted().role(last));
+                answer.role = last.map(|(_, role)| role.clone());
                 answer.revocations = self.shared(found.revocations);
             }
         }
@@ -464,6 +468,7 @@ fn blank(status: Verdict, said: Said) -> Answer {
         said,
         revocations: Arc::default(),
         scope_seen: None,
+        role: None,
         notes: Vec::new(),
         lineage: Arc::default(),
     }

@@ -92,6 +92,7 @@ fn answer(name: &str, said: Said) -> Answer {
         said,
         revocations: Arc::default(),
         scope_seen: None,
+        role: None,
         notes: Vec::new(),
         lineage: Arc::default(),
     }

@@ -1,11 +1,11 @@
 //! Reasons and advice in words. They never suggest switching a check off.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Reference, TargetName},
-    policy::{Rule, Verdict},
+    oci::{Digest, Reference, TargetName},
+    policy::Verdict,
 };
 
 use super::{
@@ -18,6 +18,8 @@ use crate::update::{Places, Session, Source};
 
 const MAX_REASON: usize = 200;
 const MAX_LINE: usize = 4000;
+/// So many tags are named as examples.
+const MAX_SHOWN: usize = 5;
 
 /// An error and its sources, joined by `: `.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
@@ -106,6 +108,8 @@ pub(super) enum Why {
         line: String,
         /// What it says, or what breaks it.
         detail: String,
+        /// What to do.
+        next: String,
     },
     /// A line of the policy allows it without any root.
     Allowed {
@@ -252,6 +256,43 @@ pub(super) fn warnings(case: &Case<'_>, verdict: Verdict, more: Vec<String>) -> 
     warnings
 }
 
+/// What to do about a tag that does not meet `requirement`, where `tags` do.
+pub(super) fn meeting(case: &Case<'_>, requirement: &impl Display, tags: &[String]) -> String {
+    let repository = &case.identity.repository.name;
+    match tags {
+        [] => format!(
+            "use a tag that meets `{requirement}`; none was found that is signed where this one is, so ask the publisher of \
+             {repository} to sign such a version"
+        ),
+        tags => {
+            let shown = tags[..tags.len().min(MAX_SHOWN)].join(", ");
+            let more = if tags.len() > MAX_SHOWN { " and others" } else { "" };
+            format!("use a tag that meets `{requirement}`; signed are {shown}{more}")
+        }
+    }
+}
+
+/// What to do where the exception of `allow-digest` is over.
+pub(super) fn exception_ended(case: &Case<'_>) -> String {
+    format!(
+        "look at `until` of the scope {}: ask whoever wrote the policy who signs {} now, and is to be required instead",
+        case.scope.pattern, case.identity.repository.name
+    )
+}
+
+/// What to do where `allow-digest` lists `digests`, and none of them is presented.
+pub(super) fn use_listed(case: &Case<'_>, digests: &[Digest]) -> String {
+    let first = digests.first().map_or_else(String::new, |digest| {
+        let tag = case.reference.tag.as_ref().map_or_else(String::new, |tag| format!(":{tag}"));
+        format!(", as {}{tag}@{digest}", case.reference.repository)
+    });
+    format!(
+        "look at `digests` of the scope {}: use one of them by its digest{first}, or ask whoever wrote the policy what is to \
+         be used",
+        case.scope.pattern
+    )
+}
+
 /// Fills in reason and next step.
 pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
     let (reference, presented) = (case.reference, case.presented);
@@ -274,14 +315,9 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
     let voices = &v.roots[..voices];
     let vouching: Vec<&RootReport> = voices.iter().filter(|root| root.status == Verdict::Verified).collect();
     let (reason, next) = match (v.verdict, why) {
-        (_, Why::Denied { line, detail }) if matches!(case.scope.rule, Rule::Deny { .. }) => (
-            format!("your policy refuses it: {detail} ({line})"),
-            Some("ask whoever wrote the policy what to use instead".to_owned()),
-        ),
-        (_, Why::Denied { line, detail }) => (
-            format!("your policy refuses it: {detail} ({line})"),
-            Some(format!("use what the policy accepts; `plimsoll resolve {}` prints what is signed now", by_tag(reference))),
-        ),
+        (_, Why::Denied { line, detail, next }) => {
+            (format!("your policy refuses it: {detail} ({line})"), Some(next))
+        }
         (_, Why::Allowed { line, until, reason }) => (
             format!("your policy allows this digest until {} without asking anybody: {reason} ({line})", day(until)),
             None,
@@ -409,7 +445,7 @@ fn names(roots: &[&RootReport]) -> String {
 }
 
 /// The reference by its tag; without one, where a tag would stand.
-fn by_tag(reference: &Reference) -> String {
+pub(super) fn by_tag(reference: &Reference) -> String {
     let tag = if reference.tag.is_none() { ":TAG" } else { "" };
     format!("{}{tag}", without_digest(reference))
 }
