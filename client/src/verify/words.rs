@@ -314,6 +314,22 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
     let voices = if case.fallback.is_some() { v.roots.len() } else { case.answers.len() };
     let voices = &v.roots[..voices];
     let vouching: Vec<&RootReport> = voices.iter().filter(|root| root.status == Verdict::Verified).collect();
+    // What it was asked for, where a root knows it by another name: a wrong `map` is to be seen.
+    let of_absent = |root: &&RootReport| match &why {
+        Why::StaleAbsence { root: stale, .. } => root.name == *stale,
+        _ => root.status == Verdict::Absent,
+    };
+    let mapped: Vec<String> = voices
+        .iter()
+        .filter(of_absent)
+        .filter(|root| root.target != v.name)
+        .map(|root| format!("{} in root {}", root.target, root.name))
+        .collect();
+    let asked = match mapped.is_empty() {
+        true => v.name.clone(),
+        false => format!("{} (called {})", v.name, mapped.join(" and ")),
+    };
+    let named = if mapped.is_empty() { "this name".to_owned() } else { asked.clone() };
     let (reason, next) = match (v.verdict, why) {
         (_, Why::Denied { line, detail, next }) => {
             (format!("your policy refuses it: {detail} ({line})"), Some(next))
@@ -324,9 +340,8 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         ),
         (_, Why::StaleAbsence { root, by }) => (
             format!(
-                "root {root} does not list {}, but what it says ran out {} ago: max-staleness lets a stale view vouch, \
+                "root {root} does not list {asked}, but what it says ran out {} ago: max-staleness lets a stale view vouch, \
                  and only a fresh one proves that a name is not signed",
-                v.name,
                 ago(by)
             ),
             Some("bring newer trust metadata here and run it again; if it stays, tell whoever runs the trust repository".to_owned()),
@@ -334,7 +349,7 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         (Verdict::Verified, _) => (signers(v), None),
         (Verdict::Absent, _) if !vouching.is_empty() => (
             format!(
-                "fewer roots than your policy requires have signed this name, by trust metadata that is complete and fresh: \
+                "fewer roots than your policy requires have signed {named}, by trust metadata that is complete and fresh: \
                  {} {}, {} not",
                 names(&vouching),
                 if vouching.len() == 1 { "has" } else { "have" },
@@ -344,11 +359,17 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         ),
         (Verdict::Absent, _) => (
             format!(
-                "nobody who may speak about it has signed this name: its trust metadata is complete and fresh, and {} \
-                 is not in it",
-                v.name
+                "nobody who may speak about it has signed this name: its trust metadata is complete and fresh, and \
+                 {asked} is not in it"
             ),
-            Some(format!("check the name; if it is right, ask the publisher of {repository} to sign it")),
+            Some(match mapped.is_empty() {
+                true => format!("check the name; if it is right, ask the publisher of {repository} to sign it"),
+                false => format!(
+                    "check the name, and `map` of the scope {}; if they are right, ask the publisher of {repository} to \
+                     sign it",
+                    case.scope.pattern
+                ),
+            }),
         ),
         (Verdict::NoSuchTag, _) => (
             format!("the publisher signed it as {}, but the registry has no such tag", digest(v.digest)),
