@@ -32,7 +32,16 @@ pub(super) struct Case<'a> {
     /// One for each root of `fallback`, if they were asked.
     pub(super) fallback: Option<&'a [Answer]>,
     pub(super) presented: &'a Presented,
+    /// What the registry's tag points to, where a digest is written beside the tag: told, and never decisive.
+    pub(super) beside_digest: &'a Presented,
     pub(super) now: DateTime<Utc>,
+}
+
+impl Case<'_> {
+    /// The registry's word on the tag, whether it is what is judged or not.
+    fn registry(&self) -> &Presented {
+        if let Presented::Written(_) = self.presented { self.beside_digest } else { self.presented }
+    }
 }
 
 /// What stands to be judged against the signed digest.
@@ -97,21 +106,19 @@ fn no_fallback(answers: &[Answer]) -> Option<String> {
     })
 }
 
-/// True if the word of the registry on its tag can change the verdict.
+/// True if the word of the registry on its tag can change the verdict, or tells that the tag drifted from what is signed.
 pub(super) fn wants_registry(case: &Case<'_>, verifying: bool) -> bool {
-    if case.reference.digest.is_some() {
-        return false;
-    }
+    let written = case.reference.digest.is_some();
     match &case.scope.rule {
         Rule::Deny { .. } => false,
         // There is no other digest to allow.
-        Rule::AllowDigest { until, .. } => case.now < *until,
+        Rule::AllowDigest { until, .. } => !written && case.now < *until,
         Rule::Vouch(_) => match decide(case) {
             Verification { verdict: Verdict::Revoked, .. } => false,
             // Its word is told before a line of the policy that is not met.
             Verification { digest: Some(_), .. } => verifying,
             // Absent or failed, what it hands out may be something that was taken back.
-            _ => all(case).any(|answer| !answer.revocations.is_empty()),
+            _ => !written && all(case).any(|answer| !answer.revocations.is_empty()),
         },
     }
 }
@@ -490,13 +497,15 @@ fn revocation_report(answer: &Answer, role: &str, revocation: &Revocation) -> Re
 }
 
 fn report(case: &Case<'_>, outcome: Outcome) -> Verification {
-    let Outcome { verdict, agreed, by, revocation, why, warnings } = outcome;
-    let registry = match case.presented {
-        Presented::Tag(digest) => Some(Some(*digest)),
-        Presented::NoSuchTag => Some(None),
-        Presented::Unasked | Presented::Written(_) | Presented::Failed { .. } => None,
+    let Outcome { verdict, agreed, by, revocation, why, mut warnings } = outcome;
+    let (registry, registry_error) = match case.registry() {
+        Presented::Tag(digest) => (Some(Some(*digest)), None),
+        Presented::NoSuchTag => (Some(None), None),
+        Presented::Failed { why, .. } => (None, Some(why.clone())),
+        Presented::Unasked | Presented::Written(_) => (None, None),
     };
     let signed = agreed.as_ref().filter(|_| matches!(case.scope.rule, Rule::Vouch(_)));
+    warnings.extend(signed.and_then(|signed| words::drift(case, &signed.digest)));
     let drift = |digest: Option<Digest>| signed.map(|signed| digest != Some(signed.digest));
     let mut verification = Verification {
         version: super::report::VERSION,
@@ -515,6 +524,7 @@ fn report(case: &Case<'_>, outcome: Outcome) -> Verification {
         size: agreed.as_ref().and_then(|agreed| agreed.length),
         presented: case.presented.digest(),
         registry: registry.map(|digest| RegistryReport { digest, drift: drift(digest) }),
+        registry_error,
         roots: all(case).map(|answer| answer.report.clone()).collect(),
         revocation,
         warnings: words::warnings(case, verdict, warnings),

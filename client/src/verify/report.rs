@@ -38,6 +38,8 @@ pub struct Verification {
     pub presented: Option<Digest>,
     /// What the registry says of the tag; none if it was not asked, or did not answer.
     pub registry: Option<RegistryReport>,
+    /// Why the registry, which was asked for the tag, gave no answer that could be used; none if it did, or was not asked.
+    pub registry_error: Option<String>,
     /// What each root says that was asked, in the policy's order; those of a fallback last.
     pub roots: Vec<RootReport>,
     /// Why it was taken back, if it was.

@@ -138,6 +138,7 @@ fn unasked(verdict: Verdict, reference: &Reference, identity: &Reference, name: 
         size: None,
         presented: reference.digest,
         registry: None,
+        registry_error: None,
         roots: Vec::new(),
         revocation: None,
         warnings: Vec::new(),
@@ -256,6 +257,30 @@ pub(super) fn warnings(case: &Case<'_>, verdict: Verdict, more: Vec<String>) -> 
     warnings
 }
 
+/// What to know of the registry's tag where a digest is written beside it and `signed` is what it should point to.
+pub(super) fn drift(case: &Case<'_>, signed: &Digest) -> Option<String> {
+    let (Presented::Written(_), Some(tag)) = (case.presented, &case.reference.tag) else { return None };
+    match case.beside_digest {
+        Presented::Tag(digest) if digest != signed => {
+            let answers = || case.answers.iter().chain(case.fallback.unwrap_or(case.beside));
+            let taken_back = answers().any(|answer| answer.revokes(digest).is_some());
+            let what =
+                if taken_back { "which was taken back" } else { "which is not what is signed under it" };
+            Some(format!(
+                "the registry's tag {tag} points to {digest}, {what}: whoever pulls by the tag alone gets that; tell the \
+                 publisher"
+            ))
+        }
+        Presented::NoSuchTag => Some(format!(
+            "the registry has no tag {tag}, though it is signed: it was deleted or is being withheld"
+        )),
+        Presented::Failed { why, .. } => {
+            Some(format!("what the registry's tag {tag} points to could not be seen: {why}"))
+        }
+        _ => None,
+    }
+}
+
 /// What to do about a tag that does not meet `requirement`, where `tags` do.
 pub(super) fn meeting(case: &Case<'_>, requirement: &impl Display, tags: &[String]) -> String {
     let repository = &case.identity.repository.name;
@@ -307,9 +332,8 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         (None, Presented::Failed { why, .. }) => format!(" ({why})"),
         _ => String::new(),
     };
-    let digest = |digest: Option<plimsoll_core::oci::Digest>| {
-        digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
-    };
+    let digest =
+        |digest: Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
     // Those of a fallback that nobody turned to vouch for nothing.
     let voices = if case.fallback.is_some() { v.roots.len() } else { case.answers.len() };
     let voices = &v.roots[..voices];
