@@ -94,7 +94,7 @@ pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Fa
         Command::Export(args) => run_export(env, out, &args).await,
         Command::Inspect { file } => {
             let contents = Bundle::open(&file)?.contents(env.clock.now());
-            let head = format!("{}  {}", file.display(), size(contents.bytes));
+            let head = format!("{}  {} of content", file.display(), size(contents.bytes));
             out.result(&contents, &head, &inspected(&contents, env.clock.now()))?;
             Ok(0)
         }
