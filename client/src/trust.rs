@@ -476,8 +476,11 @@ fn policy_text(home: &Home) -> Result<Option<String>, TrustError> {
     }
     let failed = |source| TrustError::Read { path: path.clone(), source };
     let Some(bytes) = read(&path, MAX_POLICY).map_err(failed)? else { return Ok(None) };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.split(|&byte| byte == b'\n').count();
+        failed(io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8 text")))
+    })?;
     Ok(Some(text))
 }
 

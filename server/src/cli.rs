@@ -125,7 +125,7 @@ pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => match plimsoll::cli::usage_fault(Cli::command(), &args, &error) {
+        Err(error) => match plimsoll::cli::usage_fault(&Cli::command(), &args, &error) {
             Some(code) => return code.into(),
             None => error.exit(),
         },

@@ -31,6 +31,12 @@ fn daemon_refuses(home: &Path, arguments: &[&str], code: i32, says: &[&str]) {
     for word in says {
         assert!(run.stderr.contains(word), "{arguments:?}: no `{word}` in\n{}", run.stderr);
     }
+    if code == 2 {
+        let lines: Vec<&str> = run.stderr.lines().collect();
+        let told = matches!(lines[..], [first, next] if first.starts_with("error: ")
+            && next.starts_with("  try: plimsolld") && next.ends_with("--help"));
+        assert!(told, "{arguments:?}\n{}", run.stderr);
+    }
     if code == 1 {
         let complaints: Vec<&str> =
             run.stderr.lines().filter(|line| line.starts_with("plimsolld: ")).collect();

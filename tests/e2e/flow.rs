@@ -57,12 +57,17 @@ fn the_main_job_on_a_registry_with_tokens() {
 
     let reference = world.reference("v1");
     let state = files(&state_folder(&client));
-    // One who may read images but not what vouches for them, one without rights, one whom nobody knows.
-    for (user, password) in [("images", "i"), ("nobody", "n"), ("stranger", "x")] {
+    // One who may read images but not what vouches for them: of `v1` it was seen that it was taken back, and that is what is
+    // there; one without rights, and one whom nobody knows, learn nothing.
+    for (user, password, code, says) in
+        [("images", "i", 14, "REVOKED"), ("nobody", "n", 31, "AUTH"), ("stranger", "x", 31, "AUTH")]
+    {
         log_in(client.home(), world.host(), user, password);
-        assert_says(&client.run(&["verify", &reference]).expect_code(31).stdout, &["AUTH"]);
-        assert_eq!(client.run(&["resolve", &reference]).expect_code(31).stdout, "");
+        assert_says(&client.run(&["verify", &reference]).expect_code(code).stdout, &[says, "AUTH"]);
+        assert_eq!(client.run(&["resolve", &reference]).expect_code(code).stdout, "");
     }
+    log_in(client.home(), world.host(), "images", "i");
+    assert_says(&client.run(&["verify", &world.reference("v2")]).expect_code(31).stdout, &["AUTH"]);
     // One who may read what vouches for images but not the images: what is meant is known, what is there is not.
     log_in(client.home(), world.host(), "metadata", "m");
     let v2 = world.reference("v2");

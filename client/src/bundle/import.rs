@@ -131,7 +131,7 @@ impl Importer<'_> {
     /// next update from the site moves it.
     ///
     /// # Errors
-    /// [`BundleError`]; an older bundle is [`Verdict::Rollback`].
+    /// [`BundleError`]; an older bundle is [`Verdict::Rollback`](plimsoll_core::policy::Verdict::Rollback).
     pub async fn import(&self, bundle: &Bundle) -> Result<Imported, BundleError> {
         let completed = Arc::new(completed(self.site, bundle).await?);
         // Before anything is made here.

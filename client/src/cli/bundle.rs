@@ -16,8 +16,8 @@ use serde::Serialize;
 use super::{Env, Failure, Out};
 use crate::{
     bundle::{
-        Bundle, Closure, Contents, Extent, Image, Imported, Importer, Known, LandedImage, LeftOut, Others,
-        PinnedRoot, Site, Skipped, Summary, Written, export,
+        Bundle, BundleError, Closure, Contents, Extent, Image, Imported, Importer, Known, LandedImage,
+        LeftOut, Others, PinnedRoot, Site, Skipped, Summary, Written, export,
     },
     floor,
     trust::{load_policy, load_root},
@@ -94,8 +94,8 @@ pub(super) async fn run(env: &Env, out: &Out, command: Command) -> Result<u8, Fa
         Command::Export(args) => run_export(env, out, &args).await,
         Command::Inspect { file } => {
             let contents = Bundle::open(&file)?.contents(env.clock.now());
-            let head = format!("{}  {}", file.display(), size(contents.bytes));
-            out.result(&contents, &head, &inspected(&contents))?;
+            let head = format!("{}  {} of content", file.display(), size(contents.bytes));
+            out.result(&contents, &head, &inspected(&contents, env.clock.now()))?;
             Ok(0)
         }
         Command::Import(args) => run_import(env, out, args).await,
@@ -240,9 +240,10 @@ async fn closure(
     let pinned = load_root(&env.home, &policy.root[root])?;
     let called = called(env, policy, root, &pinned)?;
     let places = sources(env, &policy.root[root].places, &pinned);
-    let bounds = Bounds { floors: floors_of(env, policy, root)?, ..Bounds::default() };
+    let bounds = bounds(env, policy, root)?;
     let (state, now) = (env.home.state(), env.clock.now());
-    let mut session = Session::refresh_places(places, &state, &pinned, now, &bounds).await?;
+    let session = Session::refresh_places(places, &state, &pinned, now, &bounds).await;
+    let mut session = session.map_err(BundleError::from)?;
     skipped.extend(Skipped::of(&session));
     for name in &wanted.names {
         let found = session.find(name).await;
@@ -317,8 +318,8 @@ fn tags(policy: &Policy, root: &str, names: &BTreeSet<String>) -> Vec<(Reference
     tags
 }
 
-/// What an import is held to: the floors, and the longest staleness that the policy allows anything of this root.
-fn bounds(env: &Env, policy: &Policy, root: &str) -> Result<Bounds, Failure> {
+/// What bundles and copies are held to: the floors, and the longest staleness that the policy allows anything of this root.
+pub(super) fn bounds(env: &Env, policy: &Policy, root: &str) -> Result<Bounds, Failure> {
     let allowed = policy.scopes().iter().filter_map(|scope| match &scope.rule {
         Rule::Vouch(vouch) if scope.roots().contains(&root) => vouch.max_staleness,
         _ => None,
@@ -327,7 +328,7 @@ fn bounds(env: &Env, policy: &Policy, root: &str) -> Result<Bounds, Failure> {
 }
 
 /// The floor that the policy names for `root`.
-pub(super) fn floors_of(env: &Env, policy: &Policy, root: &str) -> Result<Vec<Floor>, Failure> {
+fn floors_of(env: &Env, policy: &Policy, root: &str) -> Result<Vec<Floor>, Failure> {
     let Some(path) = &policy.root[root].floor else { return Ok(Vec::new()) };
     let folder = env.home.policy().parent().map(Path::to_owned).unwrap_or_default();
     Ok(vec![floor::read(&folder.join(path))?])
@@ -388,7 +389,7 @@ pub(super) fn others(others: &Others) -> Option<String> {
     }
 }
 
-fn inspected(contents: &Contents) -> Vec<String> {
+fn inspected(contents: &Contents, now: DateTime<Utc>) -> Vec<String> {
     let mut notes = Vec::new();
     for trust in &contents.trusts {
         let as_of = trust.as_of.map_or_else(|| "of no known time".to_owned(), time);
@@ -397,7 +398,10 @@ fn inspected(contents: &Contents) -> Vec<String> {
         notes.push(format!("trust  {}  as of {as_of}{age}; trust id {trust_id}", trust.repository));
         let versions = trust.versions.iter().map(|(role, version)| format!("{role} {version}"));
         notes.push(format!("  {}", versions.collect::<Vec<_>>().join(", ")));
-        notes.extend(trust.expires.map(|expires| format!("  good until {}", time(expires))));
+        notes.extend(trust.expires.map(|expires| match expires <= now {
+            true => format!("  expired at {}", time(expires)),
+            false => format!("  good until {}", time(expires)),
+        }));
     }
     for image in &contents.images {
         notes.push(format!("image  {}  {}  {}", image.image, image.digest, size(image.bytes)));

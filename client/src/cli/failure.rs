@@ -155,8 +155,8 @@ impl From<BundleError> for Failure {
             ),
             BundleError::Older { .. } => Some("nothing needs to be done: what is there is newer"),
             BundleError::Foreign { .. } | BundleError::Elsewhere { .. } => Some(
-                "if the names in the bundle are not what its publisher calls them, somebody changed them on the way; \
-                 else give it a place of its own",
+                "give it a place of its own; if it is a bundle whose names are not what its publisher calls them, somebody \
+                 changed them on the way",
             ),
             BundleError::Moved { .. } => Some("a copy has one writer; find out who else writes there"),
             BundleError::Layout(LayoutError::NoSuchImage { .. } | LayoutError::Missing { .. }) => {

@@ -10,12 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Env, Failure, Out, argument,
-    bundle::{floors_of, others, sources, warn},
+    bundle::{bounds, others, sources, warn},
 };
 use crate::{
     bundle::{Mirror, Round, is_passing},
     trust::{load_policy, load_root},
-    update::Bounds,
     verify::{ago, chain},
 };
 
@@ -42,8 +41,8 @@ pub(super) struct Args {
 
 fn interval(text: &str) -> Result<Duration, String> {
     let wanted = duration(text).map_err(|error| error.to_string())?;
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(86_400);
-    let wanted = wanted.to_std().ok().filter(|wanted| bounds.contains(wanted));
+    let sensible = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    let wanted = wanted.to_std().ok().filter(|wanted| sensible.contains(wanted));
     wanted.ok_or_else(|| "an interval is between 1s and 24h".to_owned())
 }
 
@@ -55,7 +54,7 @@ pub(super) async fn run(env: &Env, out: &Out, args: &Args) -> Result<u8, Failure
         registry: env.registry.clone(),
         from: sources(env, &from, &pinned),
         pinned,
-        bounds: Bounds { floors: floors_of(env, &policy, &root)?, ..Bounds::default() },
+        bounds: bounds(env, &policy, &root)?,
         state: env.home.state(),
         to: args.to.clone(),
     };

@@ -209,7 +209,7 @@ fn parsed(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
-            if let Some(code) = usage_fault(Cli::command(), &args, &error) {
+            if let Some(code) = usage_fault(&Cli::command(), &args, &error) {
                 return code.into();
             }
             // Help and version are results too: unwritten, they are failures.

@@ -9,7 +9,7 @@ use super::{Failure, Format, Out};
 /// Prints why `args`, the program's name first, are no command line of `command`, and what to try, as every fault is told:
 /// one line on standard error, and `try:` below it. Returns the exit code, 2. None if `error` is a help or a version, which
 /// are results.
-pub fn usage_fault(command: Command, args: &[OsString], error: &clap::Error) -> Option<u8> {
+pub fn usage_fault(command: &Command, args: &[OsString], error: &clap::Error) -> Option<u8> {
     let help = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if !error.use_stderr() || error.kind() == help {
         return None;
@@ -40,9 +40,9 @@ fn in_words(rendered: &str) -> String {
 }
 
 /// The subcommand that `args` name, with the program before it.
-fn path(command: Command, args: &[OsString]) -> String {
+fn path(command: &Command, args: &[OsString]) -> String {
     let mut path = command.get_name().to_owned();
-    let mut at = &command;
+    let mut at = command;
     for arg in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
         if arg == "--" {
             break;
@@ -65,7 +65,7 @@ mod tests {
     fn told(args: &[&str]) -> (String, String) {
         let args: Vec<OsString> = [&["plimsoll"], args].concat().into_iter().map(OsString::from).collect();
         let error = super::super::Cli::command().try_get_matches_from(&args).unwrap_err();
-        (in_words(&error.render().to_string()), path(super::super::Cli::command(), &args))
+        (in_words(&error.render().to_string()), path(&super::super::Cli::command(), &args))
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
             if words.is_empty() {
                 let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
                 let args = [vec![OsString::from("plimsoll")], args].concat();
-                assert_eq!(path(super::super::Cli::command(), &args), command);
+                assert_eq!(path(&super::super::Cli::command(), &args), command);
                 continue;
             }
             let (text, path) = told(&args);

@@ -97,6 +97,15 @@ fn scopes_can_be_narrowed_and_moved_to_a_mirror_but_not_widened() {
 }
 
 #[test]
+fn a_policy_of_other_bytes_than_text_is_told_with_its_line() {
+    let desk = desk();
+    std::fs::create_dir_all(desk.home.policy().parent().unwrap()).unwrap();
+    std::fs::write(desk.home.policy(), b"# one\nprofile = \"\xff\"\n").unwrap();
+    let error = load_policy(&desk.home).unwrap_err();
+    assert!(crate::verify::chain(&error).contains("line 2 is not UTF-8 text"), "{error:?}");
+}
+
+#[test]
 fn a_refusal_changes_nothing() {
     let desk = desk();
     let bytes = root(&["acme/**"]);

@@ -33,7 +33,7 @@ const TURN: Duration = Duration::from_secs(5);
 /// How long a question for progress may wait, seconds.
 const MAX_WAIT: u64 = 20;
 /// A body of up to this many bytes is looked at where it was received: that takes less than to hand it to another thread.
-const AT_ONCE: usize = 16 << 10;
+const AT_ONCE: usize = 8 << 10;
 /// No id is longer.
 const MAX_ID: usize = 128;
 

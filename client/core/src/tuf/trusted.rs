@@ -1,69 +1,29 @@
 //! The trusted-metadata state machine (TUF 1.0.34, section 5): one method per role, in spec order.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod checks;
+mod memory;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 
-use super::{
-    Bounds, Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verbatim, Verified,
-    distinct_signers, limit,
-    metadata::{RoleType, check_content, cut},
-    verify::{meets, verify},
+pub use self::memory::{HighWater, Mark, SnapshotMark};
+pub(super) use self::{
+    checks::signed_targets,
+    memory::{not_older, same_if_known},
 };
+use self::{
+    checks::{
+        check_identity, check_limit, check_meta, check_verbatim, held_timestamp, lapsed, not_delegated,
+        parse, replaced, signed_as_delegated, trust_id, verify_top,
+    },
+    memory::{keep_known, mark, same_hashes, same_version},
+};
+use super::{Bounds, Document, Error, MetaFile, Root, Snapshot, Targets, Timestamp, Verified, verify::meets};
 use crate::oci::Digest;
 
 /// At most this many root steps in one run (5.3.3). Verified roots persist, so the next run goes on.
 pub const MAX_ROOT_STEPS: u64 = 256;
-
-/// A version that was seen and, where known, the sha256 of its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mark {
-    /// The version.
-    pub version: u64,
-    /// sha256 of the document.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-}
-
-/// What is remembered of the newest snapshot that verified. Its document lists the versions of all roles, so it is part
-/// of the memory: whoever persists this persists the document too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotMark {
-    /// The version.
-    pub version: u64,
-    /// sha256 of the document.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub length: u64,
-    /// When it expires, UTC.
-    #[serde(with = "super::metadata::expires")]
-    pub expires: DateTime<Utc>,
-}
-
-/// The memory against rollback: the highest versions seen. It only grows, but for fast-forward recovery (5.3.11).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HighWater {
-    /// The newest root.
-    pub root: Option<Mark>,
-    /// The newest timestamp.
-    pub timestamp: Option<Mark>,
-    /// The newest snapshot that a timestamp named.
-    pub snapshot_named: Option<Mark>,
-    /// The newest snapshot verified. The versions it lists, `targets` included, are the newest seen of every role.
-    pub snapshot: Option<SnapshotMark>,
-    /// The root version whose keys vouched for that timestamp and that snapshot last. Under this root, and no other, a
-    /// document with the sha256 remembered is believed without verifying it again.
-    pub under: Option<u64>,
-    /// Roles whose hash an earlier snapshot listed while the newest one lists the same version without it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub unlisted: BTreeMap<String, Mark>,
-}
 
 /// What a timestamp brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -734,169 +694,4 @@ impl Trusted {
         same_version(role, version, document.version())?;
         Ok(document)
     }
-}
-
-/// 5.6.3: signatures, by the keys of whoever delegates: the root if `parent` is none.
-fn signed_as_delegated(
-    document: Arc<Document<Targets>>,
-    root: &Root,
-    parent: Option<&Targets>,
-    (role, delegator): (&str, &str),
-) -> Result<Verified<Targets>, Error> {
-    let Some(parent) = parent else { return verify_top(document, root, role) };
-    let delegations = parent.delegations.as_ref().ok_or_else(|| not_delegated(role, delegator))?;
-    let keys =
-        super::search::delegation_keys(delegations, role).ok_or_else(|| not_delegated(role, delegator))?;
-    verify(document, role, &delegations.keys, &keys.keyids, keys.threshold)
-}
-
-fn not_delegated(role: &str, delegator: &str) -> Error {
-    Error::NotDelegated { role: role.to_owned(), delegator: delegator.to_owned() }
-}
-
-/// A targets role that is signed as `parent` wants it, or as `root` does if that is none, of the same trust repository;
-/// of whatever version, and expired or not.
-pub(super) fn signed_targets(
-    root: &Document<Root>,
-    parent: Option<&Targets>,
-    role: &str,
-    bytes: &[u8],
-) -> Result<Arc<Document<Targets>>, Error> {
-    let document = Arc::new(parse::<Targets>(role, bytes)?);
-    let document = signed_as_delegated(document, &root.signed, parent, (role, "its delegator"))?;
-    check_identity(role, &document, trust_id(root))?;
-    Ok(document.document())
-}
-
-fn parse<T: RoleType>(role: &str, bytes: &[u8]) -> Result<Document<T>, Error> {
-    check_limit(role, bytes)?;
-    Document::parse(role, bytes)
-}
-
-fn check_limit(role: &str, bytes: &[u8]) -> Result<(), Error> {
-    let limit = limit::of(role);
-    if bytes.len() as u64 > limit { Err(Error::TooLong { role: role.to_owned(), limit }) } else { Ok(()) }
-}
-
-/// The cached timestamp, if it is the one remembered; anything else counts as lost.
-fn held_timestamp(bytes: Option<&[u8]>, mark: Option<Mark>) -> Option<Arc<Document<Timestamp>>> {
-    let (bytes, mark) = (bytes?, mark?);
-    if mark.digest != Some(Digest::of(bytes)) {
-        return None;
-    }
-    parse("timestamp", bytes).ok().map(Arc::new)
-}
-
-/// True if the keys that `root` gives `role` do not vouch for `document`.
-fn lapsed<T>(document: &Document<T>, root: &Root, role: &str) -> bool {
-    let keys = &root.roles[role];
-    (distinct_signers(document, &root.keys, &keys.keyids).len() as u64) < keys.threshold
-}
-
-/// True if what only the keys of `before` signed for `role` cannot meet the threshold of `after`.
-fn replaced(before: &Root, after: &Root, role: &str) -> bool {
-    let keys = |root: &Root| -> BTreeSet<_> {
-        let ids = root.roles[role].keyids.iter();
-        ids.filter_map(|id| root.keys.get(id)?.public().ok()).collect()
-    };
-    (keys(before).intersection(&keys(after)).count() as u64) < after.roles[role].threshold
-}
-
-fn verify_top<T>(
-    document: impl Into<Arc<Document<T>>>,
-    root: &Root,
-    role: &str,
-) -> Result<Verified<T>, Error> {
-    let keys = root.roles.get(role).expect("Root::check requires the four top-level roles");
-    verify(document, role, &root.keys, &keys.keyids, keys.threshold)
-}
-
-fn trust_id<T: RoleType>(document: &Document<T>) -> Option<&str> {
-    document.signed.common().identity.as_ref().map(|identity| identity.trust.as_str())
-}
-
-/// Identity (docs/oci-mapping.md, "x-plimsoll"): once a root carries a trust id, every document must carry the same, and
-/// none may belong to a view that was not asked for.
-fn check_identity<T: RoleType>(
-    role: &str,
-    document: &Document<T>,
-    expected: Option<&str>,
-) -> Result<(), Error> {
-    if let Some(view) = document.signed.common().identity.as_ref().and_then(|identity| identity.view.as_ref())
-    {
-        return Err(Error::View { role: role.to_owned(), view: cut(view) });
-    }
-    let found = trust_id(document);
-    match expected {
-        Some(expected) if found != Some(expected) => Err(Error::Identity {
-            role: role.to_owned(),
-            expected: expected.to_owned(),
-            found: found.unwrap_or("none").to_owned(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-impl MetaFile {
-    /// True if `bytes` have the length and the hashes that this lists, as far as it lists them.
-    pub fn fits(&self, bytes: &[u8]) -> bool {
-        check_meta("", "", self, bytes).is_ok()
-    }
-}
-
-/// Length and every known hash of META must hold; if hashes are listed, one must be known.
-fn check_meta(role: &str, referrer: &'static str, meta: &MetaFile, bytes: &[u8]) -> Result<(), Error> {
-    check_content(role, referrer, meta.length, meta.hashes.as_ref(), bytes)
-}
-
-/// [`check_meta`] for bytes whose sha256 may be known already.
-fn check_verbatim(
-    role: &str,
-    referrer: &'static str,
-    meta: &MetaFile,
-    bytes: &Verbatim,
-) -> Result<(), Error> {
-    // Another algorithm beside it would have to be compared with the bytes themselves.
-    let only = meta.hashes.as_ref().is_some_and(|hashes| hashes.len() == 1);
-    if only && meta.digest() == Some(bytes.digest()) && meta.length.is_none_or(|l| l == bytes.len() as u64) {
-        return Ok(());
-    }
-    check_meta(role, referrer, meta, bytes)
-}
-
-pub(super) fn not_older(role: &str, held: u64, offered: u64) -> Result<(), Error> {
-    if offered < held { Err(Error::Rollback { role: role.to_owned(), held, offered }) } else { Ok(()) }
-}
-
-fn same_version(role: &str, expected: u64, found: u64) -> Result<(), Error> {
-    if expected == found { Ok(()) } else { Err(Error::Version { role: role.to_owned(), expected, found }) }
-}
-
-pub(super) fn same_if_known(role: &str, seen: Mark, now: Mark) -> Result<(), Error> {
-    let differs = matches!((seen.digest, now.digest), (Some(a), Some(b)) if a != b);
-    if seen.version == now.version && differs {
-        return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
-    }
-    Ok(())
-}
-
-/// The marks remember sha256 alone; this compares what two documents list by any algorithm.
-fn same_hashes(role: &str, seen: &MetaFile, now: &MetaFile) -> Result<(), Error> {
-    let (Some(known), Some(hashes)) = (&seen.hashes, &now.hashes) else { return Ok(()) };
-    let differs = known.iter().any(|(algorithm, hash)| hashes.get(algorithm).is_some_and(|now| now != hash));
-    if seen.version == now.version && differs {
-        return Err(Error::Equivocation { role: role.to_owned(), version: seen.version });
-    }
-    Ok(())
-}
-
-/// A hash that is known for a version is not forgotten when a later document leaves it out.
-fn keep_known(seen: Mark, now: &mut Mark) {
-    if seen.version == now.version {
-        now.digest = now.digest.or(seen.digest);
-    }
-}
-
-fn mark<T: RoleType>(document: &Document<T>) -> Mark {
-    Mark { version: document.version(), digest: Some(document.digest()) }
 }
