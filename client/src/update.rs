@@ -145,6 +145,8 @@ pub enum UpdateError {
 pub struct Unfinished {
     /// Who revoked what, among the verified roles that were asked before it stopped.
     pub revocations: Vec<(String, tuf::Revocation)>,
+    /// The verified roles that were asked before it stopped, in order.
+    pub asked: Vec<String>,
     /// Why it stopped.
     #[source]
     pub error: UpdateError,
@@ -341,8 +343,11 @@ impl<S: Source> Session<S> {
     pub async fn find(&mut self, name: &str) -> Result<Outcome, Unfinished> {
         let mut search = Search::new(name);
         loop {
-            let stopped =
-                |search: &Search, error| Unfinished { revocations: search.revocations().to_vec(), error };
+            let stopped = |search: &Search, error| Unfinished {
+                revocations: search.revocations().to_vec(),
+                asked: search.asked(),
+                error,
+            };
             self.read_snapshot().map_err(|error| stopped(&search, error))?;
             match search.step(&self.trusted).map_err(|error| stopped(&search, error.into()))? {
                 Step::Done(outcome) => return Ok(outcome),

@@ -305,6 +305,31 @@ fn every_verdict_that_rests_on_metadata_tells_its_age() {
     assert!(ran.code == 30 && !ran.stdout.contains(" seen "), "{}", ran.stdout);
 }
 
+/// The lock holds to what is signed; where the registry's tag points by now is told.
+#[test]
+fn a_line_that_is_locked_to_what_is_signed_is_good_though_the_registrys_tag_moved() {
+    let desk = pinned();
+    let (address, good) = (&desk.registry.address, Digest::of(MANIFEST));
+    let dockerfile = |digest: &str| {
+        fs::write(desk.path("Dockerfile"), format!("FROM {address}/acme/app:v1{digest}\n")).unwrap();
+    };
+    desk.registry.put("acme/app/manifests/v1", b"moved by somebody");
+    dockerfile(&format!("@{good}"));
+    let ran = desk.run("lock --check Dockerfile");
+    assert!(ran.code == 0 && ran.stdout.starts_with("current"), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("warning: the registry's tag v1 points to"), "{}", ran.stderr);
+    // Without that digest, what is pulled is what the tag points to.
+    for digest in [String::new(), format!("@{}", Digest::of(b"moved by somebody"))] {
+        dockerfile(&digest);
+        let ran = desk.run("lock --check Dockerfile");
+        assert!(ran.code == 12 && ran.stdout.starts_with("MISMATCH"), "{}{}", ran.stdout, ran.stderr);
+    }
+    // One that is locked to something else moves on, as before.
+    desk.registry.put("acme/app/manifests/v1", MANIFEST);
+    let ran = desk.run("lock --check Dockerfile");
+    assert!(ran.code == 12 && ran.stdout.starts_with("moved"), "{}{}", ran.stdout, ran.stderr);
+}
+
 /// What cannot be read as a reference has no verdict, and takes none from the others.
 #[test]
 fn one_that_is_no_reference_does_not_keep_the_others_from_being_judged() {

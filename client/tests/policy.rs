@@ -504,6 +504,79 @@ to = "r.io"
     assert_eq!(json["steps"][2]["text"], "none covers docker.io/library/ubuntu:latest");
 }
 
+/// Asked and answered, asked without an answer, or not asked: that is told, and nothing else.
+#[test]
+fn the_step_of_the_registry_says_what_happened() {
+    let mut desk = desk();
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let down = silent.local_addr().unwrap().to_string();
+    drop(silent);
+    desk.publisher.vouch("acme/app:gone", MANIFEST);
+    desk.publisher.revoke(b"something else", "a hole");
+    desk.publisher.publish(&desk.registry);
+    let rest = format!(
+        r#"
+[[scope]]
+match = "HOST/acme/**"
+require = {{ all = ["acme"] }}
+[[scope]]
+match = "{down}/acme/**"
+require = {{ all = ["acme"] }}
+[[scope]]
+match = "r.io/denied/**"
+action = "deny"
+reason = "no"
+[[scope]]
+match = "HOST/listed/**"
+action = "allow-digest"
+digests = ["{}"]
+until = "2999-01-01T00:00:00Z"
+reason = "new"
+"#,
+        Digest::of(MANIFEST)
+    );
+    desk.policy(&rest);
+    let good = Digest::of(MANIFEST);
+    let other = Digest::of(OTHER);
+    for (reference, code, says) in [
+        ("HOST/acme/app:v1".to_owned(), 0, "its tag points to GOOD, as signed"),
+        ("HOST/acme/app:gone".to_owned(), 11, "it has no such tag"),
+        (
+            format!("{down}/acme/app:v1"),
+            30,
+            "asked for the tag, and without an answer that could be used: cannot",
+        ),
+        // Something was taken back, so what the registry hands out matters to an absence, too.
+        (
+            format!("{down}/acme/app:v9"),
+            10,
+            "asked for the tag, and without an answer that could be used: cannot",
+        ),
+        (
+            format!("{down}/acme/app:v1@{good}"),
+            0,
+            "asked for the tag, and without an answer that could be used: cannot",
+        ),
+        (format!("HOST/acme/app:v1@{good}"), 0, "its tag points to GOOD, as signed"),
+        (format!("HOST/acme/app@{good}"), 0, "not asked: the digest is written in the reference, and no tag"),
+        (
+            format!("HOST/acme/app:v9@{other}"),
+            10,
+            "not asked: the digest is written in the reference, and the roots",
+        ),
+        ("r.io/denied/x".to_owned(), 16, "not asked: it is refused"),
+        ("HOST/listed/x".to_owned(), 16, "it has no such tag"),
+        (format!("HOST/listed/x@{good}"), 0, "not asked: the digest is written in the reference\n"),
+        ("ubuntu".to_owned(), 17, "not asked: no scope covers the reference"),
+    ] {
+        let ran = desk.run(&format!("policy explain {reference}"));
+        assert_eq!(ran.code, code, "{reference}\n{}{}", ran.stdout, ran.stderr);
+        let step = format!("registry   {says}");
+        assert!(ran.stdout.contains(&step), "{reference}\n{}", ran.stdout);
+        assert!(!ran.stdout.contains("would not change"), "{}", ran.stdout);
+    }
+}
+
 #[test]
 fn a_table_of_expectations_is_0_or_16() {
     let desk = desk();

@@ -461,6 +461,44 @@ async fn a_mirror_is_judged_as_what_it_mirrors_and_run_from_where_it_is() {
     assert_eq!(world.verdict(&context, "v1").await, Verdict::Mismatch);
 }
 
+/// A `map` that is wrong can be seen.
+#[tokio::test]
+async fn an_absence_names_what_the_root_was_asked_for() {
+    let world = Several::new(2, MANIFEST);
+    let scope = |require: &str, map: &str| {
+        world.context(&format!("[[scope]]\nmatch = \"IMAGES/acme/**\"\nrequire = {require}\nmap = {map}\n"))
+    };
+    let v = world.ask(&scope("{ all = [\"a\"] }", "{ a = \"hub/**\" }"), "v1").await;
+    assert_eq!(v.verdict, Verdict::Absent);
+    assert!(v.reason.ends_with("acme/app:v1 (called hub/app:v1 in root a) is not in it"), "{}", v.reason);
+    assert!(v.next.unwrap().starts_with("check the name, and `map` of the scope "));
+    let v = world.ask(&scope("{ all = [\"a\", \"b\"] }", "{ b = \"hub/**\" }"), "v1").await;
+    let says = "have signed acme/app:v1 (called hub/app:v1 in root b), by trust metadata";
+    assert!(v.verdict == Verdict::Absent && v.reason.contains(says), "{}", v.reason);
+    let v = world.ask(&scope("{ all = [\"a\"] }", "{ a = \"acme/**\" }"), "v9").await;
+    assert!(v.reason.ends_with("and acme/app:v9 is not in it"), "{}", v.reason);
+}
+
+/// Which tags to use instead is told from what is signed; what was taken back is none of them.
+#[tokio::test]
+async fn tags_that_meet_a_constraint_are_named() {
+    let mut world = Several::new(2, MANIFEST);
+    for tag in ["v1.0.0", "v2.0.0", "v2.10.0", "v2.9.0", "latest"] {
+        world.vouch(0, tag, tag.as_bytes());
+    }
+    world.vouch(0, "v3.0.0", NEWER);
+    world.publishers[0].revoke(NEWER, "a hole");
+    world.publish(0);
+    let rule = |require: &str| format!("require = {require}\nconstraint = {{ tag = \">=2\" }}");
+    let v = world.ask(&world.scope(&rule("{ all = [\"a\"] }")), "v1").await;
+    assert_eq!(v.verdict, Verdict::PolicyDeny);
+    assert_eq!(v.next.unwrap(), "use a tag that meets `>=2`; signed are v2.10.0, v2.9.0, v2.0.0");
+    // Each of the roots must have signed it.
+    world.vouch(1, "v2.9.0", b"v2.9.0");
+    let v = world.ask(&world.scope(&rule("{ all = [\"a\", \"b\"] }")), "v1").await;
+    assert_eq!(v.next.unwrap(), "use a tag that meets `>=2`; signed are v2.9.0");
+}
+
 #[tokio::test]
 async fn a_root_may_know_a_name_by_another_one() {
     let world = Several::new(2, MANIFEST);

@@ -100,8 +100,79 @@ async fn with_nothing_changed_each_question_costs_one_request_and_a_tag_one_more
     // A digest beside the tag is what is presented.
     assert_eq!(world.verdict(&format!("acme/app:v1@{}", Digest::of(MANIFEST))).await, Verdict::Verified);
     assert_eq!(world.verdict(&format!("acme/app:v1@{}", Digest::of(NEWER))).await, Verdict::Mismatch);
-    assert_eq!(world.verdict("acme/app:v2").await, Verdict::Absent);
-    assert_eq!(world.registry.lines(), [latest; 3]);
+    // The registry's tag is asked for all the same, to tell whether it drifted.
+    let head = "HEAD /v2/acme/app/manifests/v1";
+    assert_eq!(world.registry.lines(), [latest, head, latest, head]);
+    let absent = world.ask("acme/app:v2", Mode::Verify).await;
+    assert_eq!(absent.verdict, Verdict::Absent);
+    assert_eq!(world.registry.lines(), [latest]);
+    let root = &absent.roots[0];
+    let roles: Vec<&str> = root.roles.iter().map(|role| role.role.as_str()).collect();
+    assert_eq!(roles, ["root", "timestamp", "snapshot", "targets", TEAM], "what proves the absence");
+    assert!(root.path.is_empty() && root.roles.iter().all(|role| !role.keys.is_empty()));
+}
+
+/// The digest is what will be pulled, so it decides; what the tag says is told.
+#[tokio::test]
+async fn drift_beside_a_digest_is_told_and_changes_no_verdict() {
+    let world = world();
+    let locked = format!("acme/app:v1@{}", Digest::of(MANIFEST));
+    let ask = || world.ask(&locked, Mode::Verify);
+    let v = ask().await;
+    let registry = v.registry.unwrap();
+    assert_eq!(
+        (v.verdict, registry.digest, registry.drift),
+        (Verdict::Verified, Some(Digest::of(MANIFEST)), Some(false))
+    );
+    assert!(v.warnings.is_empty(), "{:?}", v.warnings);
+
+    push(&world.registry, "v1", NEWER);
+    let v = ask().await;
+    let registry = v.registry.unwrap();
+    assert_eq!(
+        (v.verdict, registry.digest, registry.drift),
+        (Verdict::Verified, Some(Digest::of(NEWER)), Some(true))
+    );
+    assert_eq!(
+        (v.presented, v.resolved),
+        (Some(Digest::of(MANIFEST)), Some(format!("{}/{}", world.registry.address, by_digest(MANIFEST))))
+    );
+    assert!(
+        v.warnings[0].starts_with(&format!("the registry's tag v1 points to {}", Digest::of(NEWER))),
+        "{:?}",
+        v.warnings
+    );
+    // What the registry hands out is no excuse for what is written.
+    assert_eq!(world.verdict(&format!("acme/app:v1@{}", Digest::of(NEWER))).await, Verdict::Mismatch);
+
+    world.registry.remove("acme/app/manifests/v1");
+    let v = ask().await;
+    let registry = v.registry.unwrap();
+    assert_eq!((v.verdict, registry.digest, registry.drift), (Verdict::Verified, None, Some(true)));
+    assert!(v.warnings[0].starts_with("the registry has no tag v1"), "{:?}", v.warnings);
+
+    // `resolve` asks for no tag.
+    world.registry.lines();
+    let v = world.ask(&locked, Mode::Resolve).await;
+    assert_eq!((v.verdict, v.registry.is_none(), v.warnings.len()), (Verdict::Verified, true, 0));
+    assert_eq!(world.registry.lines(), ["GET /v2/acme/trust/manifests/latest"]);
+}
+
+/// What was verified before the refusal is told with it.
+#[tokio::test]
+async fn a_root_that_ran_out_tells_its_trust_id_and_the_roles_that_were_verified() {
+    let world = world();
+    assert_eq!(world.verdict("acme/app:v1").await, Verdict::Verified);
+    world.clock.advance(TimeDelta::days(3));
+    let v = world.ask("acme/app:v1", Mode::Verify).await;
+    assert_eq!(v.verdict, Verdict::Expired);
+    let root = &v.roots[0];
+    assert_eq!(root.trust.as_deref(), Some(common::TRUST));
+    let roles: Vec<(&str, u64)> = root.roles.iter().map(|role| (role.role.as_str(), role.version)).collect();
+    assert_eq!(roles, [("root", 1), ("timestamp", 1), ("snapshot", 1)]);
+    assert!(root.roles.iter().all(|role| role.keys.len() == 1 && role.threshold == 1));
+    assert_eq!(root.timestamp_expires, Some(root.roles[1].expires));
+    assert!(root.age.is_some() && root.fetched_at.is_none());
 }
 
 #[tokio::test]

@@ -123,6 +123,14 @@ fn images_in_files_are_locked_checked_and_moved() {
         assert_eq!(locking.texts(), locking.expected(&first));
     }
 
+    // The registry's tag moved without a signature: what is locked is still what is signed, and what is not locked is not.
+    world.push("v1", "moved by somebody");
+    let run = locking.lock(&["--check"]).ok();
+    assert_eq!(run.stdout.matches("current").count(), 6, "{}", run.stdout);
+    assert_eq!(run.stderr.matches("warning: the registry's tag v1 points to").count(), 1, "{}", run.stderr);
+    locking.write("d.yaml", &locking.named("services:\n  a:\n    image: IMAGE:v1\n"));
+    assert!(locking.client.run(&["lock", "d.yaml"]).expect_code(12).stdout.contains("MISMATCH"));
+
     // The team means something else by v1 now.
     world.push("v1", "better");
     world.sign("v1").ok();

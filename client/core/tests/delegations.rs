@@ -537,9 +537,11 @@ fn an_absent_name_tells_what_was_revoked() {
     repository.edit("team", |team| team.targets.clear());
     repository.revoke("team", revoked("image"));
     repository.publish();
-    let Ok(Outcome::Absent { revocations }) = Client::new(&repository).update(&repository, NAME) else {
+    let Ok(Outcome::Absent { revocations, asked }) = Client::new(&repository).update(&repository, NAME)
+    else {
         panic!()
     };
+    assert_eq!(asked, ["targets", "team"], "these prove it");
     assert_eq!(revocations.len(), 1);
     assert_eq!(revocations[0].0, "team");
 }

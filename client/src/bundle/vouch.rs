@@ -51,7 +51,7 @@ impl Vouched {
                 }
             }
             Ok(Outcome::Revoked { role, .. }) => revoked(&role),
-            Ok(Outcome::Absent { revocations }) => match revocations.iter().find(|entry| is_it(entry)) {
+            Ok(Outcome::Absent { revocations, .. }) => match revocations.iter().find(|entry| is_it(entry)) {
                 Some((role, _)) => revoked(role),
                 None => {
                     let why =

@@ -201,6 +201,8 @@ struct File {
 /// Verifies every image that the files at `paths` name and, unless `check`, writes each as `NAME:TAG@sha256:…` with the
 /// digest that is signed now. Nothing is written unless all images of all files are verified.
 ///
+/// An image that is locked to what is signed now is good as it is, wherever the registry's tag points.
+///
 /// Network: as [`verify_all`] for each image that is named, once. Each file is replaced atomically and durably, its mode
 /// kept; should one fail, those before it are put back. After a crash in between, each file is whole, and locking again
 /// finishes the rest.
@@ -255,11 +257,13 @@ fn read(path: &Path) -> io::Result<String> {
 /// Each image that is named, verified once.
 async fn verified(ctx: &Context, files: &[File]) -> Result<HashMap<Reference, Verification>, LockFault> {
     let places = files.iter().flat_map(|file| &file.items).filter_map(|item| match &item.place {
-        Place::At { reference, .. } => Some(to_verify(reference)),
+        Place::At { reference, .. } => Some(reference),
         Place::Opaque(_) => None,
     });
+    // By the tag, which says what it is to be locked to; and as it is locked, since what will be pulled is that.
+    let both = places.flat_map(|reference| [to_verify(reference), reference.clone()]);
     let mut seen = HashSet::new();
-    let references: Vec<Reference> = places.filter(|reference| seen.insert(reference.clone())).collect();
+    let references: Vec<Reference> = both.filter(|reference| seen.insert(reference.clone())).collect();
     let all = verify_all(ctx, &references, Mode::Verify, &Options::default()).await?;
     // Without one of them nothing could be written, so the fault is told, and no more.
     let all = all.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -279,7 +283,11 @@ fn report(file: &File, verified: &HashMap<Reference, Verification>) -> FileRepor
         match &item.place {
             Place::Opaque(why) => report.opaque = Some(why.to_string()),
             Place::At { reference, .. } => {
-                let verification = verified.get(&to_verify(reference)).expect("every place was verified");
+                let judged =
+                    |reference: &Reference| verified.get(reference).expect("every place was verified");
+                // Locked to what is signed: where the registry's tag points by now is a warning.
+                let verification = Some(judged(reference)).filter(|v| v.verdict == Verdict::Verified);
+                let verification = verification.unwrap_or_else(|| judged(&to_verify(reference)));
                 // What may be run, which is there for what is verified and for nothing else.
                 let digest = verification.resolved.as_deref().and_then(pinned_digest);
                 report.locked = digest.map(|digest| locked(&item.text, reference, &digest));

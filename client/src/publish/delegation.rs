@@ -222,7 +222,7 @@ pub async fn trace(head: &mut Head, name: &str, presented: Option<Digest>) -> Re
             (judged(digest, presented, &revocations), digest, None)
         }
         Ok(Outcome::Revoked { .. }) => (Verdict::Revoked, None, None),
-        Ok(Outcome::Absent { revocations: told }) => {
+        Ok(Outcome::Absent { revocations: told, .. }) => {
             revocations = told;
             let revoked = presented.is_some_and(|digest| takes_back(&revocations, digest));
             (if revoked { Verdict::Revoked } else { Verdict::Absent }, None, None)

@@ -105,7 +105,7 @@ async fn contradicted<'a, S: Source>(
             Err(unfinished) if lists(&unfinished.revocations, digest) => return Ok(None),
             result => match result.map_err(stopped)? {
                 Outcome::Revoked { .. } => return Ok(None),
-                Outcome::Absent { revocations } if lists(&revocations, digest) => return Ok(None),
+                Outcome::Absent { revocations, .. } if lists(&revocations, digest) => return Ok(None),
                 Outcome::Found(found) if lists(&found.revocations, digest) => return Ok(None),
                 Outcome::Found(found) => (name, says(&found.path, found.target.digest())),
                 Outcome::Absent { .. } => (name, "nobody signs it or takes it back".to_owned()),

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use plimsoll_core::tuf::{Bounds, Document, Recall, Root, TakenBack, Timestamp, Trusted};
+use plimsoll_core::tuf::{Bounds, Document, Recall, Root, Snapshot, TakenBack, Timestamp, Trusted};
 
 use super::{UpdateError, place_of, start};
 use crate::state::State;
@@ -27,6 +27,19 @@ impl Remembered {
         let memory = state.memory().cloned().unwrap_or_default();
         let trusted = start(&state, memory, &document, &Arc::new(Bounds::default()), now)?;
         Ok(Self { state, trusted })
+    }
+
+    /// What was verified last: the root, and what is remembered of the roles below.
+    pub(crate) fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// The snapshot that was verified last.
+    pub(crate) fn snapshot(&self) -> Option<Document<Snapshot>> {
+        let document: Document<Snapshot> =
+            Document::parse("snapshot", &self.state.document("snapshot").ok()??).ok()?;
+        let seen = self.trusted.memory().snapshot.as_ref()?.digest;
+        (seen == document.digest()).then_some(document)
     }
 
     /// The timestamp that was verified last.

@@ -11,7 +11,9 @@ use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, TargetName},
     policy::{Place, Verdict, is_current},
-    tuf::{self, Document, Found, Outcome, Revocation, RoleType, Target, Trusted},
+    tuf::{
+        self, Document, Found, Key, KeyId, Outcome, Revocation, RoleType, Target, Targets, Trusted, Verified,
+    },
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -50,6 +52,8 @@ pub(super) struct Answer {
     pub(super) revocations: Arc<Vec<(String, Revocation)>>,
     /// Of a root that failed: the whole scope holding the name that a role took back, as seen earlier.
     pub(super) scope_seen: Option<(String, Revocation)>,
+    /// The role that decided.
+    pub(super) role: Option<Verified<Targets>>,
     /// What a person should look at.
     pub(super) notes: Vec<String>,
     /// The roots that led to this answer, where they carry no trust id; empty if none could be had.
@@ -174,6 +178,7 @@ fn recall(
         Err(error) => return Err(fault(error)),
     };
     let timestamp = remembered.timestamp();
+    let held = held_roles(&remembered, timestamp.as_ref());
     let taken_back = remembered.taken_back(failed.iter().map(|(name, _)| name.as_str()));
     let mut last: Arc<Vec<(String, Revocation)>> = Arc::default();
     for ((_, answer), seen) in failed.iter_mut().zip(taken_back) {
@@ -187,8 +192,39 @@ fn recall(
         if let (None, Some(timestamp)) = (answer.report.timestamp_expires, &timestamp) {
             dated(&mut answer.report, timestamp, now);
         }
+        if answer.report.roles.is_empty() {
+            answer.report.trust = remembered.trusted().trust_id().map(str::to_owned);
+            answer.report.roles.clone_from(&held);
+        }
     }
     Ok(())
+}
+
+/// The roles above the targets as far as they were verified: before this root failed, or by an earlier run.
+fn held_roles(remembered: &Remembered, timestamp: Option<&Document<tuf::Timestamp>>) -> Vec<RoleReport> {
+    let root: &Document<tuf::Root> = remembered.trusted().root();
+    let snapshot = remembered.snapshot();
+    let timestamp = timestamp.and_then(|timestamp| held(&root.signed, "timestamp", timestamp));
+    let snapshot = snapshot.and_then(|snapshot| held(&root.signed, "snapshot", &snapshot));
+    held(&root.signed, "root", root).into_iter().chain(timestamp).chain(snapshot).collect()
+}
+
+/// None if the keys of `root` did not sign it: it was verified under an earlier one.
+fn held<T: RoleType>(root: &tuf::Root, role: &str, document: &Document<T>) -> Option<RoleReport> {
+    let top = root.roles.get(role)?;
+    let keys: BTreeSet<KeyId> = tuf::distinct_signers(document, &root.keys, &top.keyids)
+        .iter()
+        .map(|public| Key::new(public).id())
+        .collect();
+    let (version, expires, signed_at) = common(document);
+    (keys.len() as u64 >= top.threshold).then(|| RoleReport {
+        role: role.to_owned(),
+        version,
+        keys: keys.into_iter().collect(),
+        threshold: top.threshold,
+        signed_at,
+        expires,
+    })
 }
 
 /// How old what `timestamp` says is at `now`, and how long it holds.
@@ -231,38 +267,44 @@ impl Asking {
                 false => None,
             };
             in_time = found.is_some();
-            let mut answer = match found {
+            let (mut answer, asked) = match found {
                 Some(found) => self.answer(&name, found)?,
-                None => late(deadline),
+                None => (late(deadline), Vec::new()),
             };
             answer.report.name.clone_from(&self.name);
             answer.report.target = name.to_string();
             answer.notes.extend(words::notes(&self.name, &self.session));
-            self.describe(&mut answer.report);
+            self.describe(&mut answer.report, asked);
             answer.lineage = lineage.clone();
             answers.insert(name, answer);
         }
         Ok(answers)
     }
 
+    /// The answer, and the roles that it rests on besides those of its path.
     fn answer(
         &mut self,
         name: &TargetName,
         found: Result<Outcome, Unfinished>,
-    ) -> Result<Answer, LocalFault> {
+    ) -> Result<(Answer, Vec<String>), LocalFault> {
         let mut answer = blank(Verdict::Absent, Said::Absent);
+        let mut rests_on = Vec::new();
         match found {
             Err(unfinished) => {
                 answer = failure(&unfinished.error).map_err(|()| fault(unfinished.error))?;
                 // A role above took it back: that holds, whatever the roles below fail to say.
                 answer.revocations = self.shared(unfinished.revocations);
+                rests_on = unfinished.asked;
             }
             Ok(Outcome::Revoked { role, revocation }) => {
                 answer.report.path = vec![role.clone()];
                 answer.report.status = Verdict::Revoked;
                 answer.said = Said::ScopeRevoked(role, revocation);
             }
-            Ok(Outcome::Absent { revocations }) => answer.revocations = self.shared(revocations),
+            Ok(Outcome::Absent { revocations, asked }) => {
+                answer.revocations = self.shared(revocations);
+                rests_on = asked;
+            }
             Ok(Outcome::Found(found)) => {
                 answer.report.path.clone_from(&found.path);
                 match self.signed(name, &found) {
@@ -280,10 +322,12 @@ impl Asking {
                         answer.report.error = Some("the entry has no sha256".to_owned());
                     }
                 }
+                let last = found.path.last().and_then(|last| self.session.trusted().role(last));
+                answer.role = last.map(|(_, role)| role.clone());
                 answer.revocations = self.shared(found.revocations);
             }
         }
-        Ok(answer)
+        Ok((answer, rests_on))
     }
 
     fn signed(&self, name: &TargetName, found: &Found) -> Option<Signed> {
@@ -312,8 +356,8 @@ impl Asking {
         self.revocations.clone()
     }
 
-    /// Fills in what does not depend on the name, and the roles on the path.
-    fn describe(&mut self, report: &mut RootReport) {
+    /// Fills in what does not depend on the name, and the roles on the path and besides.
+    fn describe(&mut self, report: &mut RootReport, besides: Vec<String>) {
         let trusted = self.session.trusted();
         report.trust = trusted.trust_id().map(str::to_owned);
         report.source = self.session.location();
@@ -323,8 +367,8 @@ impl Asking {
             dated(report, timestamp, trusted.now());
         }
         let top = ["root", "timestamp", "snapshot"].map(str::to_owned);
-        report.roles =
-            top.into_iter().chain(report.path.clone()).filter_map(|role| self.role(&role)).collect();
+        let below = report.path.iter().cloned().chain(besides);
+        report.roles = top.into_iter().chain(below).filter_map(|role| self.role(&role)).collect();
         let last = report.path.last().and_then(|last| report.roles.iter().find(|role| role.role == *last));
         report.signed_at = last.and_then(|last| last.signed_at);
     }
@@ -424,6 +468,7 @@ fn blank(status: Verdict, said: Said) -> Answer {
         said,
         revocations: Arc::default(),
         scope_seen: None,
+        role: None,
         notes: Vec::new(),
         lineage: Arc::default(),
     }

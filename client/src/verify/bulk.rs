@@ -136,6 +136,12 @@ pub async fn verify_all(
     }
     for question in &mut questions {
         match question.tag.as_ref().map(|address| tags.known[address].clone()) {
+            Some(Ok(told)) if question.reference.digest.is_some() => question.beside_digest = told,
+            // What is judged is the digest that is written there.
+            Some(Err(fault)) if question.reference.digest.is_some() => {
+                question.beside_digest =
+                    Presented::Failed { verdict: Verdict::Unreachable, why: chain(&*fault) };
+            }
             Some(Ok(presented)) => question.presented = presented,
             Some(Err(fault)) => question.fail(fault),
             None => {}
@@ -181,6 +187,8 @@ struct Question<'a> {
     beside: Vec<Answer>,
     fallback: Option<Vec<Answer>>,
     presented: Presented,
+    /// What the registry says of a tag beside a digest.
+    beside_digest: Presented,
     /// All the roots it needs were heard, or cannot be.
     settled: bool,
     /// What kept it from being judged.
@@ -220,6 +228,7 @@ impl<'a> Question<'a> {
             beside: Vec::new(),
             fallback: None,
             presented,
+            beside_digest: Presented::Unasked,
             settled: false,
             fault: None,
             tag: None,
@@ -287,10 +296,9 @@ impl<'a> Question<'a> {
         self.fault = Some(fault);
     }
 
-    /// The tag that the registry is to be asked for, if its word can change the verdict.
+    /// The tag that the registry is to be asked for, if its word can change the verdict or tells of drift.
     fn wanted_tag(&self, now: DateTime<Utc>, mode: Mode) -> Option<Address> {
-        let scope = self.scope.as_ref().ok()?;
-        let case = Case { presented: &Presented::Unasked, ..self.case(scope, now) };
+        let case = self.case(self.scope.as_ref().ok()?, now);
         let tag = self.reference.tag.clone().filter(|_| wants_registry(&case, mode == Mode::Verify))?;
         Some((self.reference.repository.clone(), tag))
     }
@@ -305,6 +313,7 @@ impl<'a> Question<'a> {
             beside: &self.beside,
             fallback: self.fallback.as_deref(),
             presented: &self.presented,
+            beside_digest: &self.beside_digest,
             now,
         }
     }

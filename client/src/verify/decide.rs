@@ -1,5 +1,7 @@
 //! The decision: pure, from what the roots and the registry said to one verdict. docs/policy.md has it in words.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
     oci::{Digest, Reference, TargetName},
@@ -30,7 +32,16 @@ pub(super) struct Case<'a> {
     /// One for each root of `fallback`, if they were asked.
     pub(super) fallback: Option<&'a [Answer]>,
     pub(super) presented: &'a Presented,
+    /// What the registry's tag points to, where a digest is written beside the tag: told, and never decisive.
+    pub(super) beside_digest: &'a Presented,
     pub(super) now: DateTime<Utc>,
+}
+
+impl Case<'_> {
+    /// The registry's word on the tag, whether it is what is judged or not.
+    fn registry(&self) -> &Presented {
+        if let Presented::Written(_) = self.presented { self.beside_digest } else { self.presented }
+    }
 }
 
 /// What stands to be judged against the signed digest.
@@ -95,21 +106,19 @@ fn no_fallback(answers: &[Answer]) -> Option<String> {
     })
 }
 
-/// True if the word of the registry on its tag can change the verdict.
+/// True if the word of the registry on its tag can change the verdict, or tells that the tag drifted from what is signed.
 pub(super) fn wants_registry(case: &Case<'_>, verifying: bool) -> bool {
-    if case.reference.digest.is_some() {
-        return false;
-    }
+    let written = case.reference.digest.is_some();
     match &case.scope.rule {
         Rule::Deny { .. } => false,
         // There is no other digest to allow.
-        Rule::AllowDigest { until, .. } => case.now < *until,
+        Rule::AllowDigest { until, .. } => !written && case.now < *until,
         Rule::Vouch(_) => match decide(case) {
             Verification { verdict: Verdict::Revoked, .. } => false,
             // Its word is told before a line of the policy that is not met.
             Verification { digest: Some(_), .. } => verifying,
             // Absent or failed, what it hands out may be something that was taken back.
-            _ => all(case).any(|answer| !answer.revocations.is_empty()),
+            _ => !written && all(case).any(|answer| !answer.revocations.is_empty()),
         },
     }
 }
@@ -122,12 +131,15 @@ fn all<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Answer> {
 pub(super) fn decide(case: &Case<'_>) -> Verification {
     let outcome = match &case.scope.rule {
         Rule::Deny { reason } => Outcome {
-            why: Why::Denied { line: line(case, "action"), detail: reason.clone() },
+            why: Why::Denied {
+                line: line(case, "action"),
+                detail: reason.clone(),
+                next: "ask whoever wrote the policy what to use instead".to_owned(),
+            },
             ..Outcome::of(Verdict::PolicyDeny)
         },
         Rule::AllowDigest { digests, until, reason } => {
-            let allowed = |digest: &Digest| digests.contains(digest);
-            listed(case, allowed, *until, reason)
+            listed(case, &digests.iter().copied().collect::<Vec<_>>(), *until, reason)
         }
         Rule::Vouch(vouch) => vouched(case, vouch),
     };
@@ -135,20 +147,24 @@ pub(super) fn decide(case: &Case<'_>) -> Verification {
 }
 
 /// `action = "allow-digest"`.
-fn listed(case: &Case<'_>, allowed: impl Fn(&Digest) -> bool, until: DateTime<Utc>, reason: &str) -> Outcome {
-    let deny = |key: &str, detail: String| Outcome {
-        why: Why::Denied { line: line(case, key), detail },
+fn listed(case: &Case<'_>, digests: &[Digest], until: DateTime<Utc>, reason: &str) -> Outcome {
+    let deny = |key: &str, detail: String, next: String| Outcome {
+        why: Why::Denied { line: line(case, key), detail, next },
         ..Outcome::of(Verdict::PolicyDeny)
     };
     if case.now >= until {
-        return deny("until", format!("the exception ended on {}", words::day(until)));
+        let detail = format!("the exception ended on {}", words::day(until));
+        return deny("until", detail, words::exception_ended(case));
     }
+    let not_presented = |detail: &str| deny("digests", detail.to_owned(), words::use_listed(case, digests));
     match case.presented {
-        Presented::NoSuchTag => Outcome::of(Verdict::NoSuchTag),
+        Presented::NoSuchTag => {
+            not_presented("the registry has no such tag, so there is no digest that it could list")
+        }
         Presented::Failed { verdict, .. } => Outcome::of(*verdict),
-        Presented::Unasked => deny("digests", "no digest is presented that it could list".to_owned()),
-        Presented::Written(digest) | Presented::Tag(digest) if !allowed(digest) => {
-            deny("digests", format!("{digest} is not among them"))
+        Presented::Unasked => not_presented("no digest is presented that it could list"),
+        Presented::Written(digest) | Presented::Tag(digest) if !digests.contains(digest) => {
+            not_presented(&format!("{digest} is not among them"))
         }
         Presented::Written(digest) | Presented::Tag(digest) => {
             let signed = Signed {
@@ -285,8 +301,8 @@ fn agreed_on(case: &Case<'_>, vouch: &Vouch, require: &Require, signed: &Signed,
         }
         Presented::Written(_) | Presented::Tag(_) | Presented::Unasked => {}
     }
-    let denied = |(key, detail): (&str, String)| Outcome {
-        why: Why::Denied { line: line(case, key), detail },
+    let denied = |Broken { key, detail, next }: Broken| Outcome {
+        why: Why::Denied { line: line(case, key), detail, next },
         ..Outcome::of(Verdict::PolicyDeny)
     };
     if let Some(Constraint::Tag(requirement)) = &vouch.constraint {
@@ -297,10 +313,11 @@ fn agreed_on(case: &Case<'_>, vouch: &Vouch, require: &Require, signed: &Signed,
                 || "there is no tag".to_owned(),
                 |tag| format!("the tag is {tag}{}", no_version(tag.as_str())),
             );
-            return denied((
-                "constraint",
-                format!("the tag must be a version that meets `{requirement}`; {found}"),
-            ));
+            return denied(Broken {
+                key: "constraint",
+                detail: format!("the tag must be a version that meets `{requirement}`; {found}"),
+                next: words::meeting(case, requirement, &tags_that_meet(case, constraint, by)),
+            });
         }
     }
     let (mut passed, mut failed) = (Vec::new(), Vec::new());
@@ -313,7 +330,7 @@ fn agreed_on(case: &Case<'_>, vouch: &Vouch, require: &Require, signed: &Signed,
     // The same vote again, without those who vouch otherwise than the policy wants it.
     match vote(vouch, require, &passed) {
         Vote::Agreed { .. } => {
-            let warnings = failed.iter().map(|(answer, (key, detail))| {
+            let warnings = failed.iter().map(|(answer, Broken { key, detail, .. })| {
                 format!("root {} does not count: {detail} ({})", answer.report.name, line(case, key))
             });
             let warnings = warnings.collect();
@@ -332,27 +349,81 @@ fn no_version(text: &str) -> &'static str {
     if Constraint::is_version(text) { "" } else { ", which is no full semantic version, as 1.2.3 is" }
 }
 
+/// The tags of the repository that meet `constraint` and that each of the roots `by` signs where it signs this name, the
+/// newest version first.
+fn tags_that_meet(case: &Case<'_>, constraint: &Constraint, by: &[&Answer]) -> Vec<String> {
+    let signed = |answer: &Answer| -> BTreeSet<String> {
+        let repository = match case.scope.name_in(&answer.report.name, case.name) {
+            Some(TargetName::Tag { repository, .. } | TargetName::Digest { repository, .. }) => repository,
+            None => return BTreeSet::new(),
+        };
+        let prefix = format!("{repository}:");
+        let role = answer.role.iter().flat_map(|role| role.signed.targets.range(prefix.clone()..));
+        let tags = role.map_while(|(name, target)| Some((name.strip_prefix(&prefix)?, target)));
+        let kept = tags.filter(|(tag, target)| {
+            constraint.admits(tag) && target.digest().is_some_and(|digest| answer.revokes(&digest).is_none())
+        });
+        kept.map(|(tag, _)| tag.to_owned()).collect()
+    };
+    let common = by.iter().map(|answer| signed(answer)).reduce(|one, other| &one & &other);
+    let mut tags: Vec<String> = common.into_iter().flatten().collect();
+    tags.sort_by_cached_key(|tag| {
+        let numbers = tag.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u64>().ok());
+        std::cmp::Reverse(numbers.collect::<Vec<_>>())
+    });
+    tags
+}
+
+/// A condition of the policy that is not met.
+struct Broken {
+    /// The key of the scope.
+    key: &'static str,
+    /// What breaks it.
+    detail: String,
+    /// What to do.
+    next: String,
+}
+
 /// The condition of the policy under which this root's word does not count, and why; none if it counts.
-fn condition(case: &Case<'_>, vouch: &Vouch, answer: &Answer) -> Option<(&'static str, String)> {
+fn condition(case: &Case<'_>, vouch: &Vouch, answer: &Answer) -> Option<Broken> {
     let (root, report) = (&answer.report.name, &answer.report);
+    let broken = |key, detail, next| Some(Broken { key, detail, next });
+    let last = report.path.last().map_or("targets", String::as_str);
     let Said::Signed(signed) = &answer.said else { return None };
     if let Some(pin) = vouch.pin.get(root) {
         let on_path = report.path.contains(&pin.role);
         let signers =
             report.roles.iter().find(|role| role.role == pin.role && on_path).map(|role| &role.keys);
         let Some(signers) = signers else {
-            return Some((
+            return broken(
                 "pin",
                 format!("root {root} vouches by {}, not by {}", report.path.join(" > "), pin.role),
-            ));
+                format!(
+                    "ask those behind root {root} why {} does not speak for it any more; if they gave it away for good, \
+                     whoever wrote the policy can pin who has it now",
+                    pin.role
+                ),
+            );
         };
         if let Some(key) = pin.keys.iter().find(|key| !signers.contains(key)) {
-            return Some(("pin", format!("{} of root {root} is not signed by the key {key}", pin.role)));
+            return broken(
+                "pin",
+                format!("{} of root {root} is not signed by the key {key}", pin.role),
+                format!(
+                    "ask the holder of that key to sign {} of root {root}; if it was replaced for good, whoever wrote the \
+                     policy can pin the new one",
+                    pin.role
+                ),
+            );
         }
     }
     if vouch.digest_refs == DigestRefs::Current && !signed.current {
         let why = format!("root {root} signed this digest earlier, but no tag of the same role means it now");
-        return Some(("digest-refs", why));
+        return broken(
+            "digest-refs",
+            why,
+            format!("`plimsoll resolve {}` prints what a tag means now", words::by_tag(case.reference)),
+        );
     }
     if let Some(constraint @ Constraint::CustomVersion(requirement)) = &vouch.constraint {
         let version = signed.version.as_deref();
@@ -361,18 +432,32 @@ fn condition(case: &Case<'_>, vouch: &Vouch, answer: &Answer) -> Option<(&'stati
                 || "signed none".to_owned(),
                 |version| format!("signed {}{}", words::reason(version), no_version(version)),
             );
-            return Some((
+            return broken(
                 "constraint",
                 format!("`custom.version` must be a version that meets `{requirement}`; root {root} {found}"),
-            ));
+                format!(
+                    "use a tag whose signed version meets it, or ask the signers of {last} of root {root} to sign one that \
+                     does"
+                ),
+            );
         }
     }
     if let Some(most) = vouch.max_signed_age {
         match signed.at {
-            None => return Some(("max-signed-age", format!("root {root} does not say when it signed this"))),
+            None => {
+                return broken(
+                    "max-signed-age",
+                    format!("root {root} does not say when it signed this"),
+                    format!("ask the signers of {last} of root {root} to sign it with the time"),
+                );
+            }
             // A clock behind the signer's: it was signed just now.
             Some(at) if case.now - at > most => {
-                return Some(("max-signed-age", format!("root {root} signed this on {}", words::day(at))));
+                return broken(
+                    "max-signed-age",
+                    format!("root {root} signed this on {}", words::day(at)),
+                    format!("ask the signers of {last} of root {root} to sign it again"),
+                );
             }
             Some(_) => {}
         }
@@ -412,13 +497,15 @@ fn revocation_report(answer: &Answer, role: &str, revocation: &Revocation) -> Re
 }
 
 fn report(case: &Case<'_>, outcome: Outcome) -> Verification {
-    let Outcome { verdict, agreed, by, revocation, why, warnings } = outcome;
-    let registry = match case.presented {
-        Presented::Tag(digest) => Some(Some(*digest)),
-        Presented::NoSuchTag => Some(None),
-        Presented::Unasked | Presented::Written(_) | Presented::Failed { .. } => None,
+    let Outcome { verdict, agreed, by, revocation, why, mut warnings } = outcome;
+    let (registry, registry_error) = match case.registry() {
+        Presented::Tag(digest) => (Some(Some(*digest)), None),
+        Presented::NoSuchTag => (Some(None), None),
+        Presented::Failed { why, .. } => (None, Some(why.clone())),
+        Presented::Unasked | Presented::Written(_) => (None, None),
     };
     let signed = agreed.as_ref().filter(|_| matches!(case.scope.rule, Rule::Vouch(_)));
+    warnings.extend(signed.and_then(|signed| words::drift(case, &signed.digest)));
     let drift = |digest: Option<Digest>| signed.map(|signed| digest != Some(signed.digest));
     let mut verification = Verification {
         version: super::report::VERSION,
@@ -437,6 +524,7 @@ fn report(case: &Case<'_>, outcome: Outcome) -> Verification {
         size: agreed.as_ref().and_then(|agreed| agreed.length),
         presented: case.presented.digest(),
         registry: registry.map(|digest| RegistryReport { digest, drift: drift(digest) }),
+        registry_error,
         roots: all(case).map(|answer| answer.report.clone()).collect(),
         revocation,
         warnings: words::warnings(case, verdict, warnings),

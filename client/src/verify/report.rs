@@ -38,6 +38,8 @@ pub struct Verification {
     pub presented: Option<Digest>,
     /// What the registry says of the tag; none if it was not asked, or did not answer.
     pub registry: Option<RegistryReport>,
+    /// Why the registry, which was asked for the tag, gave no answer that could be used; none if it did, or was not asked.
+    pub registry_error: Option<String>,
     /// What each root says that was asked, in the policy's order; those of a fallback last.
     pub roots: Vec<RootReport>,
     /// Why it was taken back, if it was.
@@ -113,7 +115,7 @@ pub struct RootReport {
     pub status: Verdict,
     /// True if the verdict is [`Verdict::Verified`] and this root is one of those that it rests on.
     pub vouches: bool,
-    /// The trust id, 32 hex digits; none for a foreign root, or before it was read.
+    /// The trust id, 32 hex digits; none for a foreign root.
     pub trust: Option<String>,
     /// The place that its metadata came from: of several, the one that had the newest first.
     pub source: String,
@@ -123,7 +125,8 @@ pub struct RootReport {
     pub digest: Option<Digest>,
     /// The roles from `targets` down to the one that decided.
     pub path: Vec<String>,
-    /// The verified roles that the answer rests on: root, timestamp, snapshot and those of `path`.
+    /// The verified roles that the answer rests on: root, timestamp, snapshot and those of `path`; of an absence, all that
+    /// were asked, and of a root that failed, those that were verified before it did.
     pub roles: Vec<RoleReport>,
     /// When the role that decided was signed, UTC; none if it does not say, or none did.
     pub signed_at: Option<DateTime<Utc>>,

@@ -92,6 +92,7 @@ fn answer(name: &str, said: Said) -> Answer {
         said,
         revocations: Arc::default(),
         scope_seen: None,
+        role: None,
         notes: Vec::new(),
         lineage: Arc::default(),
     }
@@ -127,6 +128,7 @@ struct Asked<'a> {
     /// What the roots of the fallback would say; they are asked only if the decision wants them.
     fallback: Vec<Answer>,
     presented: Presented,
+    beside_digest: Presented,
     now: DateTime<Utc>,
 }
 
@@ -138,6 +140,7 @@ impl<'a> Asked<'a> {
             answers,
             fallback: Vec::new(),
             presented: Presented::Tag(good()),
+            beside_digest: Presented::Unasked,
             now: now(),
         }
     }
@@ -178,11 +181,17 @@ impl<'a> Asked<'a> {
             answers: &self.answers,
             beside: &beside,
             fallback,
-            presented: &Presented::Unasked,
+            // What is presented under a reference with a digest is written there.
+            presented: if let Presented::Written(_) = self.presented {
+                &self.presented
+            } else {
+                &Presented::Unasked
+            },
+            beside_digest: &Presented::Unasked,
             now: self.now,
         };
         let wants_registry = wants_registry(&case, true);
-        let v = decide(&Case { presented: &self.presented, ..case });
+        let v = decide(&Case { presented: &self.presented, beside_digest: &self.beside_digest, ..case });
         assert_eq!(v.resolved.is_some(), v.verdict == Verdict::Verified, "{v:?}");
         assert_eq!(v.exit_code, v.verdict.exit_code());
         assert!(!v.reason.is_empty(), "{v:?}");
@@ -255,11 +264,35 @@ fn the_registrys_own_tag_is_told_and_whether_it_drifted() {
         (signed(good()), Presented::NoSuchTag, Some((None, Some(true)))),
         (Said::Absent, Presented::Tag(good()), Some((Some(good()), None))),
         (signed(good()), Presented::Written(good()), None),
+        (signed(good()), Presented::Failed { verdict: Verdict::Auth, why: "who".to_owned() }, None),
         (signed(good()), Presented::Unasked, None),
     ] {
         let v = judge(TAG, &[answer("a", said)], &presented);
         let told = v.registry.map(|registry| (registry.digest, registry.drift));
         assert_eq!(told, registry, "{presented:?}");
+        let error = if let Presented::Failed { why, .. } = &presented { Some(why.clone()) } else { None };
+        assert_eq!(v.registry_error, error);
+    }
+}
+
+/// The digest decides, and what was taken back is called so.
+#[test]
+fn what_the_tag_says_beside_a_digest_is_a_warning() {
+    let reference = format!("{TAG}@{}", good());
+    let gone = Presented::Failed { verdict: Verdict::Unreachable, why: "it is down".to_owned() };
+    for (told, warning) in [
+        (Presented::Tag(good()), None),
+        (Presented::Tag(other()), Some("which was taken back")),
+        (Presented::Tag(Digest::of(b"third")), Some("which is not what is signed under it")),
+        (Presented::NoSuchTag, Some("the registry has no tag v1")),
+        (gone, Some("could not be seen: it is down")),
+    ] {
+        let answers = vec![revoking(answer("a", signed(good())), other())];
+        let asked = Asked { reference: &reference, beside_digest: told.clone(), ..Asked::of(ALL, answers) };
+        let (v, _, wanted) = asked.presented(Presented::Written(good())).walk();
+        assert_eq!((v.verdict, wanted), (Verdict::Verified, true), "{told:?}");
+        assert_eq!(v.warnings.len(), usize::from(warning.is_some()), "{told:?}: {:?}", v.warnings);
+        assert!(v.warnings.iter().all(|told| told.contains(warning.unwrap())), "{:?}", v.warnings);
     }
 }
 

@@ -1,11 +1,11 @@
 //! Reasons and advice in words. They never suggest switching a check off.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use chrono::{DateTime, Utc};
 use plimsoll_core::{
-    oci::{Reference, TargetName},
-    policy::{Rule, Verdict},
+    oci::{Digest, Reference, TargetName},
+    policy::Verdict,
 };
 
 use super::{
@@ -18,6 +18,8 @@ use crate::update::{Places, Session, Source};
 
 const MAX_REASON: usize = 200;
 const MAX_LINE: usize = 4000;
+/// So many tags are named as examples.
+const MAX_SHOWN: usize = 5;
 
 /// An error and its sources, joined by `: `.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
@@ -106,6 +108,8 @@ pub(super) enum Why {
         line: String,
         /// What it says, or what breaks it.
         detail: String,
+        /// What to do.
+        next: String,
     },
     /// A line of the policy allows it without any root.
     Allowed {
@@ -134,6 +138,7 @@ fn unasked(verdict: Verdict, reference: &Reference, identity: &Reference, name: 
         size: None,
         presented: reference.digest,
         registry: None,
+        registry_error: None,
         roots: Vec::new(),
         revocation: None,
         warnings: Vec::new(),
@@ -252,6 +257,67 @@ pub(super) fn warnings(case: &Case<'_>, verdict: Verdict, more: Vec<String>) -> 
     warnings
 }
 
+/// What to know of the registry's tag where a digest is written beside it and `signed` is what it should point to.
+pub(super) fn drift(case: &Case<'_>, signed: &Digest) -> Option<String> {
+    let (Presented::Written(_), Some(tag)) = (case.presented, &case.reference.tag) else { return None };
+    match case.beside_digest {
+        Presented::Tag(digest) if digest != signed => {
+            let answers = || case.answers.iter().chain(case.fallback.unwrap_or(case.beside));
+            let taken_back = answers().any(|answer| answer.revokes(digest).is_some());
+            let what =
+                if taken_back { "which was taken back" } else { "which is not what is signed under it" };
+            Some(format!(
+                "the registry's tag {tag} points to {digest}, {what}: whoever pulls by the tag alone gets that; tell the \
+                 publisher"
+            ))
+        }
+        Presented::NoSuchTag => Some(format!(
+            "the registry has no tag {tag}, though it is signed: it was deleted or is being withheld"
+        )),
+        Presented::Failed { why, .. } => {
+            Some(format!("what the registry's tag {tag} points to could not be seen: {why}"))
+        }
+        _ => None,
+    }
+}
+
+/// What to do about a tag that does not meet `requirement`, where `tags` do.
+pub(super) fn meeting(case: &Case<'_>, requirement: &impl Display, tags: &[String]) -> String {
+    let repository = &case.identity.repository.name;
+    match tags {
+        [] => format!(
+            "use a tag that meets `{requirement}`; none was found that is signed where this one is, so ask the publisher of \
+             {repository} to sign such a version"
+        ),
+        tags => {
+            let shown = tags[..tags.len().min(MAX_SHOWN)].join(", ");
+            let more = if tags.len() > MAX_SHOWN { " and others" } else { "" };
+            format!("use a tag that meets `{requirement}`; signed are {shown}{more}")
+        }
+    }
+}
+
+/// What to do where the exception of `allow-digest` is over.
+pub(super) fn exception_ended(case: &Case<'_>) -> String {
+    format!(
+        "look at `until` of the scope {}: ask whoever wrote the policy who signs {} now, and is to be required instead",
+        case.scope.pattern, case.identity.repository.name
+    )
+}
+
+/// What to do where `allow-digest` lists `digests`, and none of them is presented.
+pub(super) fn use_listed(case: &Case<'_>, digests: &[Digest]) -> String {
+    let first = digests.first().map_or_else(String::new, |digest| {
+        let tag = case.reference.tag.as_ref().map_or_else(String::new, |tag| format!(":{tag}"));
+        format!(", as {}{tag}@{digest}", case.reference.repository)
+    });
+    format!(
+        "look at `digests` of the scope {}: use one of them by its digest{first}, or ask whoever wrote the policy what is to \
+         be used",
+        case.scope.pattern
+    )
+}
+
 /// Fills in reason and next step.
 pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
     let (reference, presented) = (case.reference, case.presented);
@@ -266,31 +332,40 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         (None, Presented::Failed { why, .. }) => format!(" ({why})"),
         _ => String::new(),
     };
-    let digest = |digest: Option<plimsoll_core::oci::Digest>| {
-        digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
-    };
+    let digest =
+        |digest: Option<Digest>| digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
     // Those of a fallback that nobody turned to vouch for nothing.
     let voices = if case.fallback.is_some() { v.roots.len() } else { case.answers.len() };
     let voices = &v.roots[..voices];
     let vouching: Vec<&RootReport> = voices.iter().filter(|root| root.status == Verdict::Verified).collect();
+    // What it was asked for, where a root knows it by another name: a wrong `map` is to be seen.
+    let of_absent = |root: &&RootReport| match &why {
+        Why::StaleAbsence { root: stale, .. } => root.name == *stale,
+        _ => root.status == Verdict::Absent,
+    };
+    let mapped: Vec<String> = voices
+        .iter()
+        .filter(of_absent)
+        .filter(|root| root.target != v.name)
+        .map(|root| format!("{} in root {}", root.target, root.name))
+        .collect();
+    let asked = match mapped.is_empty() {
+        true => v.name.clone(),
+        false => format!("{} (called {})", v.name, mapped.join(" and ")),
+    };
+    let named = if mapped.is_empty() { "this name".to_owned() } else { asked.clone() };
     let (reason, next) = match (v.verdict, why) {
-        (_, Why::Denied { line, detail }) if matches!(case.scope.rule, Rule::Deny { .. }) => (
-            format!("your policy refuses it: {detail} ({line})"),
-            Some("ask whoever wrote the policy what to use instead".to_owned()),
-        ),
-        (_, Why::Denied { line, detail }) => (
-            format!("your policy refuses it: {detail} ({line})"),
-            Some(format!("use what the policy accepts; `plimsoll resolve {}` prints what is signed now", by_tag(reference))),
-        ),
+        (_, Why::Denied { line, detail, next }) => {
+            (format!("your policy refuses it: {detail} ({line})"), Some(next))
+        }
         (_, Why::Allowed { line, until, reason }) => (
             format!("your policy allows this digest until {} without asking anybody: {reason} ({line})", day(until)),
             None,
         ),
         (_, Why::StaleAbsence { root, by }) => (
             format!(
-                "root {root} does not list {}, but what it says ran out {} ago: max-staleness lets a stale view vouch, \
+                "root {root} does not list {asked}, but what it says ran out {} ago: max-staleness lets a stale view vouch, \
                  and only a fresh one proves that a name is not signed",
-                v.name,
                 ago(by)
             ),
             Some("bring newer trust metadata here and run it again; if it stays, tell whoever runs the trust repository".to_owned()),
@@ -298,7 +373,7 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         (Verdict::Verified, _) => (signers(v), None),
         (Verdict::Absent, _) if !vouching.is_empty() => (
             format!(
-                "fewer roots than your policy requires have signed this name, by trust metadata that is complete and fresh: \
+                "fewer roots than your policy requires have signed {named}, by trust metadata that is complete and fresh: \
                  {} {}, {} not",
                 names(&vouching),
                 if vouching.len() == 1 { "has" } else { "have" },
@@ -308,11 +383,17 @@ pub(super) fn explain(v: &mut Verification, case: &Case<'_>, why: Why) {
         ),
         (Verdict::Absent, _) => (
             format!(
-                "nobody who may speak about it has signed this name: its trust metadata is complete and fresh, and {} \
-                 is not in it",
-                v.name
+                "nobody who may speak about it has signed this name: its trust metadata is complete and fresh, and \
+                 {asked} is not in it"
             ),
-            Some(format!("check the name; if it is right, ask the publisher of {repository} to sign it")),
+            Some(match mapped.is_empty() {
+                true => format!("check the name; if it is right, ask the publisher of {repository} to sign it"),
+                false => format!(
+                    "check the name, and `map` of the scope {}; if they are right, ask the publisher of {repository} to \
+                     sign it",
+                    case.scope.pattern
+                ),
+            }),
         ),
         (Verdict::NoSuchTag, _) => (
             format!("the publisher signed it as {}, but the registry has no such tag", digest(v.digest)),
@@ -409,7 +490,7 @@ fn names(roots: &[&RootReport]) -> String {
 }
 
 /// The reference by its tag; without one, where a tag would stand.
-fn by_tag(reference: &Reference) -> String {
+pub(super) fn by_tag(reference: &Reference) -> String {
     let tag = if reference.tag.is_none() { ":TAG" } else { "" };
     format!("{}{tag}", without_digest(reference))
 }

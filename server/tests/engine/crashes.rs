@@ -436,7 +436,7 @@ impl Scene {
         assert_eq!(timestamp, self.before + 1, "{what}");
         let as_wanted = match (&outcome, self.action) {
             (Outcome::Found(found), Action::Publish | Action::Inbox) => found.path == ["targets", ROLE],
-            (Outcome::Absent { revocations }, Action::Revoke) => {
+            (Outcome::Absent { revocations, .. }, Action::Revoke) => {
                 revocations.iter().any(|(role, revoked)| role == ROLE && revoked.digest == Some(content()))
             }
             (Outcome::Absent { .. }, action) => !matches!(action, Action::Publish | Action::Inbox),

@@ -13,7 +13,7 @@ const MAX_NAME: usize = 255;
 /// A repository on a registry, `HOST[:PORT]/NAME`, for example `registry.example.com/acme/trust`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryAddress {
-    /// Host with an optional port, lower case.
+    /// Host with an optional port, lower case; an IPv6 address in the spelling of RFC 5952.
     pub host: String,
     /// Repository name in the grammar of [`valid_repository`].
     pub name: String,
@@ -253,7 +253,7 @@ impl FromStr for Reference {
             Some(tag) => return Err(ReferenceError::Tag { text: cut(text), tag: cut(tag) }),
             None => None,
         };
-        let host = host.map_or_else(|| DEFAULT_HOST.to_owned(), str::to_ascii_lowercase);
+        let host = host.map_or_else(|| DEFAULT_HOST.to_owned(), canonical_host);
         let host = if DEFAULT_ALIASES.contains(&host.as_str()) { DEFAULT_HOST.to_owned() } else { host };
         let name = if host == DEFAULT_HOST && !name.contains('/') {
             format!("library/{name}")
@@ -261,6 +261,16 @@ impl FromStr for Reference {
             name.to_owned()
         };
         Ok(Self { repository: RepositoryAddress { host, name }, tag, digest })
+    }
+}
+
+/// The one spelling of a host that [`valid_host`] accepts: lower case, and an IPv6 address as RFC 5952 writes it, so that
+/// one machine is one host for policies, trust and credentials.
+fn canonical_host(host: &str) -> String {
+    let address = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match address.and_then(|(address, port)| Some((address.parse::<std::net::Ipv6Addr>().ok()?, port))) {
+        Some((address, port)) => format!("[{address}]{port}"),
+        None => host.to_ascii_lowercase(),
     }
 }
 
@@ -293,6 +303,9 @@ mod tests {
             ("docker.io.example.com/ubuntu", "docker.io.example.com/ubuntu"),
             ("[2001:DB8::1]:5000/acme/x:v1", "[2001:db8::1]:5000/acme/x:v1"),
             ("[::1]/a", "[::1]/a"),
+            ("[0:0:0::1]:5000/a", "[::1]:5000/a"),
+            ("[2001:0DB8:0:0:0:0:0:0001]/a", "[2001:db8::1]/a"),
+            ("[::FFFF:127.0.0.1]:5000/a", "[::ffff:127.0.0.1]:5000/a"),
             ("localhost:5000/a", "localhost:5000/a"),
             // A name with a colon and no slash has a tag, not a port.
             ("a:5000", "docker.io/library/a:5000"),
@@ -382,6 +395,27 @@ mod tests {
         ] {
             let refused = ReferenceError::Character { text: text.to_owned(), at, code };
             assert_eq!(text.parse::<Reference>(), Err(refused), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// T60: one machine is one host, however its address is spelt, and what is shown is read as the same again.
+        #[test]
+        fn every_spelling_of_an_ipv6_address_is_one_host(
+            parts in proptest::collection::vec(proptest::prop_oneof![proptest::strategy::Just(0u16), proptest::arbitrary::any::<u16>()], 8),
+            upper in proptest::arbitrary::any::<bool>(),
+            wide in proptest::arbitrary::any::<bool>(),
+            port in proptest::option::of(1u16..),
+        ) {
+            let each = parts.iter().map(|part| if wide { format!("{part:04x}") } else { format!("{part:x}") });
+            let spelt = each.collect::<Vec<_>>().join(":");
+            let spelt = if upper { spelt.to_uppercase() } else { spelt };
+            let port = port.map_or_else(String::new, |port| format!(":{port}"));
+            let read = |address: &str| format!("[{address}]{port}/a:v1").parse::<Reference>().unwrap();
+            let shortest: std::net::Ipv6Addr = spelt.parse().unwrap();
+            proptest::prop_assert_eq!(&read(&spelt).repository.host, &format!("[{shortest}]{port}"));
+            proptest::prop_assert_eq!(read(&spelt), read(&shortest.to_string()));
+            proptest::prop_assert_eq!(read(&spelt).to_string().parse::<Reference>().unwrap(), read(&spelt));
         }
     }
 

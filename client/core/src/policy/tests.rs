@@ -205,6 +205,9 @@ fn what_breaks_a_rule_is_refused_with_its_line_and_column() {
     refused!(matching("r.io"), 14:9, PolicyRule::Host { .. });
     refused!(matching("index.docker.io/library/x"), 14:9, PolicyRule::HostAlias { .. });
     refused!(matching("R.io/x"), 14:9, PolicyRule::HostAlias { .. });
+    let canonical = |rule: &PolicyRule| matches!(rule, PolicyRule::HostAlias { canonical, .. } if canonical == "[::1]:5000");
+    let rule = Policy::parse(&matching("[0:0:0::1]:5000/x")).unwrap_err().rule;
+    assert!(canonical(&rule), "{rule:?}");
     refused!(matching("r.io/acme/[a]"), 14:9, PolicyRule::Scope(_));
     refused!(matching("*/acme"), 14:9, PolicyRule::Host { .. });
     refused!(matching("r.io/acme/**") + "[[scope]]\nmatch = \"r.io/acme/**\"\n" + all, 17:9, PolicyRule::Equal { .. });

@@ -49,7 +49,7 @@ impl<F: FnMut(&str) -> Option<Vec<u8>>> Recall<F> {
                 Some(Outcome::Found(found)) => {
                     return TakenBack { scope: None, digests: found.revocations };
                 }
-                Some(Outcome::Absent { revocations }) => {
+                Some(Outcome::Absent { revocations, .. }) => {
                     return TakenBack { scope: None, digests: revocations };
                 }
             }

@@ -49,6 +49,8 @@ pub enum Outcome {
     Absent {
         /// Who revoked what, among the roles asked.
         revocations: Vec<(String, Revocation)>,
+        /// The roles asked, in the order in which they were, `targets` first: what they say together is the proof.
+        asked: Vec<String>,
     },
 }
 
@@ -126,6 +128,11 @@ impl Search {
         &self.revocations
     }
 
+    /// The roles asked so far, in the order in which they were.
+    pub fn asked(&self) -> Vec<String> {
+        self.visited.iter().map(|visit| visit.role.clone()).collect()
+    }
+
     /// Goes on until a role must be loaded or the search is complete.
     ///
     /// # Errors
@@ -154,7 +161,8 @@ impl Search {
                 return Ok(Step::Done(outcome));
             }
         }
-        Ok(Step::Done(Outcome::Absent { revocations: std::mem::take(&mut self.revocations) }))
+        let (revocations, asked) = (std::mem::take(&mut self.revocations), self.asked());
+        Ok(Step::Done(Outcome::Absent { revocations, asked }))
     }
 
     /// The next role that was not visited yet, for who can do without those beyond the limits.

@@ -36,7 +36,7 @@ pub(super) fn steps(policy: &Policy, reference: &Reference, v: &Verification) ->
         steps.extend(rule(entry, name).into_iter().map(|text| Step { step: "rule", text }));
     }
     steps.extend(v.roots.iter().map(|root| Step { step: "root", text: answer(root) }));
-    steps.push(Step { step: "registry", text: registry(v) });
+    steps.push(Step { step: "registry", text: registry(covering.first().copied(), v) });
     steps.extend(v.warnings.iter().map(|text| Step { step: "warning", text: text.clone() }));
     steps.push(Step { step: "verdict", text: format!("{}: {}", v.verdict, v.reason) });
     steps.extend(v.next.iter().map(|text| Step { step: "next", text: text.clone() }));
@@ -189,13 +189,13 @@ fn answer(root: &RootReport) -> String {
     text
 }
 
-fn registry(v: &Verification) -> String {
+/// Whether the registry was asked for the tag, and what it said.
+fn registry(entry: Option<&ScopeEntry>, v: &Verification) -> String {
     match &v.registry {
-        None if v.presented.is_some() => "not asked: the digest is written in the reference".to_owned(),
-        None if v.digest.is_some() && v.verdict != Verdict::Revoked => {
-            "it gave no answer that could be used".to_owned()
-        }
-        None => "not asked, or without an answer: its word would not change the verdict".to_owned(),
+        None => match &v.registry_error {
+            Some(why) => format!("asked for the tag, and without an answer that could be used: {why}"),
+            None => format!("not asked: {}", unasked(entry, v)),
+        },
         Some(report) => {
             let has = report.digest.map_or_else(
                 || "it has no such tag".to_owned(),
@@ -206,6 +206,28 @@ fn registry(v: &Verification) -> String {
                 Some(false) => format!("{has}, as signed"),
                 None => has,
             }
+        }
+    }
+}
+
+/// Why the registry was not asked for the tag.
+fn unasked(entry: Option<&ScopeEntry>, v: &Verification) -> &'static str {
+    let written = v.presented.is_some();
+    match (entry.map(|entry| &entry.rule), v.verdict) {
+        (None, _) => "no scope covers the reference, whatever is there",
+        (Some(Rule::Deny { .. }), _) => "it is refused, whatever is there",
+        (Some(Rule::AllowDigest { .. }), _) if written => "the digest is written in the reference",
+        (Some(Rule::AllowDigest { .. }), _) => "the exception has ended, whatever is there",
+        (Some(Rule::Vouch(_)), Verdict::Revoked) => "it was taken back, whatever is there",
+        (Some(Rule::Vouch(_)), _) if v.roots.is_empty() => "no root can hold the name, whatever is there",
+        (Some(Rule::Vouch(_)), _) if v.digest.is_some() => {
+            "the digest is written in the reference, and no tag that it could have drifted from"
+        }
+        (Some(Rule::Vouch(_)), _) if written => {
+            "the digest is written in the reference, and the roots agree on none that a tag could have drifted from"
+        }
+        (Some(Rule::Vouch(_)), _) => {
+            "the roots agree on no digest that its tag could be compared with, and have taken none back"
         }
     }
 }

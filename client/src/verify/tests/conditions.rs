@@ -91,7 +91,7 @@ fn a_version_must_meet_the_constraint() {
     denied(
         custom,
         |answer| change(answer, |signed| signed.version = Some("3.0.0\x1b".to_owned())),
-        "signed 3.0.0  (",
+        "signed 3.0.0 , which is no full semantic version",
     );
     denied(custom, |_| {}, "root a signed none");
 }
@@ -172,7 +172,8 @@ fn a_listed_digest_is_allowed_until_the_day() {
         (Presented::Tag(good()), Verdict::Verified),
         (Presented::Written(good()), Verdict::Verified),
         (Presented::Tag(other()), Verdict::PolicyDeny),
-        (Presented::NoSuchTag, Verdict::NoSuchTag),
+        // Nothing that is presented is on the list, and nobody signed anything.
+        (Presented::NoSuchTag, Verdict::PolicyDeny),
         (failed, Verdict::Unreachable),
     ] {
         let (v, _, registry) = Asked::of(&rule, Vec::new()).presented(presented.clone()).walk();
@@ -181,11 +182,67 @@ fn a_listed_digest_is_allowed_until_the_day() {
             assert!(v.reason.contains("until 2027-02-01 00:00 UTC without asking anybody: no signer yet"));
             assert_eq!(v.resolved, Some(format!("r.io/acme/app@{}", good())));
         }
+        if let Presented::NoSuchTag = presented {
+            let says = "the registry has no such tag, so there is no digest that it could list (digests of";
+            assert!(v.reason.contains(says) && !v.reason.contains("signed"), "{}", v.reason);
+        }
+        // Not to `resolve`, which would answer the same again.
+        if expected == Verdict::PolicyDeny {
+            let next = v.next.unwrap();
+            let listed = format!("use one of them by its digest, as {TAG}@{}", good());
+            assert!(
+                next.starts_with("look at `digests` of the scope r.io/acme/**") && next.contains(&listed),
+                "{next}"
+            );
+        }
     }
     let until: DateTime<Utc> = "2027-02-01T00:00:00Z".parse().unwrap();
     for (now, expected) in [(until - TimeDelta::seconds(1), Verdict::Verified), (until, Verdict::PolicyDeny)]
     {
         let (v, _, registry) = Asked { now, ..Asked::of(&rule, Vec::new()) }.walk();
         assert_eq!((v.verdict, registry), (expected, expected == Verdict::Verified));
+        let next = v.next.unwrap_or_default();
+        assert!(expected == Verdict::Verified || next.starts_with("look at `until` of the scope"), "{next}");
+    }
+}
+
+/// What is told to do leads on: it never is to ask what has just refused.
+#[test]
+fn the_advice_names_who_can_mend_what_the_policy_refuses() {
+    let key = "1".repeat(64);
+    let pin = format!("pin = {{ a = {{ role = \"targets--app\", keys = [\"{key}\"] }} }}");
+    let next = |line: &str, edit: &dyn Fn(&mut Answer)| {
+        let mut one = answer("a", signed(good()));
+        edit(&mut one);
+        let v = Asked::of(&format!("{line}\n{ALL}"), vec![one]).judge();
+        assert_eq!(v.verdict, Verdict::PolicyDeny, "{line}");
+        v.next.unwrap()
+    };
+    let ids = |ids: &'static str| {
+        move |answer: &mut Answer| answer.report.roles[1].keys = vec![KeyId(ids.to_owned())]
+    };
+    let unsaid = |answer: &mut Answer| change(answer, |signed| signed.at = None);
+    for (line, edit, says) in [
+        (
+            pin.as_str(),
+            &ids("k1") as &dyn Fn(&mut Answer),
+            "ask the holder of that key to sign targets--app of root a",
+        ),
+        ("pin = { a = { role = \"targets--new\" } }", &|_| {}, "ask those behind root a why targets--new"),
+        (
+            "constraint = { custom-version = \">=2\" }",
+            &|_| {},
+            "ask the signers of targets--app of root a to sign one",
+        ),
+        ("constraint = { tag = \">=2\" }", &|_| {}, "use a tag that meets `>=2`; none was found"),
+        ("max-signed-age = \"1d\"", &|_| {}, "ask the signers of targets--app of root a to sign it again"),
+        (
+            "max-signed-age = \"1d\"",
+            &unsaid,
+            "ask the signers of targets--app of root a to sign it with the time",
+        ),
+    ] {
+        let next = next(line, edit);
+        assert!(next.contains(says) && !next.contains("plimsoll resolve"), "{line}: {next}");
     }
 }
