@@ -87,7 +87,7 @@ mod tests {
                 "unrecognized subcommand 'polcy'; tip: a similar subcommand exists: 'policy'",
                 "plimsoll",
             ),
-            (vec!["verify", "Up/Case"], "invalid value 'Up/Case' for", "plimsoll verify"),
+            (vec!["policy", "explain", "Up/Case"], "invalid value 'Up/Case' for", "plimsoll policy explain"),
             (vec!["lock", "--", "verify", "--x", "--policy"], "", "plimsoll lock"),
         ] {
             if words.is_empty() {
