@@ -31,6 +31,8 @@ pub use tuf_source::TufSource;
 
 /// How long a process waits for another one that updates the same state.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// So many runs of [`MAX_ROOT_STEPS`] roots are made for what comes as a whole, in a bundle.
+pub(crate) const ROOT_RUNS: u32 = 16;
 
 /// Where metadata comes from. Transport only: nothing a source says is believed.
 pub trait Source: Send {
@@ -231,6 +233,13 @@ impl<S: Source> Session<S> {
     ) -> Result<Self, UpdateError> {
         let mut session =
             Self::open(source, &place_of(base, pinned)?, pinned, now, bounds, Remembers::Nothing).await?;
+        // What a run reaches is not on disk for the next one, so they are all made here.
+        for _ in 1..ROOT_RUNS {
+            match session.whole_round(None).await {
+                Err(UpdateError::TooManyRoots) => {}
+                round => return round.map(|()| session),
+            }
+        }
         session.whole_round(None).await?;
         Ok(session)
     }

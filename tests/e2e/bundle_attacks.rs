@@ -2,11 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: a panic is its way to fail")]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use plimsoll::layout::{header, write};
 use plimsoll_core::oci::{Descriptor, Digest, media_type};
@@ -15,7 +11,7 @@ use plimsoll_tests::{
     image::Image,
     middle::Middle,
     process::{Cli, Run},
-    world::{IMAGES, NAME, ROLE, Site, World},
+    world::{IMAGES, NAME, ROLE, Site, World, files},
 };
 use serde_json::{Value, json};
 
@@ -63,7 +59,7 @@ fn blob(digest: &Digest) -> String {
 /// A world, a sound bundle of it with an image, and a machine that has never imported anything.
 struct Scene {
     world: World,
-    _near: Registry,
+    near: Registry,
     _far: Registry,
     /// Before a registry that nothing was imported to.
     far: Middle,
@@ -82,7 +78,7 @@ impl Scene {
         let sound = taken_apart(&fs::read(gate.home().join("sound.tar")).unwrap());
         let registry = Registry::open();
         let far = Middle::start(&registry.address());
-        Self { world, _near: near, _far: registry, far, image, sound }
+        Self { world, near, _far: registry, far, image, sound }
     }
 
     fn index(&self) -> Value {
@@ -429,7 +425,7 @@ fn an_image_goes_nowhere_but_to_the_place_that_it_was_signed_for() {
 /// image, moved no trusted state, so the far side's own registry is not taken for one that went back.
 #[test]
 fn what_is_refused_moves_no_trusted_state() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let cell = scene.world.client("cell");
     fs::write(cell.home().join("sound.tar"), put_together(&scene.sound)).unwrap();
     cell.run(&["bundle", "import", "sound.tar", "--layout", "trust"]).ok();
@@ -458,20 +454,15 @@ fn what_is_refused_moves_no_trusted_state() {
     let old = cell.run(&["bundle", "import", "sound.tar", "--layout", "other"]).expect_code(21);
     assert!(old.stderr.contains(&scene.world.trust()) && old.stderr.contains("try: "), "{}", old.stderr);
     assert!(!cell.home().join("other").exists());
-}
 
-/// Every file below `folder`, with its bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else {
-            all.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    all
+    // What a bundle takes back is remembered, with every role of it: nobody has to be reached to know.
+    scene.world.revoke("v1", "leaked").ok();
+    gate.run(&["bundle", "export", NAME, "--out", "revoking.tar"]).ok();
+    fs::copy(gate.home().join("revoking.tar"), cell.home().join("revoking.tar")).unwrap();
+    cell.run(&["bundle", "import", "revoking.tar", "--layout", "trust"]).ok();
+    scene.near.stop();
+    let taken_back = format!("{}@{}", scene.world.reference("v1"), scene.image.digest());
+    cell.run(&["verify", &taken_back]).expect_code(14);
 }
 
 /// P1: of two imports into one folder, the one that waits for the other looks again.

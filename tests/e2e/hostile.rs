@@ -143,6 +143,19 @@ fn a_run_takes_256_roots_and_the_next_goes_on() {
     assert_eq!(refresh().unwrap().trusted().root().version(), 300);
     let log = middle.take_log();
     assert_eq!(log[0].path, format!("{base}/258.root.json"), "it goes on where it was");
+
+    // What remembers nothing has no next run, so it goes on by itself.
+    let fresh = tempfile::tempdir().unwrap();
+    let source = TufSource::new(Client::new(RegistryOptions::default()).unwrap(), url.clone());
+    let rehearsed = runtime.block_on(Session::rehearse(
+        source,
+        fresh.path(),
+        &pinned,
+        SystemClock.now(),
+        &Bounds::default(),
+    ));
+    assert_eq!(rehearsed.unwrap().trusted().root().version(), 300);
+    assert!(files(fresh.path()).is_empty(), "{:?}", files(fresh.path()));
 }
 
 /// An answer that says it is a gigabyte.

@@ -20,7 +20,7 @@ use super::{
     Bundle, BundleError, Closure, Extent, ImagePart, NAME, Site, Summary, TrustPart,
     completed::{Completed, completed},
     landing::{Landing, Others, alone},
-    push::{Blobs, push_blobs},
+    push::{Blobs, push_blobs, shown_digest},
     site::{Spot, Standing, descriptor},
     vouch::Vouched,
 };
@@ -29,7 +29,7 @@ use crate::{
     layout::{Layout, REF_NAME, write},
     registry::Registry,
     state,
-    update::{Bounds, LayoutSource, Session, UpdateError},
+    update::{Bounds, LayoutSource, ROOT_RUNS, Session, UpdateError},
     verify::target_name,
 };
 
@@ -165,10 +165,7 @@ impl Importer<'_> {
             Site::Layout(folder) => self.store(folder, bundle, &verified).await?,
         }
         for part in bundle.trusts() {
-            let source = source(bundle, part, &completed)?;
-            let root = self.pinned(part)?;
-            let seen = Session::refresh(source, self.state, &root.document, now, &root.bounds).await;
-            seen.map_err(|error| refused(part, error))?;
+            self.remember(bundle, part, &completed, now).await?;
         }
         Ok(imported(bundle, &new, verified))
     }
@@ -185,12 +182,7 @@ impl Importer<'_> {
         let source = source(bundle, part, completed)?;
         let session = Session::rehearse(source, self.state, &root.document, now, &root.bounds).await;
         let mut session = session.map_err(|error| refused(part, error))?;
-        let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
-        let closure = Closure::collect(&mut session, &part.repository, Extent::Only(&roles)).await;
-        let closure = closure.map_err(|error| match error {
-            BundleError::Update(error) => refused(part, error),
-            other => other,
-        })?;
+        let closure = closure(&mut session, part).await?;
         for (image, vouched) in bundle.images().iter().zip(vouched) {
             let name = self.name_for(root, image)?;
             vouched.ask(&mut session, image, name.as_deref()).await;
@@ -200,6 +192,27 @@ impl Importer<'_> {
         self.is_free(root, &spot)?;
         let (before, same) = may_go(&spot, &closure).await?;
         Ok(Verified { root, spot, closure, before, same, others: Others::default() })
+    }
+
+    /// Moves trusted state to what was verified, every role of it: what was taken back there holds here from now on.
+    async fn remember(
+        &self,
+        bundle: &Bundle,
+        part: &TrustPart,
+        completed: &Arc<BTreeMap<Digest, Vec<u8>>>,
+        now: DateTime<Utc>,
+    ) -> Result<(), BundleError> {
+        let root = self.pinned(part)?;
+        let mut runs = 0;
+        let mut session = loop {
+            runs += 1;
+            let source = source(bundle, part, completed)?;
+            match Session::refresh(source, self.state, &root.document, now, &root.bounds).await {
+                Err(UpdateError::TooManyRoots) if runs < ROOT_RUNS => {}
+                session => break session.map_err(|error| refused(part, error))?,
+            }
+        };
+        closure(&mut session, part).await.map(drop)
     }
 
     /// The pinned root of the trust repository that `part` says it is. The update decides whether it is that one.
@@ -302,6 +315,10 @@ impl Importer<'_> {
         for one in &*verified {
             let Spot::Registry(_, to) = &one.spot else { continue };
             for role in one.closure.roles.values() {
+                // What stays there is ours, or of somebody newer who is about to move the entry point.
+                if one.same && shown_digest(registry, to, &role.artifact.tag).await?.is_some() {
+                    continue;
+                }
                 Landing { registry, to, closure: &one.closure }.role(role).await?;
             }
         }
@@ -380,6 +397,16 @@ fn source(
 ) -> Result<Completed, BundleError> {
     let source = LayoutSource::open(bundle.layout().place(), Some(&part.repository))?;
     Ok(Completed { bundle: source, files: completed.clone() })
+}
+
+/// What `part` has, by a session that reads it.
+async fn closure(session: &mut Session<Completed>, part: &TrustPart) -> Result<Closure, BundleError> {
+    let roles: BTreeSet<String> = part.roles.keys().cloned().collect();
+    let closure = Closure::collect(session, &part.repository, Extent::Only(&roles)).await;
+    closure.map_err(|error| match error {
+        BundleError::Update(error) => refused(part, error),
+        other => other,
+    })
 }
 
 fn refused(part: &TrustPart, error: UpdateError) -> BundleError {
