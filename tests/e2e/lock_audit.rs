@@ -256,6 +256,13 @@ fn what_runs_is_verified_again() {
         let run = client.run(&["audit", "bare.json"]).expect_code(14);
         assert!(run.stdout.contains("default/p/c") && run.stdout.contains("default/p/d"), "{}", run.stdout);
     }
+    // So is what it mounts.
+    let spec = json!({"containers": [{"name": "c", "image": v1}],
+        "volumes": [{"name": "data", "image": {"reference": v2}}]});
+    let pod = json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": spec, "status": {"phase": "Running"}});
+    locking.write("mounts.json", &pod.to_string());
+    let run = client.run(&["audit", "mounts.json"]).expect_code(14);
+    assert!(run.stdout.contains("default/p/volumes/data"), "{}", run.stdout);
     let json = client.run(&["audit", "pods.json", "-o", "json"]).expect_code(14).json();
     let verdicts: Vec<&str> = json["images"]
         .as_array()
