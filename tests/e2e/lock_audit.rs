@@ -168,6 +168,7 @@ fn what_cannot_be_checked_is_no_success() {
     let locking = Locking::new();
     let before = locking.texts();
     let image = locking.image();
+    let secret = format!("apiVersion: v1, kind: Secret, image: '{image}:unsigned'");
     for (name, text, code, words) in [
         ("a.yaml", format!("services:\n  a:\n    image: {image}:${{TAG}}\n"), 2, "a.yaml:3"),
         ("b.yaml", format!("services:\n  a:\n    image: |\n      {image}:v1\n"), 2, "plain word"),
@@ -175,6 +176,13 @@ fn what_cannot_be_checked_is_no_success() {
         ("d.yaml", "replicas: 1\n".to_owned(), 2, "neither a compose file"),
         ("e.txt", "FROM x\n".to_owned(), 2, "neither a Dockerfile nor YAML"),
         ("f.yaml", format!("services:\n  a:\n    image: {image}:unsigned\n"), 10, "ABSENT"),
+        (
+            "h.yaml",
+            format!("apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - {{{secret}}}\n"),
+            10,
+            "ABSENT",
+        ),
+        ("i.yaml", format!("{{{}}}\n", secret.replace("v1,", "evil.io/v1,")), 10, "ABSENT"),
         ("g.yaml", "services:\n  a:\n    image: nginx\n".to_owned(), 17, "docker.io/library/nginx"),
     ] {
         locking.write(name, &text);
@@ -248,6 +256,13 @@ fn what_runs_is_verified_again() {
         let run = client.run(&["audit", "bare.json"]).expect_code(14);
         assert!(run.stdout.contains("default/p/c") && run.stdout.contains("default/p/d"), "{}", run.stdout);
     }
+    // So is what it mounts.
+    let spec = json!({"containers": [{"name": "c", "image": v1}],
+        "volumes": [{"name": "data", "image": {"reference": v2}}]});
+    let pod = json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": spec, "status": {"phase": "Running"}});
+    locking.write("mounts.json", &pod.to_string());
+    let run = client.run(&["audit", "mounts.json"]).expect_code(14);
+    assert!(run.stdout.contains("default/p/volumes/data"), "{}", run.stdout);
     let json = client.run(&["audit", "pods.json", "-o", "json"]).expect_code(14).json();
     let verdicts: Vec<&str> = json["images"]
         .as_array()

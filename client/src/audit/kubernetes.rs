@@ -44,12 +44,24 @@ struct Spec {
     containers: Vec<Container>,
     init_containers: Vec<Container>,
     ephemeral_containers: Vec<Container>,
+    volumes: Vec<Volume>,
 }
 
 #[derive(Deserialize)]
 struct Container {
     name: String,
     image: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Volume {
+    name: String,
+    image: Option<VolumeImage>,
+}
+
+#[derive(Deserialize)]
+struct VolumeImage {
+    reference: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -100,7 +112,7 @@ fn not_a_pod(place: String, kind: &str) -> ListingError {
 }
 
 /// Every container of a pod that has not ended, whatever is told of it so far: by what its status says that it runs, else
-/// by what its spec says that it is to run.
+/// by what its spec says that it is to run. The images that it mounts, by what its spec says, as long as a container may run.
 fn add_pod(listing: &mut Listing, pod: &Pod) {
     let (spec, status) = (&pod.spec, &pod.status);
     let containers = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
@@ -131,6 +143,17 @@ fn add_pod(listing: &mut Listing, pod: &Pod) {
         }
         let name = container.image.as_deref();
         let place = format!("{pod_place}/{}", container.name);
+        listing.add(place, Image::of(name, name.and_then(pinned), NOT_TOLD));
+    }
+    let unmounted = ended && statuses.iter().all(|status| status.state.running.is_none());
+    for volume in &spec.volumes {
+        let Some(image) = &volume.image else { continue };
+        if unmounted {
+            listing.idle += 1;
+            continue;
+        }
+        let name = image.reference.as_deref();
+        let place = format!("{pod_place}/volumes/{}", volume.name);
         listing.add(place, Image::of(name, name.and_then(pinned), NOT_TOLD));
     }
     if wanted.is_empty() && statuses.is_empty() {

@@ -35,7 +35,8 @@ pub enum Format {
 /// Something that runs, or could.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
-    /// Where, in the words of its tool: `NAMESPACE/POD/CONTAINER`, a container's name, `line 3`.
+    /// Where, in the words of its tool: `NAMESPACE/POD/CONTAINER`, `NAMESPACE/POD/volumes/VOLUME`, a
+    /// container's name, `line 3`.
     pub place: String,
     /// What.
     pub image: Image,

@@ -175,6 +175,48 @@ fn every_container_of_a_pod_that_may_run_is_judged() {
     assert_eq!((bare.running.len(), bare.idle), (0, 1));
 }
 
+/// What a pod mounts is an image that was fetched, as what it runs is; no status tells its digest.
+#[test]
+fn the_images_that_a_pod_mounts_are_judged() {
+    let listing = |status: &str| {
+        let pod = format!(
+            r#"{{"kind": "Pod", "metadata": {{"name": "p", "namespace": "n"}}, "spec": {{
+            "containers": [{{"name": "c", "image": "r.io/c:v1"}}],
+            "volumes": [{{"name": "data", "image": {{"reference": "r.io/data:v1", "pullPolicy": "Always"}}}},
+                        {{"name": "c", "image": {{"reference": "r.io/fixed:v1@DIGEST"}}}},
+                        {{"name": "odd", "image": {{}}}},
+                        {{"name": "map", "configMap": {{"name": "image"}}}},
+                        {{"name": "block", "rbd": {{"image": "foo"}}}}]}}
+            {status}}}"#
+        );
+        listed(&pod, Format::Kubectl)
+    };
+    let volumes = [
+        ("n/p/volumes/data", "r.io/data:v1".to_owned()),
+        ("n/p/volumes/c", format!("r.io/fixed:v1@{DIGEST}")),
+        ("n/p/volumes/odd", "?".to_owned()),
+    ];
+    let of = |phase: &str, state: &str| {
+        format!(
+            r#", "status": {{"phase": "{phase}", "containerStatuses": [{{"name": "c", "image": "r.io/c:v1",
+            "imageID": "r.io/c@DIGEST", "state": {{"{state}": {{}}}}}}]}}"#
+        )
+    };
+    let runs = ("n/p/c", format!("r.io/c:v1@{DIGEST}"));
+    for (phase, state) in [("Running", "running"), ("Pending", "waiting"), ("Failed", "running")] {
+        let listing = listing(&of(phase, state));
+        let expected: Vec<_> = std::iter::once(runs.clone()).chain(volumes.clone()).collect();
+        assert_eq!((told(&listing), listing.idle), (expected, 0), "{phase} {state}");
+    }
+    let untold = listing("");
+    let expected: Vec<_> = std::iter::once(("n/p/c", "r.io/c:v1".to_owned())).chain(volumes).collect();
+    assert_eq!((told(&untold), untold.idle), (expected, 0));
+    for status in [of("Succeeded", "terminated"), r#", "status": {"phase": "Failed"}"#.to_owned()] {
+        let ended = listing(&status);
+        assert_eq!((ended.running.len(), ended.idle), (0, 4), "{status}");
+    }
+}
+
 #[test]
 fn only_what_has_ended_is_left_out_of_containers() {
     for (state, runs) in [("RUNNING", 1), ("CREATED", 1), ("UNKNOWN", 1), ("PAUSED", 1), ("EXITED", 0)] {

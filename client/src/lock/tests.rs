@@ -416,6 +416,78 @@ fn kubernetes_objects_name_the_images_that_they_run() {
     assert_eq!(locked.lines().count(), KUBERNETES.lines().count());
 }
 
+/// T91: whatever else calls itself a Secret, in whatever place, names the images that it has.
+#[test]
+fn only_what_kubernetes_takes_for_it_runs_nothing() {
+    let crd = "CustomResourceDefinition";
+    let known = [
+        ("v1", "ConfigMap"),
+        ("v1", "Secret"),
+        ("apiextensions.k8s.io/v1", crd),
+        ("apiextensions.k8s.io/v1beta1", crd),
+    ];
+    for (version, kind) in known {
+        let own = format!("apiVersion: {version}, kind: {kind}, x: {{image: r.io/a:1}}");
+        for text in [
+            format!("{{{own}}}"),
+            format!("{{apiVersion: v1, kind: List, items: [{{{own}}}, {{{own}}}]}}"),
+            // As kubectl sorts it.
+            format!("{{apiVersion: v1, items: [{{{own}}}], kind: List}}"),
+        ] {
+            assert_eq!(good(Kind::Yaml, &text), [""; 0], "{text}");
+        }
+        for text in [
+            format!("{{apiVersion: v1, kind: Pod, spec: {{containers: [{{{own}}}]}}}}"),
+            format!("{{apiVersion: v1, kind: Pod, spec: {{{own}}}}}"),
+            format!("{{apiVersion: v1, kind: Pod, items: [{{{own}}}]}}"),
+            format!("{{apiVersion: evil.io/v1, kind: List, items: [{{{own}}}]}}"),
+            format!("{{apiVersion: v1, items: [{{{own}}}], kind: PodList}}"),
+            format!("{{apiVersion: v1, kind: List, kind: Pod, items: [{{{own}}}]}}"),
+            format!("{{apiVersion: v1, kind: List, items: {{a: {{{own}}}}}}}"),
+            format!("{{apiVersion: v1, kind: List, items: [[{{{own}}}]]}}"),
+            format!("{{apiVersion: v1, kind: List, others: [{{{own}}}]}}"),
+            format!(
+                "{{apiVersion: v1, kind: List, items: [{{apiVersion: v1, kind: Pod, items: [{{{own}}}]}}]}}"
+            ),
+            format!("{{services: {{a: {{{own}}}}}}}"),
+            format!("{{{own}, services: {{}}}}"),
+            // Which of two is meant is not guessed, nor what a merge brings.
+            format!("{{kind: Pod, {own}}}"),
+            format!("{{apiVersion: apps/v1, {own}}}"),
+            format!("{{{own}, y: &y {{kind: Pod}}, <<: *y}}"),
+            format!("{{{own}, <<: {{kind: Pod}}}}"),
+        ] {
+            assert_eq!(good(Kind::Yaml, &text), ["r.io/a:1"], "{text}");
+            is_stable(Kind::Yaml, &text);
+        }
+        for other in [
+            "evil.io/v1",
+            "v1beta1",
+            "V1",
+            "\"\"",
+            "apiextensions.k8s.io/v2",
+            "apiextensions.k8s.io.evil.io/v1",
+        ] {
+            let text = format!("{{apiVersion: {other}, kind: {kind}, x: {{image: r.io/a:1}}}}");
+            assert_eq!(good(Kind::Yaml, &text), ["r.io/a:1"], "{text}");
+            let text = format!("{{apiVersion: v1, kind: List, items: [{text}]}}");
+            assert_eq!(good(Kind::Yaml, &text), ["r.io/a:1"], "{text}");
+        }
+    }
+    let mixed = "{apiVersion: v1, kind: Secret, image: r.io/a:1}";
+    let text = format!(
+        "apiVersion: v1\nitems:\n- {mixed}\n- {{apiVersion: v1, kind: Pod, image: r.io/b:1}}\n- {mixed}\nkind: List\n\
+         ---\n{mixed}\n---\napiVersion: v1\nkind: Pod\nspec: {mixed}\n"
+    );
+    assert_eq!(good(Kind::Yaml, &text), ["r.io/b:1", "r.io/a:1"]);
+    is_stable(Kind::Yaml, &text);
+    // The whole list, brought to where it runs.
+    let text = format!(
+        "apiVersion: v1\nkind: List\nitems: &l\n- {mixed}\nitems:\n- {{apiVersion: v1, kind: Pod, spec: {{containers: *l}}}}\n"
+    );
+    assert_eq!(Kind::Yaml.images(&text).map_err(|unread| unread.line), Err(6));
+}
+
 #[test]
 fn what_yaml_leaves_open_is_named_and_never_guessed() {
     let compose = |image: &str| {

@@ -12,8 +12,16 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::{Item, Opaque, Place, Unread, dockerfile};
 
-/// Kubernetes objects that hold texts and schemas, and run nothing.
-const RUN_NOTHING: [&str; 3] = ["ConfigMap", "CustomResourceDefinition", "Secret"];
+/// The `apiVersion` and the `kind` of Kubernetes objects that hold texts and schemas, and run nothing.
+const RUN_NOTHING: [(&str, &str); 4] = [
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+    ("apiextensions.k8s.io/v1beta1", "CustomResourceDefinition"),
+];
+
+/// Those of a list of other objects.
+const LIST: (&str, &str) = ("v1", "List");
 
 /// The key that brings in the keys of another mapping.
 const MERGE: &str = "<<";
@@ -49,8 +57,11 @@ struct Frame {
     /// An image in it is none that runs.
     has_idle: bool,
     has_reference: bool,
-    api_version: bool,
+    api_version: Option<String>,
     kind: Option<String>,
+    /// Its `apiVersion` or `kind` is said twice, or may come by a merge too, or it has `services` as a compose file has: what
+    /// it is, programs disagree on.
+    unclear: bool,
     services: bool,
     volume: Volume,
 }
@@ -83,6 +94,10 @@ struct Reader<'a> {
     in_compose: BTreeSet<usize>,
     /// The document is a compose file.
     compose: bool,
+    /// Those of each item of the document that runs nothing, if the document is a [`LIST`]. What it is may stand at its end.
+    listed: Vec<Range<usize>>,
+    /// Those that run nowhere where they stand.
+    skipped: BTreeSet<usize>,
     anchors: BTreeMap<usize, Scalar>,
     /// Anchors that are used for something that is no image.
     shared: BTreeSet<usize>,
@@ -108,6 +123,8 @@ pub(super) fn images(text: &str) -> Result<Vec<Item>, Unread> {
         built: BTreeSet::new(),
         in_compose: BTreeSet::new(),
         compose: false,
+        listed: Vec::new(),
+        skipped: BTreeSet::new(),
         anchors: BTreeMap::new(),
         shared: BTreeSet::new(),
         holding: Vec::new(),
@@ -203,8 +220,11 @@ impl Reader<'_> {
         match key.as_str() {
             "build" => frame.builds = Some(!matches!(text, Some("" | "~" | "null"))),
             "pull_policy" => frame.fetches = Some(!matches!(text, Some("build" | "never"))),
-            "apiVersion" => frame.api_version = true,
-            "kind" => frame.kind = text.map(str::to_owned),
+            "apiVersion" | "kind" => {
+                let said = if key == "kind" { &mut frame.kind } else { &mut frame.api_version };
+                frame.unclear |= said.is_some();
+                *said = text.map(str::to_owned);
+            }
             // A block device's image is none that runs.
             "image" if frame.name.as_deref() == Some("rbd") => {
                 frame.has_idle = true;
@@ -268,7 +288,7 @@ impl Reader<'_> {
 
     fn end(&mut self) -> Result<(), Unread> {
         let frame = self.frames.pop().expect("the parser balances what it opens");
-        let is_object = frame.api_version && frame.kind.is_some();
+        let is_object = frame.api_version.is_some() && frame.kind.is_some();
         if frame.name.as_deref() == Some("image") && !frame.is_list && !frame.has_reference {
             // In a compose file these are the options of a volume's image, which is its source.
             if self.frames.iter().nth_back(1).is_some_and(|list| list.name.as_deref() == Some("volumes")) {
@@ -283,14 +303,11 @@ impl Reader<'_> {
         if frame.has_idle && frame.anchor != 0 {
             self.idle.insert(frame.anchor);
         }
-        match frame.kind.as_deref().filter(|_| is_object) {
-            Some(kind) if RUN_NOTHING.contains(&kind) => self.drop_from(frame.before),
-            Some("Kustomization") => {
-                let what = "a Kustomization names its images in parts: lock the files that it is made of, or what it builds".to_owned();
-                return Err(Unread { line: frame.line, what });
-            }
-            _ => {}
+        if is_object && frame.kind.as_deref() == Some("Kustomization") {
+            let what = "a Kustomization names its images in parts: lock the files that it is made of, or what it builds".to_owned();
+            return Err(Unread { line: frame.line, what });
         }
+        self.end_object(&frame);
         self.end_service(&frame);
         if self.frames.is_empty() {
             self.compose = frame.services && !is_object;
@@ -302,15 +319,30 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Forgets the items from the one at `before` on, which run nowhere where they stand.
-    fn drop_from(&mut self, before: usize) {
-        let dropped = self.items.split_off(before.min(self.items.len()));
-        self.shared.extend(dropped.iter().filter_map(|(_, anchor)| *anchor));
-        self.built.retain(|&item| item < before);
-        self.in_compose.retain(|&item| item < before);
-        let (kept, idle) = self.holding.drain(..).partition(|(_, items)| items.start < before);
-        self.holding = kept;
-        self.idle.extend(idle.into_iter().map(|(anchor, _): (usize, Range<usize>)| anchor));
+    /// Of a document, or of an item of a list: some run nothing. A mapping anywhere else is no object of its own, whatever it
+    /// calls itself.
+    fn end_object(&mut self, frame: &Frame) {
+        let holds = frame.before..self.items.len();
+        match self.frames.as_mut_slice() {
+            [] if frame.runs_nothing() => self.skip(holds),
+            [] if frame.is(LIST) => {
+                std::mem::take(&mut self.listed).into_iter().for_each(|items| self.skip(items));
+            }
+            [_, list] if list.is_list && list.name.as_deref() == Some("items") && frame.runs_nothing() => {
+                list.has_idle |= !holds.is_empty();
+                // From here on, as an alias may come before the end of the list.
+                let inside = self.holding.iter().rev().take_while(|(_, items)| items.start >= holds.start);
+                self.idle.extend(inside.map(|(anchor, _)| *anchor));
+                self.listed.push(holds);
+            }
+            _ => {}
+        }
+    }
+
+    /// Leaves out the items that run nowhere where they stand.
+    fn skip(&mut self, items: Range<usize>) {
+        self.shared.extend(self.items[items.clone()].iter().filter_map(|(_, anchor)| *anchor));
+        self.skipped.extend(items);
     }
 
     /// Of a service: without a policy that fetches nothing, compose first tries to fetch what it could build. What was merged
@@ -367,6 +399,7 @@ impl Reader<'_> {
     fn node_done(&mut self, text: Option<&str>) {
         if let Some(frame) = self.frames.last_mut().filter(|frame| !frame.is_list) {
             frame.key = if frame.at_value { None } else { text.map(str::to_owned) };
+            frame.unclear |= matches!(frame.key.as_deref(), Some(MERGE | "services"));
             frame.at_value = !frame.at_value;
         }
     }
@@ -375,9 +408,11 @@ impl Reader<'_> {
         let built = std::mem::take(&mut self.built);
         let in_compose = std::mem::take(&mut self.in_compose);
         let items = std::mem::take(&mut self.items).into_iter().enumerate();
-        let out = if self.compose { built } else { in_compose };
+        let mut out = if self.compose { built } else { in_compose };
+        out.append(&mut self.skipped);
         self.done.extend(items.filter(|(at, _)| !out.contains(at)).map(|(_, item)| item));
         self.compose = false;
+        self.listed.clear();
         self.holding.clear();
         self.not_fetched.clear();
         self.volumes.clear();
@@ -397,6 +432,18 @@ impl Reader<'_> {
             }
         }
         items
+    }
+}
+
+impl Frame {
+    /// True if it says for certain that it is this.
+    fn is(&self, (api_version, kind): (&str, &str)) -> bool {
+        let said = self.api_version.as_deref() == Some(api_version) && self.kind.as_deref() == Some(kind);
+        said && !self.unclear
+    }
+
+    fn runs_nothing(&self) -> bool {
+        RUN_NOTHING.into_iter().any(|known| self.is(known))
     }
 }
 
