@@ -116,6 +116,27 @@ impl Publisher {
         self.renew();
     }
 
+    /// The owner's key gives way to another one, for root and targets, in a second root.
+    pub(crate) fn replace_owner_key(&mut self) {
+        let mut root = Document::<Root>::parse("root", &self.root).unwrap().signed;
+        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        root.common.version += 1;
+        root.keys.insert(key.key().id(), key.key().clone());
+        for role in ["root", "targets"] {
+            root.roles.get_mut(role).unwrap().keyids = vec![key.key().id()];
+        }
+        let signed = author::sign(&root, &[&self.owner as &dyn Signer, &key]).unwrap();
+        self.earlier.push(std::mem::replace(&mut self.root, signed));
+        self.owner = key;
+        author::next_version("targets", &mut self.targets, self.now);
+    }
+
+    /// The owner takes the team's delegation back, and nothing else.
+    pub(crate) fn drop_team(&mut self) {
+        self.targets.delegations.as_mut().unwrap().roles.clear();
+        author::next_version("targets", &mut self.targets, self.now);
+    }
+
     /// Writes `custom.version` into what the team signed as `name`.
     pub(crate) fn set_version(&mut self, name: &str, version: &str) {
         let target = self.team.targets.get_mut(name).unwrap();
@@ -173,6 +194,11 @@ impl Publisher {
     pub(crate) fn reinstate(&mut self, manifest: &[u8]) {
         author::reinstate(&mut self.team, &[Digest::of(manifest)], "a mistake", self.now);
         self.renew();
+    }
+
+    /// Where the registry has the owner's document.
+    pub(crate) fn targets_blob(&self) -> String {
+        format!("acme/trust/blobs/{}", Digest::of(&sign(&self.targets, &self.owner)))
     }
 
     /// Where the registry has the team's document.
