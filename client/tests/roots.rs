@@ -393,6 +393,38 @@ async fn what_a_removed_role_took_back_counts_until_its_removal_was_seen() {
     assert_eq!(world.verdict(&context, "v1").await, Verified, "the removal was seen");
 }
 
+/// P3: nor does a fault of this machine with one root hide what another one took back. Where nothing was, it is no verdict.
+#[tokio::test]
+async fn a_fault_with_one_root_hides_no_revocation_by_another() {
+    use Verdict::*;
+    let mut world = Several::new(2, MANIFEST);
+    let rules = [
+        BOTH.to_owned(),
+        format!("optional = [\"a\"]\n{BOTH}"),
+        "require = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"".to_owned(),
+    ];
+    let lose = || std::fs::remove_file(world.dir.path().join(format!("state/{:032x}/whole/memory.json", 0)));
+    let context = world.scope(BOTH);
+    assert_eq!(world.verdict(&context, "v1").await, Verified);
+    lose().unwrap();
+    let memory_is_lost = |found: &Result<Verification, std::sync::Arc<LocalFault>>| matches!(found, Err(fault) if matches!(**fault, LocalFault::State(StateError::MemoryLost { .. })));
+    let references: Vec<Reference> = vec![world.reference("v1").parse().unwrap()];
+    for rule in &rules {
+        let found = verify_all(&world.scope(rule), &references, Mode::Verify, &Options::default()).await;
+        assert!(memory_is_lost(&found.as_ref().unwrap()[0]), "{rule}: {found:?}");
+    }
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    for rule in &rules {
+        let v = world.ask(&world.scope(rule), "v1").await;
+        assert_eq!((v.verdict, v.revocation.unwrap().root.as_str()), (Revoked, "b"), "{rule}");
+        assert!(v.warnings.iter().any(|warning| warning.contains("memory")), "{:?}", v.warnings);
+        let other = vec![world.reference("v9").parse().unwrap()];
+        let found = verify_all(&world.scope(rule), &other, Mode::Verify, &Options::default()).await.unwrap();
+        assert!(memory_is_lost(&found[0]), "{rule}: {found:?}");
+    }
+}
+
 /// P3, T48: nor does a registry that says nothing, or another process that waits for it, make anything forgotten.
 #[tokio::test]
 async fn what_was_taken_back_holds_when_there_is_no_time_to_ask() {
