@@ -12,7 +12,8 @@ use plimsoll_core::{
     oci::{Digest, TargetName},
     policy::{Place, Verdict, is_current},
     tuf::{
-        self, Document, Found, Key, KeyId, Outcome, Revocation, RoleType, Target, Targets, Trusted, Verified,
+        self, Document, Found, Key, KeyId, Outcome, PublicKey, Revocation, RoleType, Target, Targets,
+        Trusted, Verified,
     },
 };
 use tokio::time::{Instant, timeout_at};
@@ -58,6 +59,8 @@ pub(super) struct Answer {
     pub(super) notes: Vec<String>,
     /// The roots that led to this answer, where they carry no trust id; empty if none could be had.
     pub(super) lineage: Arc<BTreeSet<Digest>>,
+    /// The keys of the newest root's roles; empty if none could be had.
+    pub(super) keys: Arc<BTreeSet<PublicKey>>,
 }
 
 /// The root's word on the name.
@@ -106,7 +109,7 @@ impl Answer {
     pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
         match (&self.report.trust, &other.report.trust) {
             (Some(one), Some(other)) => one == other,
-            _ => !self.lineage.is_disjoint(&other.lineage),
+            _ => !self.lineage.is_disjoint(&other.lineage) || !self.keys.is_disjoint(&other.keys),
         }
     }
 
@@ -289,6 +292,7 @@ impl Asking {
             Some(_) => Arc::default(),
             None => Arc::new(self.session.lineage()?),
         };
+        let keys = Arc::new(self.session.trusted().root().signed.public_keys());
         for name in names {
             // What was cut off in the middle of a search is no basis for another one.
             let found = match in_time {
@@ -304,7 +308,7 @@ impl Asking {
             answer.report.target = name.to_string();
             answer.notes.extend(words::notes(&self.name, &self.session));
             self.describe(&mut answer.report, asked);
-            answer.lineage = lineage.clone();
+            (answer.lineage, answer.keys) = (lineage.clone(), keys.clone());
             answers.insert(name, answer);
         }
         Ok(answers)
@@ -500,5 +504,6 @@ fn blank(status: Verdict, said: Said) -> Answer {
         role: None,
         notes: Vec::new(),
         lineage: Arc::default(),
+        keys: Arc::default(),
     }
 }

@@ -85,17 +85,22 @@ impl Publisher {
         Self { now, targets, team, root, earlier, timestamp_life, trust, owner, team_key, online, version: 0 }
     }
 
-    /// Takes the trust id out of the root, and gives the role of root to another key in a second version. Returns the first.
+    /// Takes the trust id out of the root, and gives all roles to another key in a second version. Returns the first.
     pub(crate) fn become_foreign_and_rotate(&mut self) -> Vec<u8> {
         let mut root = Document::<Root>::parse("root", &self.root).unwrap().signed;
         root.common.identity = None;
         let first = sign(&root, &self.owner);
-        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        let [key, online] = [(); 2].map(|()| PrivateKey::generate(Algorithm::Ed25519).unwrap());
         root.common.version = 2;
-        root.keys.insert(key.key().id(), key.key().clone());
-        root.roles.get_mut("root").unwrap().keyids = vec![key.key().id()];
+        for (key, roles) in [(&key, ["root", "targets"]), (&online, ["timestamp", "snapshot"])] {
+            root.keys.insert(key.key().id(), key.key().clone());
+            for role in roles {
+                root.roles.get_mut(role).unwrap().keyids = vec![key.key().id()];
+            }
+        }
         self.root = author::sign(&root, &[&self.owner as &dyn Signer, &key]).unwrap();
         self.earlier = vec![first.clone()];
+        (self.owner, self.online) = (key, Arc::new(online));
         first
     }
 
