@@ -325,9 +325,9 @@ async fn a_revocation_that_was_seen_outlives_the_keys_that_signed_it() {
         let pinned = world.scope(&format!("optional = [\"b\"]\n{BOTH}"));
         let b = &mut world.publishers[1];
         if rotated == "team" {
-            b.revoke(MANIFEST, "broken into")
+            b.revoke(MANIFEST, "broken into");
         } else {
-            b.revoke_above(MANIFEST, "broken into")
+            b.revoke_above(MANIFEST, "broken into");
         }
         world.publish(1);
         assert_eq!(world.verdict(&pinned, "v1").await, Revoked, "{rotated}");
