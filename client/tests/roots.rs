@@ -315,6 +315,116 @@ async fn a_withheld_newer_role_makes_nothing_forgotten() {
     assert_eq!(world.verdict(&context, "v1").await, Verified, "it was reinstated, and that was seen");
 }
 
+/// P3: keys that are replaced undo no revocation that was seen: what they signed last does, once it is seen. A torn copy of the
+/// newest root changes nothing of that.
+#[tokio::test]
+async fn a_revocation_that_was_seen_outlives_the_keys_that_signed_it() {
+    use Verdict::*;
+    for rotated in ["team", "owner", "owner, and root.json is torn"] {
+        let mut world = Several::new(2, MANIFEST);
+        let pinned = world.scope(&format!("optional = [\"b\"]\n{BOTH}"));
+        let b = &mut world.publishers[1];
+        if rotated == "team" {
+            b.revoke(MANIFEST, "broken into");
+        } else {
+            b.revoke_above(MANIFEST, "broken into");
+        }
+        world.publish(1);
+        assert_eq!(world.verdict(&pinned, "v1").await, Revoked, "{rotated}");
+        if rotated == "team" {
+            world.publishers[1].replace_team_key();
+        } else {
+            // Too much to be inlined in the manifest.
+            (0..100).for_each(|n| world.publishers[1].revoke_above(&[n], "broken into"));
+            world.publishers[1].replace_owner_key();
+        }
+        world.publish(1);
+        let blob = match rotated {
+            "team" => world.publishers[1].team_blob(),
+            _ => world.publishers[1].targets_blob(),
+        };
+        if rotated.ends_with("torn") {
+            assert_eq!(world.verdict(&pinned, "v1").await, Revoked, "{rotated}");
+            let root = pinned.home.state().join(format!("{:032x}/whole/root.json", 1));
+            assert!(root.exists());
+            std::fs::write(root, b"{").unwrap();
+            world.hosts[1].fail_with(Some(503));
+        }
+        let bytes = world.hosts[1].file(&blob);
+        world.hosts[1].remove(&blob);
+        for _ in 0..2 {
+            let v = world.ask(&pinned, "v1").await;
+            assert_eq!((v.verdict, v.roots[1].status), (Revoked, Unreachable), "{rotated}");
+        }
+        world.hosts[1].put(&blob, &bytes);
+        world.hosts[1].fail_with(None);
+        assert_eq!(world.verdict(&pinned, "v1").await, Revoked, "{rotated}");
+        if rotated == "team" {
+            world.publishers[1].reinstate(MANIFEST);
+            world.publishers[1].vouch("acme/app:v1", MANIFEST);
+            world.publish(1);
+            assert_eq!(world.verdict(&pinned, "v1").await, Verified);
+            world.hosts[1].fail_with(Some(503));
+            assert_eq!(world.verdict(&pinned, "v1").await, Verified, "it was reinstated, and that was seen");
+        }
+    }
+}
+
+/// P3: whom nobody delegates to any more takes nothing back, once that was seen.
+#[tokio::test]
+async fn what_a_removed_role_took_back_counts_until_its_removal_was_seen() {
+    use Verdict::*;
+    let mut world = Several::new(2, MANIFEST);
+    let context = world.scope(&format!("optional = [\"b\"]\n{EITHER}"));
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    assert_eq!(world.verdict(&context, "v1").await, Revoked);
+    // Too much to be inlined in the manifest.
+    (0..100).for_each(|n| world.publishers[1].revoke_above(&[n], "broken into"));
+    world.publishers[1].drop_team();
+    world.publish(1);
+    let blob = world.publishers[1].targets_blob();
+    let bytes = world.hosts[1].file(&blob);
+    world.hosts[1].remove(&blob);
+    assert_eq!(world.verdict(&context, "v1").await, Revoked);
+    world.hosts[1].put(&blob, &bytes);
+    assert_eq!(world.verdict(&context, "v1").await, Verified);
+    world.hosts[1].fail_with(Some(503));
+    assert_eq!(world.verdict(&context, "v1").await, Verified, "the removal was seen");
+}
+
+/// P3: nor does a fault of this machine with one root hide what another one took back. Where nothing was, it is no verdict.
+#[tokio::test]
+async fn a_fault_with_one_root_hides_no_revocation_by_another() {
+    use Verdict::*;
+    let mut world = Several::new(2, MANIFEST);
+    let rules = [
+        BOTH.to_owned(),
+        format!("optional = [\"a\"]\n{BOTH}"),
+        "require = { all = [\"a\"] }\nfallback = { all = [\"b\"] }\non-absent = \"fallback\"".to_owned(),
+    ];
+    let lose = || std::fs::remove_file(world.dir.path().join(format!("state/{:032x}/whole/memory.json", 0)));
+    let context = world.scope(BOTH);
+    assert_eq!(world.verdict(&context, "v1").await, Verified);
+    lose().unwrap();
+    let memory_is_lost = |found: &Result<Verification, std::sync::Arc<LocalFault>>| matches!(found, Err(fault) if matches!(**fault, LocalFault::State(StateError::MemoryLost { .. })));
+    let references: Vec<Reference> = vec![world.reference("v1").parse().unwrap()];
+    for rule in &rules {
+        let found = verify_all(&world.scope(rule), &references, Mode::Verify, &Options::default()).await;
+        assert!(memory_is_lost(&found.as_ref().unwrap()[0]), "{rule}: {found:?}");
+    }
+    world.publishers[1].revoke(MANIFEST, "its builder was broken into");
+    world.publish(1);
+    for rule in &rules {
+        let v = world.ask(&world.scope(rule), "v1").await;
+        assert_eq!((v.verdict, v.revocation.unwrap().root.as_str()), (Revoked, "b"), "{rule}");
+        assert!(v.warnings.iter().any(|warning| warning.contains("memory")), "{:?}", v.warnings);
+        let other = vec![world.reference("v9").parse().unwrap()];
+        let found = verify_all(&world.scope(rule), &other, Mode::Verify, &Options::default()).await.unwrap();
+        assert!(memory_is_lost(&found[0]), "{rule}: {found:?}");
+    }
+}
+
 /// P3, T48: nor does a registry that says nothing, or another process that waits for it, make anything forgotten.
 #[tokio::test]
 async fn what_was_taken_back_holds_when_there_is_no_time_to_ask() {

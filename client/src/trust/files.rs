@@ -9,7 +9,7 @@ use std::{
 use plimsoll_core::{
     oci::Digest,
     policy::{Format, Place, PlaceError, Policy, PolicyError, PolicyRule, RootDocument, RootEntry},
-    tuf::{Document, Floor, PublicKey, Root, limit},
+    tuf::{Document, Floor, Root, limit},
 };
 use url::Url;
 
@@ -101,18 +101,12 @@ fn file(key: &'static str, path: &Path, cap: u64) -> Result<Vec<u8>, Broken> {
     read(path, cap).map_err(unreachable)?.ok_or_else(missing)
 }
 
-/// True if both start the same trust repository: by their trust ids; where one has none, if those who can sign one as root
-/// can sign the other, too.
+/// True if both start the same trust repository: by their trust ids; where one has none, if they share a key.
 fn one_repository(one: &Root, other: &Root) -> bool {
     if let (Some(one), Some(other)) = (trust_id(one), trust_id(other)) {
         return one == other;
     }
-    let keys = |root: &Root| -> BTreeSet<PublicKey> {
-        let ids = root.roles["root"].keyids.iter();
-        ids.filter_map(|id| root.keys.get(id)?.public().ok()).collect()
-    };
-    let enough = one.roles["root"].threshold.min(other.roles["root"].threshold);
-    keys(one).intersection(&keys(other)).count() as u64 >= enough.max(1)
+    !one.public_keys().is_disjoint(&other.public_keys())
 }
 
 fn trust_id(root: &Root) -> Option<&str> {

@@ -335,9 +335,10 @@ fn a_pinned_root_is_compared_with_its_hash_on_every_load() {
     assert!(matches!(result, Err(TrustError::Read { .. })), "{result:?}");
 }
 
-/// T28: where roots carry no trust id, those who can sign one as root can sign the other: one trust repository, one voice.
+/// T28: where roots carry no trust id, a key that they share, for whatever role, makes them one trust repository with one voice:
+/// else who withholds a newer root could make two of one.
 #[test]
-fn foreign_roots_of_the_same_keys_have_one_voice() {
+fn foreign_roots_that_share_a_key_have_one_voice() {
     let desk = desk();
     let keys: Vec<PrivateKey> = (0..3).map(|_| PrivateKey::generate(Algorithm::Ed25519).unwrap()).collect();
     let foreign = |version: u64, signers: &[&PrivateKey], threshold: u64| {
@@ -368,21 +369,32 @@ fn foreign_roots_of_the_same_keys_have_one_voice() {
         // Whoever can sign the one could sign the other.
         (foreign(1, &[a, b], 1), foreign(2, &[b, c], 2)),
         (foreign(1, &[a], 1), root_of(a)),
+        (foreign(1, &[a, b], 2), foreign(2, &[b, c], 2)),
+        // As root another one signs alone, and the rest stays.
+        (foreign(1, &[a], 1), succeeded(&foreign(1, &[a], 1), [a, b], &["root"])),
+        (foreign(1, &[a], 1), succeeded(&foreign(1, &[a], 1), [a, b], &["root", "targets", "timestamp"])),
     ] {
         let Err(TrustError::Policy { source, .. }) = load(&one, &other) else { panic!() };
         assert_eq!(source.at.map(|at| (at.line, at.column)), Some((11, 27)));
         let PolicyRule::SameRepository { root, other } = source.rule else { panic!("{:?}", source.rule) };
         assert_eq!((root.as_str(), other.as_str()), ("other", "one"));
     }
-    for (one, other) in [
-        (foreign(1, &[a], 1), foreign(1, &[b], 1)),
-        (foreign(1, &[a, b], 2), foreign(2, &[b, c], 2)),
-        (root_of(a), root(&["acme/**"])),
-    ] {
+    for (one, other) in [(foreign(1, &[a], 1), foreign(1, &[b], 1)), (root_of(a), root(&["acme/**"]))] {
         let loaded = load(&one, &other);
         let same_id = matches!((trust_of(&one), trust_of(&other)), (Some(one), Some(other)) if one == other);
         assert_eq!(loaded.is_err(), same_id, "{loaded:?}");
     }
+}
+
+/// The root after `before`, in which the second of `keys` takes the place of the first one in `roles`.
+fn succeeded(before: &[u8], keys: [&PrivateKey; 2], roles: &[&str]) -> Vec<u8> {
+    let mut root = Document::<Root>::parse("root", before).unwrap().signed;
+    root.common.version += 1;
+    root.keys.insert(keys[1].key().id(), keys[1].key().clone());
+    for role in roles {
+        root.roles.get_mut(*role).unwrap().keyids = vec![keys[1].key().id()];
+    }
+    author::sign(&root, &keys.map(|key| key as &dyn Signer)).unwrap()
 }
 
 /// A root with a trust id, signed by `key`.

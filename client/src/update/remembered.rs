@@ -8,7 +8,7 @@ use plimsoll_core::tuf::{Bounds, Document, Recall, Root, Snapshot, TakenBack, Ti
 use super::{UpdateError, place_of, start};
 use crate::state::State;
 
-/// The documents that this machine holds of a trust repository. They are read without a lock, and prove themselves.
+/// The documents that this machine holds of a trust repository. They are read without a lock.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     state: State,
@@ -47,10 +47,16 @@ impl Remembered {
         Document::parse("timestamp", self.trusted.held_timestamp()?).ok()
     }
 
-    /// What was taken back of each of the target names `names`, in their order.
-    pub(crate) fn taken_back<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<TakenBack> {
+    /// What was taken back of each of the target names `names`, in their order. What verified since, in `session`, is
+    /// newer than what is held: where nothing can be written, it is nowhere else.
+    pub(crate) fn taken_back<'a>(
+        &self,
+        session: Option<&Trusted>,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Vec<TakenBack> {
         // What cannot be read is as if it were not held: there is a failure to tell already.
-        let mut recall = Recall::new(&self.trusted, |role: &str| self.state.document(role).ok()?);
+        let read = |role: &str| self.state.document(role).ok()?;
+        let mut recall = Recall::new(session.unwrap_or(&self.trusted), read);
         names.map(|name| recall.of(name)).collect()
     }
 }

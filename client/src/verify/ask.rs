@@ -1,7 +1,7 @@
 //! Asks one root about names: one refresh, then one search for each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -12,7 +12,8 @@ use plimsoll_core::{
     oci::{Digest, TargetName},
     policy::{Place, Verdict, is_current},
     tuf::{
-        self, Document, Found, Key, KeyId, Outcome, Revocation, RoleType, Target, Targets, Trusted, Verified,
+        self, Document, Found, Key, KeyId, Outcome, PublicKey, Revocation, RoleType, Target, Targets,
+        Trusted, Verified,
     },
 };
 use tokio::time::{Instant, timeout_at};
@@ -58,6 +59,8 @@ pub(super) struct Answer {
     pub(super) notes: Vec<String>,
     /// The roots that led to this answer, where they carry no trust id; empty if none could be had.
     pub(super) lineage: Arc<BTreeSet<Digest>>,
+    /// The keys of the newest root's roles; empty if none could be had.
+    pub(super) keys: Arc<BTreeSet<PublicKey>>,
 }
 
 /// The root's word on the name.
@@ -106,7 +109,7 @@ impl Answer {
     pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
         match (&self.report.trust, &other.report.trust) {
             (Some(one), Some(other)) => one == other,
-            _ => !self.lineage.is_disjoint(&other.lineage),
+            _ => !self.lineage.is_disjoint(&other.lineage) || !self.keys.is_disjoint(&other.keys),
         }
     }
 
@@ -136,8 +139,9 @@ pub(super) async fn ask(
             .await;
     let mut failed = match refreshed {
         Ok(Ok(session)) => {
-            let mut answers = Asking::new(root.name, session).all(names, deadline).await?;
-            recall(&mut answers, base, &root.document, now)?;
+            let mut asking = Asking::new(root.name, session);
+            let mut answers = asking.all(names, deadline).await?;
+            recall(&mut answers, Some(asking.session.trusted()), base, &root.document, now)?;
             return Ok(answers);
         }
         Ok(Err(error)) => failure(&error).map_err(|()| fault(error))?,
@@ -151,14 +155,15 @@ pub(super) async fn ask(
         (name, answer)
     };
     let mut answers = names.into_iter().map(named).collect();
-    recall(&mut answers, base, &root.document, now)?;
+    recall(&mut answers, None, base, &root.document, now)?;
     Ok(answers)
 }
 
 /// Adds to the answers that are failures what is remembered: a revocation that was seen holds, though nothing can be had of
-/// its root now.
+/// its root now. `session` is what verified just now, as far as it got.
 fn recall(
     answers: &mut BTreeMap<TargetName, Answer>,
+    session: Option<&Trusted>,
     base: &Path,
     pinned: &[u8],
     now: DateTime<Utc>,
@@ -179,16 +184,11 @@ fn recall(
     };
     let timestamp = remembered.timestamp();
     let held = held_roles(&remembered, timestamp.as_ref());
-    let taken_back = remembered.taken_back(failed.iter().map(|(name, _)| name.as_str()));
-    let mut last: Arc<Vec<(String, Revocation)>> = Arc::default();
+    let taken_back = remembered.taken_back(session, failed.iter().map(|(name, _)| name.as_str()));
+    let mut merge = Merge::default();
     for ((_, answer), seen) in failed.iter_mut().zip(taken_back) {
-        let mut all = answer.revocations.to_vec();
-        all.extend(seen.digests.into_iter().filter(|revocation| !answer.revocations.contains(revocation)));
-        // Mostly they are the same for all names.
-        if *last != all {
-            last = Arc::new(all);
-        }
-        (answer.revocations, answer.scope_seen) = (last.clone(), seen.scope);
+        answer.revocations = merge.of(&answer.revocations, &seen.digests);
+        answer.scope_seen = seen.scope;
         if let (None, Some(timestamp)) = (answer.report.timestamp_expires, &timestamp) {
             dated(&mut answer.report, timestamp, now);
         }
@@ -198,6 +198,38 @@ fn recall(
         }
     }
     Ok(())
+}
+
+type Revocations = Arc<Vec<(String, Revocation)>>;
+
+/// Joins what was taken back now and earlier. A list may be long, and mostly it is the same for all names: then it is made
+/// once.
+#[derive(Default)]
+struct Merge {
+    last: Option<[Revocations; 3]>,
+}
+
+impl Merge {
+    fn of(&mut self, now: &Revocations, seen: &Revocations) -> Revocations {
+        if now.is_empty() {
+            return seen.clone();
+        }
+        if let Some([last_now, last_seen, merged]) = &self.last
+            && Arc::ptr_eq(last_now, now)
+            && Arc::ptr_eq(last_seen, seen)
+        {
+            return merged.clone();
+        }
+        let known: HashSet<_> = now.iter().map(|(role, revocation)| (role, revocation.digest)).collect();
+        let fresh = |(role, revocation): &&(String, Revocation)| !known.contains(&(role, revocation.digest));
+        let more: Vec<_> = seen.iter().filter(fresh).cloned().collect();
+        let merged = match more.is_empty() {
+            true => now.clone(),
+            false => Arc::new(now.iter().cloned().chain(more).collect()),
+        };
+        self.last = Some([now.clone(), seen.clone(), merged.clone()]);
+        merged
+    }
 }
 
 /// The roles above the targets as far as they were verified: before this root failed, or by an earlier run.
@@ -250,7 +282,7 @@ impl Asking {
     }
 
     async fn all(
-        mut self,
+        &mut self,
         names: BTreeSet<TargetName>,
         deadline: Deadline,
     ) -> Result<BTreeMap<TargetName, Answer>, LocalFault> {
@@ -260,6 +292,7 @@ impl Asking {
             Some(_) => Arc::default(),
             None => Arc::new(self.session.lineage()?),
         };
+        let keys = Arc::new(self.session.trusted().root().signed.public_keys());
         for name in names {
             // What was cut off in the middle of a search is no basis for another one.
             let found = match in_time {
@@ -275,7 +308,7 @@ impl Asking {
             answer.report.target = name.to_string();
             answer.notes.extend(words::notes(&self.name, &self.session));
             self.describe(&mut answer.report, asked);
-            answer.lineage = lineage.clone();
+            (answer.lineage, answer.keys) = (lineage.clone(), keys.clone());
             answers.insert(name, answer);
         }
         Ok(answers)
@@ -471,5 +504,6 @@ fn blank(status: Verdict, said: Said) -> Answer {
         role: None,
         notes: Vec::new(),
         lineage: Arc::default(),
+        keys: Arc::default(),
     }
 }

@@ -57,7 +57,8 @@ impl Default for Options {
 /// anything but its own root.
 ///
 /// A reference that fails, for whatever reason, has its own verdict and changes no other one; so a fault of this machine
-/// with one host, or with what is remembered of one root, ends those that need it, and no other one.
+/// with one host, or with what is remembered of one root, ends those that need it, and no other one. What another root took
+/// back is REVOKED even then, with the fault as a warning.
 ///
 /// # Errors
 /// [`LocalFault`] in the pinned roots and floors, before anybody is asked.
@@ -99,16 +100,13 @@ pub async fn verify_all(
     asking
         .ask(wanted, &mut known, &mut tags, |known, tags| {
             for question in questions.iter_mut().filter(|question| !question.settled) {
-                match (question.answers(required, known), question.answers(beside, known)) {
-                    (None, _) | (_, None) => {}
-                    (Some(Err(fault)), _) | (_, Some(Err(fault))) => question.fail(fault),
-                    (Some(Ok(answers)), Some(Ok(beside))) => {
-                        (question.answers, question.beside) = (answers, beside);
-                        // Without waiting for roots that it does not need.
-                        if !question.wants_fallback() {
-                            question.settle(tags, now, mode);
-                        }
-                    }
+                let heard = question.answers(required, known).zip(question.answers(beside, known));
+                let Some((required, beside)) = heard else { continue };
+                (question.answers, question.beside) = (required.answers, beside.answers);
+                question.fault = required.fault.or(beside.fault);
+                // Without waiting for roots that it does not need.
+                if question.fault.is_some() || !question.wants_fallback() {
+                    question.settle(tags, now, mode);
                 }
             }
         })
@@ -121,13 +119,10 @@ pub async fn verify_all(
     wanted.retain(|key, _| !known.contains_key(key));
     asking.ask(wanted, &mut known, &mut tags, |_, _| {}).await;
     for question in questions.iter_mut().filter(|question| !question.settled) {
-        match question.answers(instead, &known).transpose() {
-            Ok(answers) => {
-                question.fallback = answers;
-                question.settle(&mut tags, now, mode);
-            }
-            Err(fault) => question.fail(fault),
+        if let Some(heard) = question.answers(instead, &known) {
+            (question.fallback, question.fault) = (Some(heard.answers), heard.fault);
         }
+        question.settle(&mut tags, now, mode);
     }
     drop(known);
 
@@ -143,7 +138,9 @@ pub async fn verify_all(
                     Presented::Failed { verdict: Verdict::Unreachable, why: chain(&*fault) };
             }
             Some(Ok(presented)) => question.presented = presented,
-            Some(Err(fault)) => question.fail(fault),
+            Some(Err(fault)) => {
+                question.fault.get_or_insert(fault);
+            }
             None => {}
         }
     }
@@ -176,6 +173,13 @@ fn beside(vouch: &Vouch) -> Vec<&String> {
     instead(vouch).into_iter().filter(only).collect()
 }
 
+/// What some of the roots of a scope said.
+struct Heard {
+    answers: Vec<Answer>,
+    /// Why one of them could not be asked from here: of what is left, only what was taken back holds.
+    fault: Option<Arc<LocalFault>>,
+}
+
 /// A reference on its way to its verdict.
 struct Question<'a> {
     reference: Reference,
@@ -191,7 +195,7 @@ struct Question<'a> {
     beside_digest: Presented,
     /// All the roots it needs were heard, or cannot be.
     settled: bool,
-    /// What kept it from being judged.
+    /// What keeps it from being judged, unless it was taken back.
     fault: Option<Arc<LocalFault>>,
     /// The tag that the registry is asked for.
     tag: Option<Address>,
@@ -251,13 +255,17 @@ impl<'a> Question<'a> {
     }
 
     /// What the roots `which` of the scope said; none if they were not asked yet.
-    fn answers(&self, which: Which, known: &Known) -> Option<Result<Vec<Answer>, Arc<LocalFault>>> {
+    fn answers(&self, which: Which, known: &Known) -> Option<Heard> {
         let (scope, vouch) = self.vouch()?;
+        let mut fault = None;
         let mut answers = Vec::new();
         for root in which(vouch) {
             let said = match known.get(&(root.clone(), vouch.max_staleness))? {
                 Ok(said) => said,
-                Err(fault) => return Some(Err(fault.clone())),
+                Err(why) => {
+                    fault.get_or_insert(why.clone());
+                    continue;
+                }
             };
             let mut answer = said.get(&self.name_in(scope, root))?.clone();
             if vouch.optional.contains(root) {
@@ -266,11 +274,12 @@ impl<'a> Question<'a> {
             let twice = answers.iter().find(|other: &&Answer| answer.is_of_the_same(other));
             if let Some(other) = twice.map(|other| other.report.name.clone()) {
                 let (scope, root) = (scope.pattern.clone(), root.clone());
-                return Some(Err(Arc::new(LocalFault::SameRepository { scope, root, other })));
+                let fault = Some(Arc::new(LocalFault::SameRepository { scope, root, other }));
+                return Some(Heard { answers: Vec::new(), fault });
             }
             answers.push(answer);
         }
-        Some(Ok(answers))
+        Some(Heard { answers, fault })
     }
 
     fn name_in(&self, scope: &ScopeEntry, root: &str) -> TargetName {
@@ -288,12 +297,6 @@ impl<'a> Question<'a> {
         if let Some(address) = &self.tag {
             tags.want(address);
         }
-    }
-
-    /// There will be no verdict.
-    fn fail(&mut self, fault: Arc<LocalFault>) {
-        self.settled = true;
-        self.fault = Some(fault);
     }
 
     /// The tag that the registry is to be asked for, if its word can change the verdict or tells of drift.
@@ -320,7 +323,17 @@ impl<'a> Question<'a> {
 
     fn verdict(self, now: DateTime<Utc>) -> Judged {
         match (&self.fault, &self.scope) {
-            (Some(fault), _) => Err(fault.clone()),
+            // By a policy that cannot be used there is no verdict at all.
+            (Some(fault), _) if matches!(**fault, LocalFault::SameRepository { .. }) => Err(fault.clone()),
+            (Some(fault), Ok(scope)) => match decide(&self.case(scope, now)) {
+                // That holds, whatever else could not be found out.
+                mut revoked @ Verification { verdict: Verdict::Revoked, .. } => {
+                    revoked.warnings.push(chain(&**fault));
+                    Ok(revoked)
+                }
+                _ => Err(fault.clone()),
+            },
+            (Some(fault), Err(_)) => Err(fault.clone()),
             (None, Ok(scope)) => Ok(decide(&self.case(scope, now))),
             (None, Err(verification)) => Ok((**verification).clone()),
         }

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_core::{
     oci::{Digest, Reference},
     policy::{Policy, Rule, Verdict},
-    tuf::{KeyId, Revocation},
+    tuf::{KeyId, PublicKey, Revocation},
 };
 
 use super::{
@@ -95,6 +95,32 @@ fn answer(name: &str, said: Said) -> Answer {
         role: None,
         notes: Vec::new(),
         lineage: Arc::default(),
+        keys: Arc::default(),
+    }
+}
+
+/// T28: where one of two names has no trust id, a key that their newest roots share makes them one trust repository.
+#[test]
+fn answers_by_roots_that_share_a_key_are_of_one_trust_repository() {
+    let keys: Vec<PublicKey> = (1..4).map(|n| PublicKey::Ed25519([n; 32])).collect();
+    let of = |trust: Option<&str>, keys: &[PublicKey]| {
+        let mut answer = answer("a", Said::Absent);
+        answer.report.trust = trust.map(str::to_owned);
+        answer.keys = Arc::new(keys.iter().cloned().collect());
+        answer
+    };
+    for (one, other, same) in [
+        (of(None, &keys[..2]), of(None, &keys[1..]), true),
+        (of(None, &keys[..1]), of(None, &keys[1..]), false),
+        (of(None, &keys[..2]), of(Some("x"), &keys[1..]), true),
+        (of(Some("y"), &keys), of(Some("x"), &keys), false),
+        (of(None, &[]), of(None, &[]), false),
+    ] {
+        assert_eq!(
+            (one.is_of_the_same(&other), other.is_of_the_same(&one)),
+            (same, same),
+            "{one:?} {other:?}"
+        );
     }
 }
 

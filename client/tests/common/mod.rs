@@ -85,17 +85,22 @@ impl Publisher {
         Self { now, targets, team, root, earlier, timestamp_life, trust, owner, team_key, online, version: 0 }
     }
 
-    /// Takes the trust id out of the root, and gives the role of root to another key in a second version. Returns the first.
+    /// Takes the trust id out of the root, and gives all roles to another key in a second version. Returns the first.
     pub(crate) fn become_foreign_and_rotate(&mut self) -> Vec<u8> {
         let mut root = Document::<Root>::parse("root", &self.root).unwrap().signed;
         root.common.identity = None;
         let first = sign(&root, &self.owner);
-        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        let [key, online] = [(); 2].map(|()| PrivateKey::generate(Algorithm::Ed25519).unwrap());
         root.common.version = 2;
-        root.keys.insert(key.key().id(), key.key().clone());
-        root.roles.get_mut("root").unwrap().keyids = vec![key.key().id()];
+        for (key, roles) in [(&key, ["root", "targets"]), (&online, ["timestamp", "snapshot"])] {
+            root.keys.insert(key.key().id(), key.key().clone());
+            for role in roles {
+                root.roles.get_mut(role).unwrap().keyids = vec![key.key().id()];
+            }
+        }
         self.root = author::sign(&root, &[&self.owner as &dyn Signer, &key]).unwrap();
         self.earlier = vec![first.clone()];
+        (self.owner, self.online) = (key, Arc::new(online));
         first
     }
 
@@ -114,6 +119,27 @@ impl Publisher {
         author::next_version("targets", &mut self.targets, self.now);
         self.team_key = key;
         self.renew();
+    }
+
+    /// The owner's key gives way to another one, for root and targets, in a second root.
+    pub(crate) fn replace_owner_key(&mut self) {
+        let mut root = Document::<Root>::parse("root", &self.root).unwrap().signed;
+        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        root.common.version += 1;
+        root.keys.insert(key.key().id(), key.key().clone());
+        for role in ["root", "targets"] {
+            root.roles.get_mut(role).unwrap().keyids = vec![key.key().id()];
+        }
+        let signed = author::sign(&root, &[&self.owner as &dyn Signer, &key]).unwrap();
+        self.earlier.push(std::mem::replace(&mut self.root, signed));
+        self.owner = key;
+        author::next_version("targets", &mut self.targets, self.now);
+    }
+
+    /// The owner takes the team's delegation back, and nothing else.
+    pub(crate) fn drop_team(&mut self) {
+        self.targets.delegations.as_mut().unwrap().roles.clear();
+        author::next_version("targets", &mut self.targets, self.now);
     }
 
     /// Writes `custom.version` into what the team signed as `name`.
@@ -173,6 +199,11 @@ impl Publisher {
     pub(crate) fn reinstate(&mut self, manifest: &[u8]) {
         author::reinstate(&mut self.team, &[Digest::of(manifest)], "a mistake", self.now);
         self.renew();
+    }
+
+    /// Where the registry has the owner's document.
+    pub(crate) fn targets_blob(&self) -> String {
+        format!("acme/trust/blobs/{}", Digest::of(&sign(&self.targets, &self.owner)))
     }
 
     /// Where the registry has the team's document.

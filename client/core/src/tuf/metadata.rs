@@ -1,13 +1,16 @@
 //! The documents (TUF 1.0.34, section 4), typed, with what they do not know preserved.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 use super::{
-    Error, Key, KeyId,
+    Error, Key, KeyId, PublicKey,
     object::{Extra, Json, object},
 };
 use crate::oci::Digest;
@@ -191,6 +194,16 @@ pub struct Root {
 }
 
 role!(Root { consistent_snapshot: "consistent_snapshot" optional, keys: "keys" needed, roles: "roles" needed });
+
+impl Root {
+    /// The keys of the four top-level roles, as far as they can be read. Two roots with one in common are of the same trust
+    /// repository, if their trust ids do not tell: who signs for both has one voice.
+    pub fn public_keys(&self) -> BTreeSet<PublicKey> {
+        let top = ["root", "timestamp", "snapshot", "targets"];
+        let ids = top.iter().filter_map(|role| self.roles.get(*role)).flat_map(|role| &role.keyids);
+        ids.filter_map(|id| self.keys.get(id)?.public().ok()).collect()
+    }
+}
 
 /// `timestamp` (4.6).
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -82,6 +82,8 @@ pub struct Search {
     pending: Vec<Pending>,
     visited: Vec<Visit>,
     revocations: Vec<(String, Revocation)>,
+    /// False for who gathers the revocations of digests alone.
+    gathers: bool,
 }
 
 #[derive(Debug)]
@@ -119,7 +121,13 @@ impl Search {
             pending: vec![Pending { role: "targets".to_owned(), delegator: None, depth: 0 }],
             visited: Vec::new(),
             revocations: Vec::new(),
+            gathers: true,
         }
+    }
+
+    /// The same, of which [`Search::revocations`] stays empty.
+    pub(super) fn for_scopes(name: &str) -> Self {
+        Self { gathers: false, ..Self::new(name) }
     }
 
     /// Who revoked what, among the roles asked so far: it holds also if a role below cannot be had or does not verify.
@@ -201,7 +209,7 @@ impl Search {
             if revocation.paths.iter().any(|pattern| matches(pattern, &self.name)) {
                 return Some(Outcome::Revoked { role, revocation: revocation.clone() });
             }
-            if revocation.digest.is_some() {
+            if self.gathers && revocation.digest.is_some() {
                 self.revocations.push((role.clone(), revocation.clone()));
             }
         }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use self::memory::{HighWater, Mark, SnapshotMark};
 pub(super) use self::{
-    checks::signed_targets,
+    checks::held_targets,
     memory::{not_older, same_if_known},
 };
 use self::{
