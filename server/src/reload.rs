@@ -42,6 +42,10 @@ impl Daemon {
     /// keys that were made.
     pub async fn reload(&mut self, wanted: Config) -> Result<Reloaded, DaemonError> {
         daemon::check(&wanted)?;
+        // Whoever writes the file anew may be seen at it.
+        if wanted.implied && !self.config.implied {
+            return Err(DaemonError::NoTrusts { served: self.api.names() });
+        }
         let plan = Plan::new(&self.config, &wanted);
         let next = &plan.next;
         let places = daemon::places(&next.trusts, self.address())?;
@@ -180,7 +184,7 @@ impl Reloaded {
             info!(trust = name, "served from now on: {place}");
         }
         for name in &self.withdrawn {
-            info!(trust = name, "not served any more; its keys and what the store has of it stay");
+            warn!(trust = name, "not served any more; its keys and what the store has of it stay");
         }
         for name in &self.restarted {
             info!(trust = name, "started anew");

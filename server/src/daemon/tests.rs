@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{setup::MAX_PASSWORD, *};
 use crate::{
+    config::Overrides,
     keys::{self, OnlineKeyError},
     secrets::SecretFile,
     store::StoreError,
@@ -344,6 +345,40 @@ async fn a_configuration_that_would_not_start_changes_nothing() {
     let error = daemon.reload(with_trusts(&folder, &["c", "b"])).await.unwrap_err();
     assert!(matches!(error, DaemonError::SharedKey { .. }), "{error:?}");
     assert_eq!((names(&daemon), info(&daemon, "main").await), (vec!["main".to_owned()], before));
+    daemon.stop().await;
+}
+
+/// A file that is being written, or was lost, withdraws nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_without_a_trust_repository_withdraws_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plimsolld.toml");
+    let read = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let overrides = Overrides {
+            data: Some(folder.path().join("data")),
+            listen: "127.0.0.1:0".parse().ok(),
+            ..Overrides::default()
+        };
+        Config::resolve(Some(&file), &overrides).unwrap()
+    };
+    let two = "[[trust]]\nname = \"a\"\n[[trust]]\nname = \"b\"\n";
+    let mut daemon = start(read(two)).await.unwrap();
+    for text in ["", "[quota]\nroles = 5\n"] {
+        let error = daemon.reload(read(text)).await.unwrap_err();
+        assert!(
+            matches!(&error, DaemonError::NoTrusts { served } if *served == ["a", "b"]),
+            "{text:?}: {error:?}"
+        );
+        assert_eq!((names(&daemon), daemon.config().quota.roles), (vec!["a".into(), "b".into()], 1000));
+        assert!(!folder.path().join("data/keys/main").exists());
+    }
+    // What says so is taken at its word.
+    let reloaded = daemon.reload(read("[[trust]]\nname = \"main\"\n")).await.unwrap();
+    assert_eq!((names(&daemon), reloaded.withdrawn), (vec!["main".to_owned()], vec!["a".into(), "b".into()]));
+    daemon.stop().await;
+    let mut daemon = start(read("")).await.unwrap();
+    assert_eq!(daemon.reload(read("")).await.unwrap().withdrawn, [""; 0], "nothing was named before, either");
     daemon.stop().await;
 }
 

@@ -45,12 +45,13 @@ impl Plan {
     /// How to get from `held` to `wanted`, as far as that goes while the daemon runs.
     pub(super) fn new(held: &Config, wanted: &Config) -> Self {
         // Every key, so that one that is new is not forgotten here.
-        let Config { data: _, listen: _, log, registry, tls, api, freshness, quota, trusts } = wanted.clone();
+        let Config { data: _, listen: _, log, registry, tls, api, freshness, quota, trusts, implied } =
+            wanted.clone();
         // The connections that are open, and all URLs, are of one kind.
         let tls = if held.tls.is_some() == tls.is_some() { tls } else { held.tls.clone() };
         let (data, listen) = (held.data.clone(), held.listen);
         let trusts = settled(held, trusts, &wanted.data);
-        let next = Config { data, listen, log, registry, tls, api, freshness, quota, trusts };
+        let next = Config { data, listen, log, registry, tls, api, freshness, quota, trusts, implied };
         let before = |name: &str| held.trusts.iter().find(|trust| trust.name == name);
         let mut plan = Self {
             added: Vec::new(),
