@@ -83,6 +83,18 @@ impl Plan {
         plan
     }
 
+    /// `name`, which needs another engine and can have none, goes on as `held` has it.
+    pub(super) fn keep(&mut self, name: &str, held: &Config) {
+        self.restarted.retain(|restarted| restarted != name);
+        for trust in self.next.trusts.iter_mut().filter(|trust| trust.name == name) {
+            if let Some(held) = held.trusts.iter().find(|held| held.name == name) {
+                trust.clone_from(held);
+            }
+        }
+        let table = format!("trust.{name}");
+        self.changed.retain(|change| !is_of(&change.key, &table));
+    }
+
     /// What is to be known of `name`, which is to be served.
     ///
     /// # Panics
@@ -100,6 +112,7 @@ impl Plan {
             served: served.collect(),
             withdrawn: self.withdrawn.clone(),
             restarted: self.restarted.clone(),
+            kept: Vec::new(),
             failed: Vec::new(),
             restart: self.restart.clone(),
         }
