@@ -132,14 +132,19 @@ install_promtool() {
     local folder as_root=()
     ((EUID == 0)) || as_root=(sudo)
     folder=$(mktemp -d)
+    # Whatever comes of it, in a shell of its own, which ends with it.
     (
-        cd "$folder"
-        apt-get download -qq prometheus || { "${as_root[@]}" apt-get update -qq && apt-get download -qq prometheus; }
+        trap 'rm -rf "$folder"' EXIT
+        (
+            cd "$folder"
+            apt-get download -qq prometheus || { "${as_root[@]}" apt-get update -qq && apt-get download -qq prometheus; }
+            dpkg-deb -x prometheus_*.deb all
+        )
+        mkdir -p "$target/tools/bin"
+        # Between file systems it is copied, which may end half-way: it is there whole or not at all.
+        cp "$folder/all/usr/bin/promtool" "$target/tools/bin/promtool.new"
+        mv "$target/tools/bin/promtool.new" "$target/tools/bin/promtool"
     )
-    dpkg-deb -x "$folder"/prometheus_*.deb "$folder/all"
-    mkdir -p "$target/tools/bin"
-    mv "$folder/all/usr/bin/promtool" "$target/tools/bin/"
-    rm -rf "$folder"
 }
 
 install() {

@@ -54,6 +54,8 @@ pub struct Config {
     pub quota: Quota,
     /// The trust repositories, at least one, no name twice.
     pub trusts: Vec<TrustConfig>,
+    /// True if neither file nor flags name a trust repository, so that it is [`DEFAULT_TRUST`].
+    pub implied: bool,
 }
 
 /// `[registry]`: how registries are reached.
@@ -274,6 +276,7 @@ impl Config {
             freshness: Freshness::default(),
             quota: Quota::default(),
             trusts: vec![TrustConfig::embedded(DEFAULT_TRUST)],
+            implied: true,
         }
     }
 
@@ -301,6 +304,7 @@ impl Config {
         config.api = read.api;
         config.freshness = read.freshness;
         config.quota = read.quota;
+        config.implied = read.trusts.is_empty() && overrides.trusts.is_empty();
         if !read.trusts.is_empty() {
             config.trusts = read.trusts;
         }

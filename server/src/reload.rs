@@ -25,6 +25,8 @@ pub struct Reloaded {
     pub withdrawn: Vec<String>,
     /// Those that were started anew, as what changed of them cannot change otherwise.
     pub restarted: Vec<String>,
+    /// Those that should be started anew, go on as they were instead, and why.
+    pub kept: Vec<(String, String)>,
     /// Those that should be served or started anew and are not, and why.
     pub failed: Vec<(String, String)>,
     /// What has another value in the configuration and needs a restart of the daemon: the old one goes on.
@@ -42,7 +44,31 @@ impl Daemon {
     /// keys that were made.
     pub async fn reload(&mut self, wanted: Config) -> Result<Reloaded, DaemonError> {
         daemon::check(&wanted)?;
-        let plan = Plan::new(&self.config, &wanted);
+        // Whoever writes the file anew may be seen at it.
+        if wanted.implied && !self.config.implied {
+            return Err(DaemonError::NoTrusts { served: self.api.names() });
+        }
+        let was_open = self.berth.is_open();
+        let reloaded = self.take_over(wanted).await;
+        if reloaded.is_err() && !was_open {
+            self.berth.close();
+        }
+        reloaded
+    }
+
+    /// [`Daemon::reload`], of what was checked. May leave the embedded registry open.
+    async fn take_over(&mut self, wanted: Config) -> Result<Reloaded, DaemonError> {
+        let mut plan = Plan::new(&self.config, &wanted);
+        // While what they have still runs.
+        let kept = self.unfit(&plan).await;
+        for (name, _) in &kept {
+            plan.keep(name, &self.config);
+        }
+        // Those that failed before do so alone.
+        let (again, new): (Vec<_>, Vec<_>) = {
+            let failed = self.api.names();
+            plan.added.iter().cloned().partition(|name| failed.contains(name))
+        };
         let next = &plan.next;
         let places = daemon::places(&next.trusts, self.address())?;
         let places: BTreeMap<String, Place> =
@@ -60,16 +86,10 @@ impl Daemon {
         let prepare =
             |name: &String| (plan.trust(name).clone(), places[name].clone(), accesses[name].clone());
 
-        let was_open = self.berth.is_open();
-        let launched = self.launch_all(next, plan.added.iter().map(prepare).collect()).await;
-        let launched = launched.inspect_err(|_| {
-            if !was_open {
-                self.berth.close();
-            }
-        })?;
+        let launched = self.launch_all(next, new.iter().map(prepare).collect()).await?;
 
         // From here on nothing fails but what is started anew.
-        let mut reloaded = plan.reloaded(&places);
+        let mut reloaded = Reloaded { kept, ..plan.reloaded(&places) };
         self.show(edge.tls);
         self.api.gate().replace(edge.tokens);
         for (name, running) in &self.trusts {
@@ -91,7 +111,8 @@ impl Daemon {
         for name in late.iter().filter(|name| !places.contains_key(*name)) {
             warn!(trust = name, "it is not served any more, and what it had under way does not end");
         }
-        for name in &plan.restarted {
+        launched.into_iter().for_each(|launched| self.admit(launched));
+        for name in plan.restarted.iter().chain(&again) {
             // Two engines on one store would undo each other.
             let started = if late.contains(name) {
                 Err("what it had under way does not end; restart the daemon".to_owned())
@@ -103,11 +124,12 @@ impl Daemon {
                 Err(why) => reloaded.failed.push((name.clone(), why)),
             }
         }
-        reloaded.restarted.retain(|name| reloaded.failed.iter().all(|(failed, _)| failed != name));
+        let started = |name: &String| reloaded.failed.iter().all(|(failed, _)| failed != name);
+        reloaded.restarted.retain(started);
+        reloaded.served.retain(|(name, _)| started(name));
         for name in &plan.inboxes {
             self.look_into_inbox(plan.trust(name), places[name].clone());
         }
-        launched.into_iter().for_each(|launched| self.admit(launched));
         if next.trusts.iter().all(|trust| trust.repository.is_some()) {
             self.berth.close();
         }
@@ -119,6 +141,27 @@ impl Daemon {
             self.warn_of_the_open();
         }
         Ok(reloaded)
+    }
+
+    /// Those to be started anew for which that would fail, and why, as far as that can be told while they run.
+    async fn unfit(&self, plan: &Plan) -> Vec<(String, String)> {
+        let mut unfit = Vec::new();
+        for name in &plan.restarted {
+            let (trust, config) = (plan.trust(name).clone(), plan.next.clone());
+            let (store, berth) = (self.store.clone(), self.berth.clone());
+            let mut seen = self.keys_in_use();
+            let looked = daemon::blocking(move || {
+                if trust.repository.is_none() {
+                    berth.open(&config.data.join("registry"))?;
+                }
+                // Opened again when the engine that runs has ended, which may have put others in their place.
+                daemon::keyring(&config, &trust, &*store, &mut seen).map(drop)
+            });
+            if let Err(error) = looked.await {
+                unfit.push((name.clone(), verify::chain(&error)));
+            }
+        }
+        unfit
     }
 
     /// Starts engines that nobody reaches yet, all or none. The embedded registry is opened if one needs it.
@@ -180,10 +223,16 @@ impl Reloaded {
             info!(trust = name, "served from now on: {place}");
         }
         for name in &self.withdrawn {
-            info!(trust = name, "not served any more; its keys and what the store has of it stay");
+            warn!(trust = name, "not served any more; its keys and what the store has of it stay");
         }
         for name in &self.restarted {
             info!(trust = name, "started anew");
+        }
+        for (name, why) in &self.kept {
+            error!(
+                trust = name,
+                "it is not started anew and goes on as it was, until the next reload tries again: {why}"
+            );
         }
         for (name, why) in &self.failed {
             error!(trust = name, "it is not served until the next reload or restart: {why}");
@@ -198,7 +247,7 @@ impl Reloaded {
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("reloaded: certificates, tokens and passwords were read again; ")?;
-        let Self { changed, served, withdrawn, restarted, failed, restart } = self;
+        let Self { changed, served, withdrawn, restarted, kept, failed, restart } = self;
         write!(
             f,
             "{} changed, {} served anew, {} not any more, {} started anew",
@@ -207,8 +256,9 @@ impl fmt::Display for Reloaded {
             withdrawn.len(),
             restarted.len()
         )?;
-        if !failed.is_empty() {
-            write!(f, ", {} FAILED", failed.len())?;
+        let failures = kept.len() + failed.len();
+        if failures > 0 {
+            write!(f, ", {failures} FAILED")?;
         }
         if !restart.is_empty() {
             write!(f, ", {} need a restart", restart.len())?;

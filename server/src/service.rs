@@ -66,7 +66,8 @@ async fn reload(daemon: &mut Daemon, file: Option<&std::path::Path>, overrides: 
     };
     daemon.api.note_settings(match &outcome {
         Ok(reloaded) => {
-            Settings { refused: !reloaded.failed.is_empty(), restart: !reloaded.restart.is_empty() }
+            let refused = !reloaded.failed.is_empty() || !reloaded.kept.is_empty();
+            Settings { refused, restart: !reloaded.restart.is_empty() }
         }
         Err(_) => Settings { refused: true, ..daemon.api.settings() },
     });

@@ -18,6 +18,9 @@ pub const MAX_ANSWER: u64 = 1024 * 1024;
 pub struct Trusts {
     /// The trust repositories that the daemon serves.
     pub trusts: Vec<TrustInfo>,
+    /// What it calls those that it is to serve and that have not started, or could not be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starting: Vec<String>,
 }
 
 /// `GET /v1/trusts/NAME`.

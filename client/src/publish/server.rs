@@ -63,28 +63,33 @@ impl Server {
         self.endpoint(&["tuf", name, "metadata"])
     }
 
-    /// The trust repositories that the daemon serves.
+    /// The trust repositories that the daemon serves, without those that have not started.
     ///
     /// # Errors
     /// [`PublishError::Server`], [`PublishError::NotADaemon`].
     pub async fn trusts(&self) -> Result<Vec<TrustInfo>, PublishError> {
+        Ok(self.list().await?.trusts)
+    }
+
+    async fn list(&self) -> Result<Trusts, PublishError> {
         let url = self.endpoint(&["v1", "trusts"]);
         let body = self.http.file(&url, MAX_ANSWER).await?.ok_or_else(|| not_a_daemon(&url))?;
-        Ok(read::<Trusts>(&url, &body)?.trusts)
+        read(&url, &body)
     }
 
     /// The one that `wanted` picks; `what` names it in the error.
     ///
     /// # Errors
-    /// [`PublishError::NotServed`] and those of [`Server::trusts`].
+    /// [`PublishError::NotServed`]; [`PublishError::NotNow`] if it may be one that has not started; those of
+    /// [`Server::trusts`].
     pub async fn trust(
         &self,
         what: &str,
         wanted: impl Fn(&TrustInfo) -> bool,
     ) -> Result<TrustInfo, PublishError> {
-        let trusts = self.trusts().await?;
-        let found = trusts.iter().find(|trust| wanted(trust)).cloned();
-        found.ok_or_else(|| self.not_served(what, &trusts))
+        let list = self.list().await?;
+        let found = list.trusts.iter().find(|trust| wanted(trust)).cloned();
+        found.ok_or_else(|| self.not_served(what, &list))
     }
 
     /// The one with this trust id.
@@ -93,14 +98,22 @@ impl Server {
     /// [`PublishError::NotNow`] if it may be one that has an alarm and does not know its id: its store may be lost.
     /// Else as [`Server::trust`].
     pub async fn trust_with_id(&self, id: &str) -> Result<TrustInfo, PublishError> {
-        let trusts = self.trusts().await?;
-        let found = trusts.iter().find(|trust| trust.trust_id.as_deref() == Some(id)).cloned();
-        let missing = || self.not_served(&format!("trust id {id}"), &trusts);
-        found.ok_or_else(|| trusts.iter().find_map(unknown).unwrap_or_else(missing))
+        let list = self.list().await?;
+        let found = list.trusts.iter().find(|trust| trust.trust_id.as_deref() == Some(id)).cloned();
+        let missing = || self.not_served(&format!("trust id {id}"), &list);
+        found.ok_or_else(|| list.trusts.iter().find_map(unknown).unwrap_or_else(missing))
     }
 
-    fn not_served(&self, what: &str, trusts: &[TrustInfo]) -> PublishError {
-        let served = trusts.iter().map(|trust| trust.repository.as_str()).collect::<Vec<_>>().join(", ");
+    fn not_served(&self, what: &str, list: &Trusts) -> PublishError {
+        if !list.starting.is_empty() {
+            let message = format!(
+                "{what} is not among what it serves, and {} has not started: try again, or have whoever runs it look at \
+                 its log",
+                list.starting.join(", ")
+            );
+            return PublishError::NotNow { message };
+        }
+        let served = list.trusts.iter().map(|trust| trust.repository.as_str()).collect::<Vec<_>>().join(", ");
         PublishError::NotServed {
             server: self.url.to_string(),
             wanted: what.to_owned(),

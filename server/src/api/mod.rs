@@ -209,14 +209,20 @@ impl fmt::Debug for Api {
 }
 
 async fn trusts(State(api): State<Api>) -> Result<Json<Trusts>, Failure> {
-    // Not those that have started so far: who looks for another would conclude that it is not served.
-    let engines = api.trusts().into_iter().map(|(_, engine)| engine.ok_or_else(Failure::starting));
-    let mut trusts = Vec::new();
-    for engine in engines.collect::<Result<Vec<_>, _>>()? {
+    let mut list = Trusts { trusts: Vec::new(), starting: Vec::new() };
+    for (name, engine) in api.trusts() {
+        // Named, as who looks for it would conclude that it is not served; the others go on without it.
+        let Some(engine) = engine else {
+            list.starting.push(name);
+            continue;
+        };
         engine.reload_keys().await;
-        trusts.push(engine.info());
+        list.trusts.push(engine.info());
     }
-    Ok(Json(Trusts { trusts }))
+    if list.trusts.is_empty() && !list.starting.is_empty() {
+        return Err(Failure::starting());
+    }
+    Ok(Json(list))
 }
 
 async fn trust(

@@ -29,7 +29,10 @@ fn an_empty_file_is_the_same_as_none() {
     assert_eq!(config.listen, "127.0.0.1:8480".parse().unwrap());
     assert_eq!(config.registry, RegistryAccess::default());
     assert_eq!(config.freshness.timestamp_validity, TimeDelta::hours(24));
-    assert_eq!(config.trusts, [TrustConfig::embedded("main")]);
+    assert_eq!((config.trusts, config.implied), (vec![TrustConfig::embedded("main")], true));
+    assert!(!resolve("[[trust]]\nname = \"main\"\n").unwrap().implied);
+    let given = Config::resolve_in(None, &flags(&["main"]), |_| Some("/home/x".into())).unwrap();
+    assert!(!given.implied);
     let Quota { roles, bytes, publishes_per_minute } = config.quota;
     assert_eq!((roles, bytes, publishes_per_minute), (1000, 64 << 20, 600));
 }

@@ -122,6 +122,16 @@ pub enum DaemonError {
         /// Why.
         source: RegistryError,
     },
+    /// What is to be reloaded names no trust repository, and what is served came from one that did.
+    #[error(
+        "the configuration has no [[trust]] any more: is the file empty, or cut off? Write it again. To stop serving {}, \
+         have it say what to serve instead, as a [[trust]] with `name = \"main\"`, or restart the daemon",
+        served.join(", ")
+    )]
+    NoTrusts {
+        /// The trust repositories that are served.
+        served: Vec<String>,
+    },
     /// An engine does not start.
     #[error("trust repository {name} does not start")]
     Engine {

@@ -6,7 +6,7 @@ use plimsoll::{
     clock::SystemClock,
     keys::{Algorithm, PrivateKey, SignError},
     publish::{
-        InitRequest, Server,
+        InitRequest, PublishError, Server,
         api::{RefusalReason, Submission},
         author, init,
     },
@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{setup::MAX_PASSWORD, *};
 use crate::{
+    config::Overrides,
     keys::{self, OnlineKeyError},
     secrets::SecretFile,
     store::StoreError,
@@ -347,6 +348,40 @@ async fn a_configuration_that_would_not_start_changes_nothing() {
     daemon.stop().await;
 }
 
+/// A file that is being written, or was lost, withdraws nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_without_a_trust_repository_withdraws_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plimsolld.toml");
+    let read = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let overrides = Overrides {
+            data: Some(folder.path().join("data")),
+            listen: "127.0.0.1:0".parse().ok(),
+            ..Overrides::default()
+        };
+        Config::resolve(Some(&file), &overrides).unwrap()
+    };
+    let two = "[[trust]]\nname = \"a\"\n[[trust]]\nname = \"b\"\n";
+    let mut daemon = start(read(two)).await.unwrap();
+    for text in ["", "[quota]\nroles = 5\n"] {
+        let error = daemon.reload(read(text)).await.unwrap_err();
+        assert!(
+            matches!(&error, DaemonError::NoTrusts { served } if *served == ["a", "b"]),
+            "{text:?}: {error:?}"
+        );
+        assert_eq!((names(&daemon), daemon.config().quota.roles), (vec!["a".into(), "b".into()], 1000));
+        assert!(!folder.path().join("data/keys/main").exists());
+    }
+    // What says so is taken at its word.
+    let reloaded = daemon.reload(read("[[trust]]\nname = \"main\"\n")).await.unwrap();
+    assert_eq!((names(&daemon), reloaded.withdrawn), (vec!["main".to_owned()], vec!["a".into(), "b".into()]));
+    daemon.stop().await;
+    let mut daemon = start(read("")).await.unwrap();
+    assert_eq!(daemon.reload(read("")).await.unwrap().withdrawn, [""; 0], "nothing was named before, either");
+    daemon.stop().await;
+}
+
 /// An engine is made for one repository and one profile; what it accepted is there in the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trust_repository_that_changes_is_started_anew() {
@@ -361,17 +396,86 @@ async fn a_trust_repository_that_changes_is_started_anew() {
     assert_eq!(reloaded.changed.len(), 1, "{:?}", reloaded.changed);
     assert_eq!(info(&daemon, "a").await, before);
 
-    // Keys that cannot be used are told, the others go on, and the next reload tries again.
+    // Keys that cannot be used are told, it goes on as it was, and the next reload tries again.
     let key = folder.path().join("data/keys/a/snapshot.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let reloaded = daemon.reload(with_trusts(&folder, &["a", "b"])).await.unwrap();
-    assert!(reloaded.failed[0].1.contains("chmod 600"), "{reloaded:?}");
-    assert_eq!((names(&daemon), reloaded.restarted), (vec!["b".to_owned()], vec![]));
-    assert!(get(&daemon, "/readyz").await.1.contains("a: not ready: starting"));
+    assert!(reloaded.kept[0].1.contains("chmod 600"), "{reloaded:?}");
+    assert_eq!((reloaded.changed, reloaded.restarted, reloaded.failed), (vec![], vec![], vec![]));
+    assert_eq!(names(&daemon), ["a", "b"]);
+    assert_eq!(daemon.config().trusts[0].profile, Profile::Oci10, "what it goes by");
+    assert_eq!(info(&daemon, "a").await, before);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let reloaded = daemon.reload(with_trusts(&folder, &["a", "b"])).await.unwrap();
-    assert_eq!(reloaded.served.len(), 1);
+    assert_eq!((reloaded.restarted, reloaded.kept), (vec!["a".to_owned()], vec![]));
     assert_eq!(info(&daemon, "a").await, before);
+    daemon.stop().await;
+}
+
+/// What goes on where it was leaves no room there for another, so nothing is taken over then.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_change_places_do_so_both_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |a: &str, b: &str| {
+        let mut config = with_trusts(&folder, &["a", "b"]);
+        config.trusts[0].repository = a.parse().ok();
+        config.trusts[1].repository = b.parse().ok();
+        config
+    };
+    let (one, two) = ("127.0.0.1:1/one/trust", "127.0.0.1:1/two/trust");
+    let mut daemon = start(at(one, two)).await.unwrap();
+    let key = folder.path().join("data/keys/a/snapshot.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = daemon.reload(at(two, one)).await.unwrap_err();
+    assert!(matches!(error, DaemonError::SameRepository { .. }), "{error:?}");
+    assert_eq!(info(&daemon, "b").await.repository, two);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(daemon.reload(at(two, one)).await.unwrap().restarted, ["a", "b"]);
+    assert_eq!(
+        (info(&daemon, "a").await.repository, info(&daemon, "b").await.repository),
+        (two.into(), one.into())
+    );
+    daemon.stop().await;
+}
+
+/// One that could not be started anew stops neither the publishing of others nor the next reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trust_repository_that_failed_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(with_trusts(&folder, &["a", "b"])).await.unwrap();
+    // As a start anew that failed leaves it.
+    daemon.api.pause("a");
+    daemon.retire(["a".to_owned()]).await;
+    daemon.config.trusts.retain(|trust| trust.name != "a");
+    let key = folder.path().join("data/keys/a/snapshot.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+
+    // The one that runs is listed and takes submissions; of the other it is said that it is not there now.
+    assert_eq!(info(&daemon, "b").await.name, "b");
+    assert_eq!(get(&daemon, "/v1/trusts/a").await.0, 503);
+    let error = server(&daemon).trust("a", |trust| trust.name == "a").await.unwrap_err();
+    assert!(
+        matches!(&error, PublishError::NotNow { message } if message.contains("a has not started")),
+        "{error:?}"
+    );
+    let error = server(&daemon).trust_with_id("00").await.unwrap_err();
+    assert!(matches!(error, PublishError::NotNow { .. }), "{error:?}");
+    assert_eq!(init_trust(&daemon, "b").await.unwrap(), 1);
+
+    let mut wanted = with_trusts(&folder, &["a", "b", "c"]);
+    wanted.quota.roles = 5;
+    let reloaded = daemon.reload(wanted.clone()).await.unwrap();
+    assert!(reloaded.failed[0].1.contains("chmod 600"), "{reloaded:?}");
+    let served: Vec<_> = reloaded.served.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((served, reloaded.changed.len()), (vec!["c"], 1), "{:?}", reloaded.changed);
+    assert_eq!(names(&daemon), ["b", "c"]);
+    assert!(get(&daemon, "/readyz").await.1.contains("a: not ready: starting"));
+    assert!(get(&daemon, "/metrics").await.1.contains("plimsolld_trust_ready{trust=\"a\"} 0"));
+
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let reloaded = daemon.reload(wanted).await.unwrap();
+    assert_eq!((reloaded.served.len(), reloaded.failed), (1, vec![]));
+    assert_eq!(names(&daemon), ["a", "b", "c"]);
     daemon.stop().await;
 }
 

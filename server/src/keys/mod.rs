@@ -194,7 +194,8 @@ fn make(folder: &Path) -> Result<bool, OnlineKeyError> {
     // Two may still make keys at once where a file system has no locks: of the renames below, one wins.
     let lock = lock(above).ok();
     if lock.is_some() {
-        sweep(above, &name).map_err(failed)?;
+        // What cannot be removed is in nobody's way.
+        let _ = sweep(above, &name);
     }
     // No name begins with a dot.
     let temporary = above.join(format!(".{name}-{}", std::process::id()));
@@ -248,7 +249,8 @@ fn sweep(folder: &Path, stem: &str) -> io::Result<()> {
         let pid =
             name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(stem)?.strip_prefix('-'));
         if pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())) {
-            fs::remove_dir_all(entry.path())?;
+            // One that cannot go holds up none of the others.
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
     Ok(())

@@ -100,6 +100,19 @@ fn what_a_killed_process_left_is_removed_and_nobody_elses_work() {
     assert!(others.iter().all(|other| other.exists()), "not ours, or of another trust repository");
 }
 
+/// It is no key of anybody's, so it stops nobody from making keys.
+#[test]
+fn what_cannot_be_removed_stops_no_making_of_keys() {
+    let data = tempfile::tempdir().unwrap();
+    private_folder(&data.path().join("keys")).unwrap();
+    // A file, which is not removed as a folder is, whoever runs this.
+    let left = data.path().join("keys/.acme-4194305");
+    fs::write(&left, "").unwrap();
+    assert!(load_or_make(data.path(), "acme").unwrap().made);
+    make_next(data.path(), "acme").unwrap();
+    assert!(left.exists());
+}
+
 #[test]
 fn the_example_keys_are_known() {
     let ids = example_keys();

@@ -63,7 +63,7 @@ use crate::{
     freshness::{Freshness, FreshnessError, Guard, Reading},
     keys::Keyring,
     quota::{Quota, Rates},
-    store::{Store, StoreError, SubmissionRecord, TrustKey},
+    store::{Published, Store, StoreError, SubmissionRecord, TrustKey},
 };
 use accept::{Parsed, Sent};
 use beat::Beat;
@@ -510,6 +510,7 @@ async fn prepare(
     let setup = Setup {
         store: options.store,
         key,
+        place: Published::place(&options.repository),
         keys,
         freshness: Mutex::new(options.freshness),
         refused_keys: options.refused_keys,

@@ -221,8 +221,9 @@ impl Push {
             Err(error) => return Err(error.into()),
         };
         let known = Known { etag: manifest.etag, digest: manifest.digest };
-        let published = self.committed.head().published;
-        if let Some(published) = published.filter(|published| published.manifest == known.digest) {
+        let (published, place) = (self.committed.head().published, Published::place(&self.repository));
+        let same = |published: &Published| published.manifest == known.digest && published.is_at(&place);
+        if let Some(published) = published.filter(same) {
             if self.pushed.is_empty() {
                 self.pushed = self.stored(move |store, key| roles_in(store, key, &published)).await?;
             }
@@ -317,7 +318,8 @@ impl Push {
         }
         self.there = made.blobs.into_iter().map(|(digest, _)| digest).collect();
         let timestamp_version = made.timestamp_version;
-        let published = Published { timestamp_version, manifest: made.digest, at: clock.now() };
+        let repository = Some(Published::place(&self.repository));
+        let published = Published { timestamp_version, manifest: made.digest, at: clock.now(), repository };
         self.stored(move |store, key| Ok(store.record_published(key, &published)?)).await?;
         self.committed.record(published);
         self.expected = [Some(made.digest); 2];

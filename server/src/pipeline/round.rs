@@ -44,13 +44,15 @@ use crate::{
     freshness::{self, ClockFault, Freshness, Jitter, Signed},
     keys::{Keyring, OnlineKeyError, OnlineRole},
     quota::{self, Quota, Rates, TooOften, Usage},
-    store::{Commit, Head, RoleHead, Store, StoreError, SubmissionRecord, TrustKey},
+    store::{Commit, Head, Published, RoleHead, Store, StoreError, SubmissionRecord, TrustKey},
 };
 
 /// Everything a round needs that does not change.
 pub(super) struct Setup {
     pub(super) store: Arc<dyn Store>,
     pub(super) key: TrustKey,
+    /// Where it is published, as [`Published::place`] has it.
+    pub(super) place: Digest,
     /// Held for a whole round, so that the keys that a root names stay the ones that were looked at.
     pub(super) keys: Arc<Mutex<Keyring>>,
     /// Changed at run time; a round takes it once.
@@ -361,13 +363,17 @@ impl Setup {
         Ok(())
     }
 
-    /// What is recorded as published, and until when that is good.
+    /// What is recorded as published where it is now to be, which is nothing if it moved.
+    fn published(&self) -> Option<Published> {
+        self.committed.head().published.filter(|published| published.is_at(&self.place))
+    }
+
+    /// What is recorded as published there, and until when that is good.
     ///
     /// # Errors
     /// [`RoundError`].
     pub(super) fn shown(&self) -> Result<Option<Shown>, RoundError> {
-        let published = self.committed.head().published;
-        let Some(published) = published else { return Ok(None) };
+        let Some(published) = self.published() else { return Ok(None) };
         let version = published.timestamp_version;
         let missing = || RoundError::Missing { role: "timestamp".to_owned(), version };
         let timestamp = self.store.document(&self.key, "timestamp", version)?.ok_or_else(missing)?;
@@ -427,8 +433,7 @@ impl Setup {
     /// # Errors
     /// [`RoundError`].
     pub(super) fn is_shown(&self, root: &Root) -> Result<bool, RoundError> {
-        let published = self.committed.head().published;
-        let Some(published) = published else { return Ok(false) };
+        let Some(published) = self.published() else { return Ok(false) };
         let read = |role: &str, version| -> Result<Bytes, RoundError> {
             let missing = || RoundError::Missing { role: role.to_owned(), version };
             self.store.document(&self.key, role, version)?.ok_or_else(missing)

@@ -45,12 +45,13 @@ impl Plan {
     /// How to get from `held` to `wanted`, as far as that goes while the daemon runs.
     pub(super) fn new(held: &Config, wanted: &Config) -> Self {
         // Every key, so that one that is new is not forgotten here.
-        let Config { data: _, listen: _, log, registry, tls, api, freshness, quota, trusts } = wanted.clone();
+        let Config { data: _, listen: _, log, registry, tls, api, freshness, quota, trusts, implied } =
+            wanted.clone();
         // The connections that are open, and all URLs, are of one kind.
         let tls = if held.tls.is_some() == tls.is_some() { tls } else { held.tls.clone() };
         let (data, listen) = (held.data.clone(), held.listen);
         let trusts = settled(held, trusts, &wanted.data);
-        let next = Config { data, listen, log, registry, tls, api, freshness, quota, trusts };
+        let next = Config { data, listen, log, registry, tls, api, freshness, quota, trusts, implied };
         let before = |name: &str| held.trusts.iter().find(|trust| trust.name == name);
         let mut plan = Self {
             added: Vec::new(),
@@ -82,6 +83,18 @@ impl Plan {
         plan
     }
 
+    /// `name`, which needs another engine and can have none, goes on as `held` has it.
+    pub(super) fn keep(&mut self, name: &str, held: &Config) {
+        self.restarted.retain(|restarted| restarted != name);
+        for trust in self.next.trusts.iter_mut().filter(|trust| trust.name == name) {
+            if let Some(held) = held.trusts.iter().find(|held| held.name == name) {
+                trust.clone_from(held);
+            }
+        }
+        let table = format!("trust.{name}");
+        self.changed.retain(|change| !is_of(&change.key, &table));
+    }
+
     /// What is to be known of `name`, which is to be served.
     ///
     /// # Panics
@@ -99,6 +112,7 @@ impl Plan {
             served: served.collect(),
             withdrawn: self.withdrawn.clone(),
             restarted: self.restarted.clone(),
+            kept: Vec::new(),
             failed: Vec::new(),
             restart: self.restart.clone(),
         }

@@ -49,6 +49,7 @@ pub(super) fn published(timestamp_version: u64) -> Published {
         timestamp_version,
         manifest: Digest::of(&timestamp_version.to_be_bytes()),
         at: time(timestamp_version),
+        repository: None,
     }
 }
 
@@ -150,6 +151,13 @@ fn published_only_moves_forward(store: &impl Store) {
     newer.head.published = Some(published(6));
     store.commit(&trust, &newer).unwrap();
     assert_eq!(store.head(&trust).unwrap().published, Some(published(6)));
+    // The same in another repository takes its place, and no plan undoes that.
+    let moved = Published { repository: Some(Digest::of(b"r.io/other")), ..published(6) };
+    store.record_published(&trust, &moved).unwrap();
+    store.commit(&trust, &commit(4, &[("timestamp", 4, "t4")])).unwrap();
+    assert_eq!(store.head(&trust).unwrap().published, Some(moved));
+    assert!(moved.is_at(&Digest::of(b"r.io/other")) && !moved.is_at(&Digest::of(b"r.io/first")));
+    assert!(published(6).is_at(&Digest::of(b"r.io/first")), "what was stored before is taken to be there");
 }
 
 fn submissions_come_in_pages(store: &impl Store) {

@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use plimsoll_core::oci::Digest;
+use plimsoll_core::oci::{Digest, RepositoryAddress};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::open::OPENER;
@@ -66,6 +66,21 @@ pub struct Published {
     pub manifest: Digest,
     /// When it was read back from the registry, UTC.
     pub at: DateTime<Utc>,
+    /// Where, as [`Published::place`] has it; none if that is not known, as in what earlier versions stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<Digest>,
+}
+
+impl Published {
+    /// What stands for `repository`: sha256 of `HOST/REPOSITORY`.
+    pub fn place(repository: &RepositoryAddress) -> Digest {
+        Digest::of(repository.to_string().as_bytes())
+    }
+
+    /// False if it was read back from another repository than `place`.
+    pub fn is_at(&self, place: &Digest) -> bool {
+        self.repository.is_none_or(|repository| repository == *place)
+    }
 }
 
 /// The current state of one trust repository. The default is the state before the first commit.

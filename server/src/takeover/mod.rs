@@ -379,7 +379,7 @@ pub fn merge(
     }
     let shown = view.timestamp_version();
     let known = documents.iter().all(|(role, ..)| role != "timestamp");
-    let published = Some(Published { timestamp_version: shown, manifest, at: now });
+    let published = Some(Published { timestamp_version: shown, manifest, at: now, repository: None });
     match ours {
         Some(ours) if ours.timestamp_version() >= shown => {
             // Older content of ours; or of ours too, but signed before this store was rebuilt.

@@ -1,9 +1,9 @@
 //! What somebody else does to `:latest`.
 
-use plimsoll::publish::api::RefusalCode;
+use plimsoll::publish::api::{Progress, RefusalCode};
 use plimsoll_server::{
     pipeline::Engine,
-    store::{MemoryStore, Store, TrustKey},
+    store::{MemoryStore, Published, Store, TrustKey},
 };
 
 use super::world::*;
@@ -188,4 +188,40 @@ async fn what_somebody_put_there_before_init_is_not_overwritten() {
     assert_eq!(world.latest().await.unwrap(), world.foreign());
     engine.stop().await;
     assert!(engine.submission(&accepted.id, std::time::Duration::ZERO).await.unwrap().is_some());
+}
+
+/// What was published in one repository says nothing of another: what somebody has there is not overwritten, and nothing is
+/// called published before it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_has_where_the_trust_repository_moves_is_not_overwritten() {
+    let world = World::new().await;
+    let engine = world.engine().await;
+    let first = publish(&engine, world.init()).await;
+    engine.stop().await;
+    let head = world.head();
+
+    let moved = World { front: world.empty_front().await, ..world };
+    moved.overwrite(&moved.foreign()).await;
+    let engine = moved.engine().await;
+    alarmed(&moved, &engine, "not ours").await;
+    assert_eq!(moved.latest().await.unwrap(), moved.foreign());
+    let known = engine.submission(&first.id, std::time::Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!((known.state, engine.health().published), (Progress::Accepted, None));
+    engine.stop().await;
+    assert_eq!(moved.head(), head);
+
+    // An empty one gets all of it, and from then on that counts.
+    let empty = World { front: moved.empty_front().await, ..moved };
+    let engine = empty.engine().await;
+    let known = engine.submission(&first.id, std::time::Duration::from_secs(30)).await.unwrap().unwrap();
+    assert_eq!(known.state, Progress::Published, "{:?}", engine.health());
+    assert!(empty.latest().await.is_some());
+    engine.stop().await;
+    let repository = empty.head().published.unwrap().repository;
+    assert_eq!(repository, Some(Published::place(&empty.repository())));
+    empty.overwrite(&empty.foreign()).await;
+    let engine = empty.engine().await;
+    until("ours is back", || async { empty.latest().await.unwrap() != empty.foreign() }).await;
+    assert!(engine.health().alarm.is_none(), "it was ours before");
+    engine.stop().await;
 }

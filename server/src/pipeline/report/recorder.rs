@@ -272,7 +272,12 @@ mod tests {
     }
 
     fn published(version: u64, seconds: i64) -> Published {
-        Published { timestamp_version: version, manifest: Digest::of(b"m"), at: at(seconds) }
+        Published {
+            timestamp_version: version,
+            manifest: Digest::of(b"m"),
+            at: at(seconds),
+            repository: None,
+        }
     }
 
     fn record(n: u64) -> SubmissionRecord {

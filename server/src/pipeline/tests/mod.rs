@@ -97,6 +97,7 @@ impl World {
         let store = MemoryStore::new();
         let signers = OnlineSigners { timestamp: key(), snapshot: key() };
         let setup = Setup {
+            place: Digest::of(b"r.io/acme/trust"),
             store: Arc::new(store.clone()),
             key: TrustKey::whole("acme"),
             keys: Arc::new(Mutex::new(signers.into())),

@@ -78,7 +78,9 @@ impl Disk {
     fn settle(&self, published: bool) {
         let timestamp_version = self.version("timestamp");
         if published {
-            let record = Published { timestamp_version, manifest: Digest::of(b"x"), at: self.now };
+            let repository = Some(self.setup.place);
+            let record =
+                Published { timestamp_version, manifest: Digest::of(b"x"), at: self.now, repository };
             self.store.record_published(&self.setup.key, &record).unwrap();
         }
         self.setup.reload(self.now).unwrap();
