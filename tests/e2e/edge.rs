@@ -344,6 +344,11 @@ fn what_can_change_is_reloaded_and_an_invalid_file_changes_nothing() {
         );
         assert!(taken("reload_successful 0"), "{text}");
     }
+    // Opened, it would wait for somebody to write, and nothing would end the daemon.
+    let fifo = edge.file("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let told = edge.reload(&config("[registry]\nca-file = \"fifo\""));
+    assert!(told.contains("not reloaded") && told.contains("it is not a file"), "{told}");
     let told = edge.reload("data = \"data\"\nlisten = \"127.0.0.1:1\"\n[quota]\nroles = 5");
     assert!(told.contains("1 changed") && told.contains("1 need a restart"), "{told}");
     let said =

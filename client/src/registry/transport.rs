@@ -353,9 +353,13 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
     let fault = |source| RegistryError::CaFile { path: path.to_owned(), source };
+    let invalid = |what: &'static str| fault(io::Error::new(io::ErrorKind::InvalidData, what));
+    // Asked before opening, as opening a FIFO would wait for its writer.
+    if !std::fs::metadata(path).map_err(fault)?.is_file() {
+        return Err(invalid("it is not a file"));
+    }
     let mut pem = Vec::new();
     File::open(path).and_then(|file| file.take(MAX_CA_FILE + 1).read_to_end(&mut pem)).map_err(fault)?;
-    let invalid = |what: &'static str| fault(io::Error::new(io::ErrorKind::InvalidData, what));
     if pem.len() as u64 > MAX_CA_FILE {
         return Err(invalid("it is larger than 1 MiB"));
     }

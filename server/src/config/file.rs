@@ -127,6 +127,10 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
 }
 
 fn text(path: &Path) -> io::Result<String> {
+    // Asked before opening, as opening a FIFO would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a file"));
+    }
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {

@@ -369,3 +369,17 @@ fn certificate_and_key_are_paths_or_credentials() {
     assert!(matches!(tls.certificate, SecretFile::File(path) if path.ends_with("tls/a.crt")));
     assert_eq!(tls.key, SecretFile::Credential("tls.key".to_owned()));
 }
+
+/// Opened, it would wait for somebody to write.
+#[test]
+fn a_configuration_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plimsolld.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    for file in [file.as_path(), folder.path()] {
+        let error = Config::resolve(Some(file), &Overrides::default()).unwrap_err();
+        assert!(
+            matches!(&error, ConfigError::Unreadable { source, .. } if source.to_string() == "it is not a file")
+        );
+    }
+}

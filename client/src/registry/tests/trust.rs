@@ -372,6 +372,11 @@ fn a_ca_file_without_a_certificate_is_misuse() {
         let error = Registry::new(RegistryOptions { ca_file: Some(path.clone()), ..options() }).unwrap_err();
         assert!(matches!(error, RegistryError::CaFile { .. }) && error.is_misuse(), "{content}: {error}");
     }
+    // Opened, it would wait for somebody to write.
+    std::fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let error = Registry::new(RegistryOptions { ca_file: Some(path), ..options() }).unwrap_err();
+    assert!(crate::verify::chain(&error).ends_with("it is not a file"), "{error}");
     let missing = RegistryOptions { ca_file: Some("/nonexistent/ca.pem".into()), ..options() };
     assert!(matches!(Registry::new(missing), Err(RegistryError::CaFile { .. })));
 }
