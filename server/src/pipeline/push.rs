@@ -207,8 +207,12 @@ impl Push {
         let manifest = match answer {
             Ok(ManifestAnswer::NotModified) => return Ok(Standing::Current),
             Ok(ManifestAnswer::NotFound) => {
-                // Also if that is what was expected: it may have been emptied in between.
-                self.surprised();
+                // Also if that is what was expected it may have been emptied in between; else a first push goes on where it
+                // stopped.
+                if !(self.expected.contains(&None) && self.keeps_roles().await?) {
+                    self.surprised();
+                }
+                self.seen = None;
                 self.expected = [None; 2];
                 return Ok(Standing::Empty);
             }
@@ -261,6 +265,23 @@ impl Push {
             self.surprised();
         }
         self.expected = [Some(manifest); 2];
+    }
+
+    /// True if the registry still has the first and the last of the roles that it took, by name: then it was not emptied since,
+    /// neither before nor while the last push went on.
+    async fn keeps_roles(&self) -> Result<bool, PushError> {
+        let (Some((first, _)), Some((last, _))) =
+            (self.pushed.first_key_value(), self.pushed.last_key_value())
+        else {
+            return Ok(false);
+        };
+        for role in [first, last] {
+            let there = self.registry.head_manifest(&self.repository, &mapping::role_tag(role)).await?;
+            if there.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Somebody else was there: whatever we knew of role manifests may be gone.

@@ -153,7 +153,7 @@ async fn a_push_that_fails_goes_on_where_it_stopped() {
     engine.stop().await;
     let world = World { front: world.empty_front().await, ..world };
     // A whole push takes about a hundred requests.
-    world.front.fail(Some(Fault::OneIn(30)));
+    world.front.fail(Some(Fault::OneIn(20)));
     let engine = world.engine().await;
     until("all of it is there", || async { world.front.has_latest() }).await;
     let requests = world.front.requests();
