@@ -65,6 +65,8 @@ pub struct Daemon {
     tls: Option<watch::Sender<Arc<ServerConfig>>>,
     /// By name.
     pub(crate) trusts: BTreeMap<String, Running>,
+    /// Names whose engine was told to end and did not: no other one may have them while this process lives.
+    pub(crate) stuck: BTreeSet<String>,
     /// Each holds its engine, and ends with it at the latest.
     announcements: JoinSet<()>,
 }
@@ -138,9 +140,21 @@ impl Daemon {
         let secured = tls.as_ref().map(|config| Tls::new(config.subscribe(), Handshakes::default()));
         let routes = api.before(router);
         let server = tokio::spawn(serve(listener, secured, routes, phase.subscribe(), Times::default()));
-        let (trusts, announcements) = Default::default();
-        let mut daemon =
-            Self { address, api, phase, server, config, store, clock, berth, tls, trusts, announcements };
+        let (trusts, stuck, announcements) = Default::default();
+        let mut daemon = Self {
+            address,
+            api,
+            phase,
+            server,
+            config,
+            store,
+            clock,
+            berth,
+            tls,
+            trusts,
+            stuck,
+            announcements,
+        };
         let data = daemon.config.data.display().to_string();
         info!(%address, data, "listening on {}", daemon.url());
         daemon.warn_of_the_open();
@@ -210,7 +224,7 @@ impl Daemon {
     }
 
     /// Ends what serves `names`, which nobody may reach any more, all at the same time: the rounds and pushes that are under way
-    /// are finished. Returns those that took too long.
+    /// are finished. Returns those that took too long, and notes them as stuck.
     pub(crate) async fn retire(&mut self, names: impl IntoIterator<Item = String>) -> BTreeSet<String> {
         let mut ending = JoinSet::new();
         for name in names {
@@ -223,7 +237,9 @@ impl Daemon {
             });
         }
         let ended = ending.join_all().await.into_iter();
-        ended.filter(|(_, ended)| !ended).map(|(name, _)| name).collect()
+        let late: BTreeSet<String> = ended.filter(|(_, ended)| !ended).map(|(name, _)| name).collect();
+        self.stuck.extend(late.iter().cloned());
+        late
     }
 
     /// Says what whoever reaches this daemon may do or see, if that may be more than was meant.

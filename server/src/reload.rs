@@ -64,10 +64,10 @@ impl Daemon {
         for (name, _) in &kept {
             plan.keep(name, &self.config);
         }
-        // Those that failed before do so alone.
+        // Those that failed before do so alone, and those that may not start.
         let (again, new): (Vec<_>, Vec<_>) = {
             let failed = self.api.names();
-            plan.added.iter().cloned().partition(|name| failed.contains(name))
+            plan.added.iter().cloned().partition(|name| failed.contains(name) || self.stuck.contains(name))
         };
         let next = &plan.next;
         let places = daemon::places(&next.trusts, self.address())?;
@@ -104,7 +104,7 @@ impl Daemon {
         for name in &gone {
             self.api.withdraw(name);
         }
-        for name in &plan.restarted {
+        for name in plan.restarted.iter().chain(&again) {
             self.api.pause(name);
         }
         let late = self.retire(gone.into_iter().chain(plan.restarted.clone())).await;
@@ -114,7 +114,7 @@ impl Daemon {
         launched.into_iter().for_each(|launched| self.admit(launched));
         for name in plan.restarted.iter().chain(&again) {
             // Two engines on one store would undo each other.
-            let started = if late.contains(name) {
+            let started = if self.stuck.contains(name) {
                 Err("what it had under way does not end; restart the daemon".to_owned())
             } else {
                 self.launch_all(next, vec![prepare(name)]).await.map_err(|error| verify::chain(&error))

@@ -479,6 +479,23 @@ async fn a_trust_repository_that_failed_fails_alone() {
     daemon.stop().await;
 }
 
+/// P7: what did not end may still sign, so nothing else may in its place, by no later reload either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trust_repository_whose_engine_did_not_end_is_not_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = start(with_trusts(&folder, &["a", "b"])).await.unwrap();
+    daemon.reload(with_trusts(&folder, &["b"])).await.unwrap();
+    // As an engine that hangs would have left it.
+    daemon.stuck.insert("a".to_owned());
+    for _ in 0..2 {
+        let reloaded = daemon.reload(with_trusts(&folder, &["a", "b", "c"])).await.unwrap();
+        assert!(reloaded.failed[0].1.contains("restart the daemon"), "{reloaded:?}");
+        assert_eq!(names(&daemon), ["b", "c"]);
+        assert_eq!(get(&daemon, "/v1/trusts/a").await.0, 503);
+    }
+    daemon.stop().await;
+}
+
 /// The next submission is held to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_that_is_reloaded_counts_for_engines_that_run() {
